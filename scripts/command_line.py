@@ -1,0 +1,114 @@
+"""The command line that all scripts share.
+
+What changes a result is a field of the script's `Options` dataclass. A person gives it as a flag, a rule gives all of it
+at once as `--spec JSON`; both come from the one definition. What does not (files, threads, devices) is a plain argument.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+import types
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from knowshift.errors import KnowshiftError
+from knowshift.progress import start_logging
+
+O = TypeVar("O")  # noqa: E741
+
+
+def option(help: str, default: Any = dataclasses.MISSING) -> Any:
+    """A field of an `Options` dataclass with its help text; mutable defaults are copied."""
+    if isinstance(default, list | dict):
+        return dataclasses.field(default_factory=lambda: type(default)(default), metadata={"help": help})
+    return dataclasses.field(default=default, metadata={"help": help})
+
+
+class CommandLine(argparse.ArgumentParser):
+    """An argument parser whose description is the script's docstring and whose options are typed."""
+
+    def __init__(self, docstring: str, options: type[O] | None = None) -> None:
+        super().__init__(
+            description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        )
+        self.options = options
+        if options is None:
+            return
+        group = self.add_argument_group("options that change the result")
+        group.add_argument("--spec", metavar="JSON", help="all of these at once, as one JSON object")
+        for field in dataclasses.fields(options):
+            flag = "--" + field.name.replace("_", "-")
+            default = _default(field)
+            note = "" if default is dataclasses.MISSING else f" (default: {default})"
+            group.add_argument(
+                flag, metavar=_metavar(field), default=None, help=f"{field.metadata['help']}{note}".replace("%", "%%")
+            )
+
+    def path(self, flag: str, help: str, required: bool = True, many: bool = False) -> None:
+        """A file or directory argument (or a list of them)."""
+        self.add_argument(flag, type=Path, required=required, help=help, nargs="*" if many else None)
+
+    def execution(self) -> None:
+        """Arguments of scripts that run a model: how fast, never what."""
+        self.add_argument("--threads", type=int, default=None, help="CPU threads (default: torch's choice)")
+        self.add_argument(
+            "--device", default="auto", help="auto, cpu, or cuda:N; auto leases a free GPU where there is one"
+        )
+
+    def read(self, argv: list[str] | None = None) -> tuple[argparse.Namespace, Any]:
+        """Parse into (plain arguments, `Options`)."""
+        arguments = self.parse_args(argv)
+        if self.options is None:
+            return arguments, None
+        given = json.loads(arguments.spec) if arguments.spec else {}
+        fields = {field.name: field for field in dataclasses.fields(self.options)}
+        if unknown := sorted(set(given) - set(fields)):
+            self.error(f"--spec: unknown keys {unknown}; allowed are {sorted(fields)}")
+        for name, field in fields.items():
+            text = getattr(arguments, name)
+            if text is not None:
+                given[name] = self._convert(name, field, text)
+            elif name not in given and _default(field) is dataclasses.MISSING:
+                self.error(f"--{name.replace('_', '-')} is required (or give it in --spec)")
+        return arguments, self.options(**given)
+
+    def _convert(self, name: str, field: dataclasses.Field, text: str) -> Any:
+        kind = _plain_type(field)
+        try:
+            if kind is str:
+                return text
+            if kind in (int, float):
+                return kind(text)
+            return json.loads(text)
+        except ValueError:
+            self.error(f"--{name.replace('_', '-')}: '{text}' is not {_metavar(field)}")
+
+
+def _default(field: dataclasses.Field) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
+def _plain_type(field: dataclasses.Field) -> Any:
+    kind = field.type
+    if isinstance(kind, types.UnionType):
+        kind = next(part for part in typing.get_args(kind) if part is not types.NoneType)
+    return typing.get_origin(kind) or kind
+
+
+def _metavar(field: dataclasses.Field) -> str:
+    return {int: "INT", float: "FLOAT", str: "TEXT"}.get(_plain_type(field), "JSON")
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a script's main function; what a user can mend is one line on standard error and exit status 1."""
+    start_logging()
+    try:
+        main()
+    except KnowshiftError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None

@@ -1,0 +1,139 @@
+"""Artefacts are whole or absent: written beside their name, renamed into place on success.
+
+Directories carry a `manifest.json` with a sha256 per file, written last. Rules depend on the manifest (Snakemake never
+looks inside directories); readers verify what they read against it.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from knowshift.errors import KnowshiftError
+
+MANIFEST = "manifest.json"
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text, whatever the order of keys."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a name beside `path` to write to; it becomes `path` only if the block succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path`, whole or not at all."""
+    with whole_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def whole_directory(path: Path, facts: Mapping[str, Any]) -> Iterator[Path]:
+    """Yield a directory beside `path` to fill; on success it gets a manifest with `facts` and becomes `path`.
+
+    The manifest holds no times and no names of machines, so the same content gives the same manifest.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        yield partial
+        files = {
+            str(file.relative_to(partial)): {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
+            for file in sorted(partial.rglob("*"))
+            if file.is_file()
+        }
+        manifest = {**facts, "files": files}
+        (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        shutil.rmtree(path, ignore_errors=True)
+        partial.replace(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def read_manifest(directory: Path, verify: bool = True) -> dict[str, Any]:
+    """The manifest of an artefact directory, after checking every file against it.
+
+    Raises:
+        KnowshiftError: the manifest or a file is missing, or a file is not the one the manifest names.
+    """
+    path = directory / MANIFEST
+    remedy = f"rebuild it with: snakemake --force {path}"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise KnowshiftError(f"{path} is missing, so {directory} is not whole; {remedy}") from None
+    except json.JSONDecodeError as error:
+        raise KnowshiftError(f"{path} is damaged ({error}); {remedy}") from None
+    if verify:
+        for name, entry in manifest["files"].items():
+            file = directory / name
+            if not file.is_file():
+                raise KnowshiftError(f"{file} is missing, though its manifest names it; {remedy}")
+            if file.stat().st_size != entry["bytes"] or sha256_of(file) != entry["sha256"]:
+                raise KnowshiftError(f"{file} is damaged (it differs from its manifest); {remedy}")
+    return manifest
+
+
+def write_table(path: Path, table: pa.Table, schema: pa.Schema, metadata: Mapping[str, Any] | None = None) -> None:
+    """Write a Parquet table in exactly `schema`; `metadata` goes into the file as JSON under the key `knowshift`.
+
+    Raises:
+        KnowshiftError: the table's columns are not the schema's.
+    """
+    if set(table.column_names) != set(schema.names):
+        odd = sorted(set(table.column_names) ^ set(schema.names))
+        raise KnowshiftError(f"{path}: columns {odd} are not both in the table and in its schema")
+    table = table.select(schema.names).cast(schema)
+    kept = {**(schema.metadata or {}), b"knowshift": canonical_json(metadata or {}).encode()}
+    with whole_file(path) as partial:
+        pq.write_table(table.replace_schema_metadata(kept), partial, compression="zstd")
+
+
+def read_table(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
+    """Read a Parquet table and check that it has the columns of `schema`.
+
+    Raises:
+        KnowshiftError: the file is missing or damaged, or columns differ in name or type.
+    """
+    remedy = f"rebuild it with: snakemake --force {path}"
+    try:
+        table = pq.read_table(path, columns=columns)
+    except FileNotFoundError:
+        raise KnowshiftError(f"{path} does not exist; {remedy}") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise KnowshiftError(f"{path} is not a readable Parquet file ({str(error).splitlines()[0]}); {remedy}") from None
+    for name in columns or schema.names:
+        expected = schema.field(name).type
+        if name not in table.column_names or table.schema.field(name).type != expected:
+            raise KnowshiftError(f"{path} has no column '{name}' of type {expected}; {remedy}")
+    return table
+
+
+def table_metadata(table: pa.Table) -> dict[str, Any]:
+    """What `write_table` was given as metadata."""
+    return json.loads((table.schema.metadata or {}).get(b"knowshift", b"{}"))
