@@ -1,0 +1,46 @@
+"""Training sets as orders of facts: a size is the first n, so sizes are nested (study: section 3.3 of the paper, and ours)."""
+
+import hashlib
+
+import pyarrow as pa
+
+from knowshift.facts import FACTS
+from knowshift.mastery import may_be_drawn
+from knowshift.randomness import derive_seed
+
+ORDERS = pa.schema([*FACTS, pa.field("level", pa.int8(), False)])
+
+
+def data_levels(data: str) -> tuple[int, ...] | None:
+    """The levels a data kind draws from: `level2` from level 2, `mixed` from all (None)."""
+    return None if data == "mixed" else (int(data.removeprefix("level")),)
+
+
+def draw_order(mastery: pa.Table, data: str, seed: int, draw: str) -> pa.Table:
+    """An order of all facts of one data kind: round robin over topics in seeded order, within a topic by seeded hash.
+
+    Args:
+        mastery: all levelled facts.
+        data: "level0" … "level4" or "mixed".
+        seed: the experiment's seed.
+        draw: which of the draws; another name, another order.
+
+    Returns:
+        The facts in the schema `ORDERS`; it depends on the facts alone, not on their order in `mastery`.
+    """
+    levels = data_levels(data)
+    topics: dict[str, list[dict]] = {}
+    for fact in mastery.select(ORDERS.names).to_pylist():
+        if may_be_drawn(fact) and (levels is None or fact["level"] in levels):
+            topics.setdefault(fact["topic"], []).append(fact)
+
+    def rank(*name: str) -> bytes:
+        return hashlib.blake2b(str(derive_seed(seed, "draw", data, draw, *name)).encode(), digest_size=16).digest()
+
+    queues = [
+        sorted(topics[topic], key=lambda fact: rank("fact", fact["fact_id"]))
+        for topic in sorted(topics, key=lambda topic: rank("topic", topic))
+    ]
+    rounds = max(map(len, queues), default=0)
+    order = [queue[turn] for turn in range(rounds) for queue in queues if turn < len(queue)]
+    return pa.Table.from_pylist(order, schema=ORDERS)

@@ -1,0 +1,36 @@
+"""Loading models: weights as safetensors only, code of the model's repository never."""
+
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from knowshift.errors import KnowshiftError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def load_model(directory: Path, dtype: str, device: torch.device | str = "cpu") -> PreTrainedModel:
+    """A causal language model in evaluation mode, from a directory of safetensors.
+
+    Raises:
+        KnowshiftError: the directory has no configuration or no safetensors weights.
+    """
+    if not (directory / "config.json").is_file() or not any(directory.glob("*.safetensors")):
+        raise KnowshiftError(f"{directory} is no model: it needs config.json and weights in *.safetensors")
+    model = AutoModelForCausalLM.from_pretrained(
+        directory, dtype=DTYPES[dtype], use_safetensors=True, local_files_only=True, attn_implementation="sdpa"
+    )
+    return model.to(device).eval()
+
+
+def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model directory."""
+    return AutoTokenizer.from_pretrained(directory, local_files_only=True)
+
+
+def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """All token ids that end a text, by the model's generation settings and its tokenizer."""
+    declared = model.generation_config.eos_token_id
+    ids = declared if isinstance(declared, list) else [declared]
+    return frozenset(i for i in [*ids, tokenizer.eos_token_id] if i is not None)

@@ -1,0 +1,59 @@
+"""Mastery probing: sampled completions of every fact, stored whole; objects are not looked at (paper, section 3.2)."""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from knowshift.generation import Decoding, Prompt, generate
+from knowshift.progress import progress
+from knowshift.prompts import encode
+from knowshift.randomness import derive_seed
+from knowshift.templates import SUBJECT
+
+COMPLETIONS = pa.schema(
+    [
+        pa.field("fact_id", pa.string(), False),
+        pa.field("template", pa.int16(), False, {"doc": "index in the topic's list of completion templates"}),
+        pa.field("sample", pa.int16(), False),
+        pa.field("text", pa.string(), False, {"doc": "what the model wrote after the template"}),
+    ]
+)
+
+
+def probe(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    facts: pa.Table,
+    templates: Sequence[str],
+    samples: int,
+    decoding: Decoding,
+    seed: int,
+) -> pa.Table:
+    """Sample completions of every fact.
+
+    Args:
+        facts: F facts in the schema `FACTS`.
+        templates: T completion templates.
+        samples: S samples per template.
+        decoding: temperature and token limit.
+        seed: the experiment's seed; a completion depends on it, the fact, the template and the sample number alone.
+
+    Returns:
+        F x T x S rows in the schema `COMPLETIONS`, in the order of fact, template, sample.
+    """
+    rows = [
+        (fact_id, template, text.replace(SUBJECT, subject))
+        for fact_id, subject in zip(facts["fact_id"].to_pylist(), facts["subject"].to_pylist(), strict=True)
+        for template, text in enumerate(templates)
+    ]
+    prompts = [
+        Prompt(tuple(ids), tuple(derive_seed(seed, "probe", fact_id, template, sample) for sample in range(samples)))
+        for (fact_id, template, _), ids in zip(rows, encode(tokenizer, [text for *_, text in rows]), strict=True)
+    ]
+    with progress(what="probing", unit="completions", total=len(prompts) * samples) as bar:
+        outputs = generate(model, prompts, decoding, on_done=lambda *_: bar.update())
+    texts = tokenizer.batch_decode([ids for prompt in outputs for ids in prompt], skip_special_tokens=True)
+    repeated = [(fact_id, template, sample) for fact_id, template, _ in rows for sample in range(samples)]
+    columns = [list(column) for column in zip(*repeated, strict=True)] if repeated else [[], [], []]
+    return pa.table([*columns, texts], names=COMPLETIONS.names).cast(COMPLETIONS)
