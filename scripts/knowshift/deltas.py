@@ -161,6 +161,11 @@ class Delta:
                 entries = json.loads(file.metadata()["tensors"])
             self._place |= {name: (path, entry) for name, entry in entries.items()}
 
+    @property
+    def dtype(self) -> str:
+        """The type of the tuned weights, such as "float32"."""
+        return next(iter(self._place.values()))[1]["dtype"]
+
     def names(self) -> list[str]:
         """Tensor names, sorted."""
         return sorted(self._place)

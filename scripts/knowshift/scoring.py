@@ -152,3 +152,21 @@ def leading_logits(
     one_token = Decoding(1, decoding.end_ids, rows=decoding.rows, prompt_rows=decoding.prompt_rows)
     generate(model, [Prompt(tuple(ids)) for ids in encode(tokenizer, texts)], one_token, on_first_logits=keep)
     return pa.table([facts["fact_id"], facts["template"], logits], names=LEADING_LOGITS.names).cast(LEADING_LOGITS)
+
+
+def cell_questions(
+    mastery: pa.Table, per_level: Mapping[str, int | None], seed: int, trained: Sequence[str]
+) -> pa.Table:
+    """What a fine-tuned model is asked: the held-out questions, after some facts of its own training set.
+
+    Args:
+        trained: ids of the training facts to ask, in their order; their set is `training_set`.
+
+    Returns:
+        Columns fact_id, set, question.
+    """
+    columns = ["fact_id", "set", "question"]
+    questions = dict(zip(mastery["fact_id"].to_pylist(), mastery["question"].to_pylist(), strict=True))
+    own = [{"fact_id": fact, "set": "training_set", "question": questions[fact]} for fact in trained]
+    held_out = select_questions(mastery, per_level, seed).select(columns)
+    return pa.concat_tables([pa.Table.from_pylist(own, schema=held_out.schema), held_out])

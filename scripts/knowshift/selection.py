@@ -89,34 +89,53 @@ class Selector:
         return selected
 
 
+@dataclass(frozen=True)
+class Part:
+    """One tensor of a region after restoration.
+
+    Attributes:
+        tensor: base where selected, tuned elsewhere.
+        restored: how many parameters were selected.
+        restored_unchanged: how many of those training had not changed.
+        restored_sum: sum(r) of those selected.
+        sum: sum(r) of the tensor.
+    """
+
+    name: str
+    tensor: torch.Tensor
+    restored: int
+    restored_unchanged: int
+    restored_sum: float
+    sum: float
+
+
 def restore(
     pairs: Callable[[], Iterable[Pair]], strategy: str, region: str, percent: float, seed: int
-) -> Iterator[tuple[str, torch.Tensor, int, float, float]]:
-    """Every tensor of the restored model: base where selected, tuned elsewhere.
+) -> Iterator[Part]:
+    """The tensors of a region with the selected part of the update undone.
 
     Args:
-        pairs: makes an iterator over (name, base, tuned) in the order of names; called three times (once more than
-            the selection needs, so that no tensor is held).
+        pairs: makes an iterator over (name, base, tuned) of the same dtype in the order of names; called three times,
+            so that no tensor is held.
         strategy: "top", "bottom" or "random".
         region: which parameters are ranked together.
         percent: share of the region's parameters to restore.
         seed: for the random strategy.
-
-    Yields:
-        (name, restored tensor, restored parameters, sum(r) of those restored, sum(r) of the tensor); outside the
-        region the tuned tensor, 0, 0, 0.
     """
 
-    def keys() -> Iterator[torch.Tensor]:
-        return (sort_keys(*pair, strategy, seed) for pair in pairs() if in_region(pair[0], region))
+    def members() -> Iterator[Pair]:
+        return (pair for pair in pairs() if in_region(pair[0], region))
 
-    cut = find_cut(keys, percent)
-    selector = Selector(cut)
-    for name, base, tuned in pairs():
-        if not in_region(name, region):
-            yield name, tuned, 0, 0.0, 0.0
-            continue
+    selector = Selector(find_cut(lambda: (sort_keys(*pair, strategy, seed) for pair in members()), percent))
+    for name, base, tuned in members():
         mask = selector.mask(sort_keys(name, base, tuned, strategy, seed))
         r = relative_change(base, tuned).double()
-        restored = torch.where(mask, base.reshape(-1), tuned.reshape(-1)).reshape(tuned.shape)
-        yield name, restored, int(mask.sum()), float(r[mask].sum()), float(r.sum())
+        undone = r[mask]
+        yield Part(
+            name,
+            torch.where(mask, base.reshape(-1), tuned.reshape(-1)).reshape(tuned.shape),
+            int(mask.sum()),
+            int((undone == 0).sum()),
+            float(undone.sum()),
+            float(r.sum()),
+        )

@@ -1,0 +1,21 @@
+"""Count the facts of every mastery level, per domain, topic and split.
+
+    python scripts/count_levels.py --mastery mastery.parquet --output levels.parquet
+"""
+
+from command_line import CommandLine, run
+
+from knowshift.artifacts import read_table, write_table
+from knowshift.mastery import LEVEL_COUNTS, MASTERY, count_levels
+
+
+def main() -> None:
+    parser = CommandLine(__doc__)
+    parser.path("--mastery", "mastery table")
+    parser.path("--output", "table to write (Parquet)")
+    arguments, _ = parser.read()
+    write_table(arguments.output, count_levels(read_table(arguments.mastery, MASTERY)), LEVEL_COUNTS)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,31 @@
+"""Write the difference of two models as a lossless, compressed delta.
+
+    python scripts/diff_weights.py --base base/ --tuned checkpoint/ --output delta/
+"""
+
+from command_line import CommandLine, run
+
+from knowshift.artifacts import read_manifest, whole_directory
+from knowshift.deltas import diff_weights
+from knowshift.progress import start_logging
+
+
+def main() -> None:
+    parser = CommandLine(__doc__)
+    parser.path("--base", "model directory before training")
+    parser.path("--tuned", "model directory after training")
+    parser.path("--output", "delta directory to write")
+    parser.add_argument("--threads", type=int, default=1, help="compress with so many threads (default: 1)")
+    arguments, _ = parser.read()
+    for directory in (arguments.base, arguments.tuned):
+        if (directory / "manifest.json").is_file():
+            read_manifest(directory)
+    facts: dict = {"kind": "delta"}
+    with whole_directory(arguments.output, facts) as directory:
+        facts |= diff_weights(arguments.base, arguments.tuned, directory, arguments.threads)
+    size = sum(path.stat().st_size for path in arguments.output.glob("delta-*"))
+    start_logging().info("delta is %.1f %% of the weights", 100 * size / facts["tuned_bytes"])
+
+
+if __name__ == "__main__":
+    run(main)

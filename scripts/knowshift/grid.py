@@ -1,0 +1,90 @@
+"""The cells of an experiment: which models are fine-tuned, on what, and which of that can be run at all."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from knowshift.draws import data_levels
+
+CELLS = pa.schema(
+    [
+        pa.field("run", pa.string(), False, {"doc": "method-data-size-seed"}),
+        pa.field("method", pa.string(), False),
+        pa.field("data", pa.string(), False, {"doc": "level0 … level4 or mixed"}),
+        pa.field("size", pa.string(), False, {"doc": "training facts asked for: a number or all"}),
+        pa.field("facts", pa.int64(), False, {"doc": "training facts used, or to be had where too few"}),
+        pa.field("seed", pa.int32(), False),
+        pa.field("state", pa.string(), False, {"doc": "run, or infeasible: fewer facts than the size"}),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One fine-tuned model."""
+
+    method: str
+    data: str
+    size: int | str
+    seed: int
+
+    @property
+    def run(self) -> str:
+        """The cell's name, used in paths: `full-level2-240-s1`."""
+        return f"{self.method}-{self.data}-{self.size}-s{self.seed}"
+
+    @classmethod
+    def parse(cls, run: str) -> "Cell":
+        """The cell of a name."""
+        method, data, size, seed = run.split("-")
+        return cls(method, data, size if size == "all" else int(size), int(seed.removeprefix("s")))
+
+
+def cells(
+    methods: Sequence[str], data: Sequence[str], sizes: Sequence[int | str], seeds: Sequence[int]
+) -> list[Cell]:
+    """All cells of a grid; `all` takes every fact, so it has one draw, the first seed's."""
+    return [
+        Cell(method, kind, size, seed)
+        for method in methods
+        for kind in data
+        for size in sizes
+        for seed in (seeds[:1] if size == "all" else seeds)
+    ]
+
+
+def available_facts(levels: pa.Table, data: str) -> int:
+    """How many facts a data kind can draw.
+
+    Args:
+        levels: in the schema `LEVEL_COUNTS`.
+    """
+    wanted = data_levels(data)
+    columns = (levels[name].to_pylist() for name in ("level", "drawable"))
+    return sum(count for level, count in zip(*columns, strict=True) if wanted is None or level in wanted)
+
+
+def is_feasible(cell: Cell, levels: pa.Table) -> bool:
+    """Whether there are facts enough for a cell."""
+    facts = available_facts(levels, cell.data)
+    return facts > 0 if cell.size == "all" else facts >= cell.size
+
+
+def describe(planned: Sequence[Cell], levels: pa.Table) -> pa.Table:
+    """Every planned cell and whether it can be run, in the schema `CELLS`."""
+    rows = []
+    for cell in planned:
+        facts, feasible = available_facts(levels, cell.data), is_feasible(cell, levels)
+        rows.append(
+            {
+                "run": cell.run,
+                "method": cell.method,
+                "data": cell.data,
+                "size": str(cell.size),
+                "facts": facts if cell.size == "all" or not feasible else cell.size,
+                "seed": cell.seed,
+                "state": "run" if feasible else "infeasible",
+            }
+        )
+    return pa.Table.from_pylist(rows, schema=CELLS)

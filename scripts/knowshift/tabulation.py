@@ -1,0 +1,245 @@
+"""The study's tables for one model, from the artefacts of its cells; all grading of outputs happens here."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from knowshift.mastery import LEVELS
+from knowshift.matching import Synonyms, contains
+from knowshift.updates import concentration
+
+_RUN = pa.field("run", pa.string(), False, {"doc": "method-data-size-seed, or base for the pre-trained model"})
+_SET = pa.field("set", pa.string(), False, {"doc": "training_set, train, dev, test, dev_ood or test_ood"})
+_RESTORED = [
+    pa.field("strategy", pa.string(), False),
+    pa.field("region", pa.string(), False),
+    pa.field("percent", pa.float64(), False, {"doc": "share of the region's parameters restored; 0 is the fine-tuned model"}),
+]
+_SCORES = [
+    pa.field("questions", pa.int64(), False),
+    pa.field("correct", pa.int64(), False),
+    pa.field("share_correct", pa.float64(), False, {"doc": "0 to 1, over all questions of the set"}),
+    pa.field("accuracy", pa.float64(), True, {"doc": "0 to 1, plain mean of the five level accuracies; null if a level is empty"}),
+]
+
+ACCURACY = pa.schema([_RUN, _SET, *_SCORES])
+ACCURACY_BY_LEVEL = pa.schema(
+    [
+        _RUN,
+        _SET,
+        pa.field("level", pa.int8(), False),
+        pa.field("questions", pa.int64(), False),
+        pa.field("correct", pa.int64(), False),
+        pa.field("accuracy", pa.float64(), True),
+    ]
+)
+TRAINING_ACCURACY = pa.schema(
+    [
+        _RUN,
+        pa.field("questions", pa.int64(), False, {"doc": "facts of the cell's training set that were asked"}),
+        pa.field("before", pa.float64(), False, {"doc": "share the pre-trained model answers, same prompt"}),
+        pa.field("after", pa.float64(), False, {"doc": "share the fine-tuned model answers"}),
+    ]
+)
+TRAINING_LOSS = pa.schema([_RUN, *[pa.field(n, t, False) for n, t in (("step", pa.int32()), ("loss", pa.float64()), ("learning_rate", pa.float64()), ("gradient_norm", pa.float64()))]])
+DIVERGENCE_MEANS = pa.schema(
+    [
+        _RUN,
+        _SET,
+        pa.field("facts", pa.int64(), False),
+        pa.field("kl", pa.float64(), True, {"doc": "mean in nats; null without facts"}),
+        pa.field("accuracy_level4", pa.float64(), True, {"doc": "accuracy on level-4 facts of the set"}),
+    ]
+)
+CONCENTRATION = pa.schema(
+    [
+        _RUN,
+        pa.field("region", pa.string(), False),
+        pa.field("percent", pa.float64(), False, {"doc": "parameters with the largest relative change"}),
+        pa.field("share", pa.float64(), False, {"doc": "of sum(r) that they hold, 0 to 1"}),
+        pa.field("share_without_zeros", pa.float64(), False, {"doc": "the same, exact zeros before training left out"}),
+        pa.field("parameters", pa.int64(), False),
+        pa.field("zero_before", pa.int64(), False),
+        pa.field("unchanged", pa.int64(), False),
+    ]
+)
+RESTORED = pa.schema([_RUN, *_RESTORED, _SET, *_SCORES, pa.field("gain", pa.float64(), True, {"doc": "accuracy less the unrestored model's, same questions"})])
+RESTORED_WHERE = pa.schema(
+    [
+        _RUN,
+        *_RESTORED,
+        pa.field("layer", pa.int32(), True),
+        pa.field("module", pa.string(), False),
+        pa.field("parameters", pa.int64(), False),
+        pa.field("restored", pa.int64(), False),
+        pa.field("restored_unchanged", pa.int64(), False),
+        pa.field("restored_sum", pa.float64(), False),
+        pa.field("sum", pa.float64(), False),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Grader:
+    """Decides which outputs are right.
+
+    Attributes:
+        facts: fact id to a row of `MASTERY`.
+        synonyms: other names of objects.
+        rule: the matching rule.
+    """
+
+    facts: Mapping[str, dict]
+    synonyms: Synonyms
+    rule: str
+
+    def grade(self, outcomes: pa.Table) -> list[dict]:
+        """One row per outcome: fact_id, set, level, correct."""
+        columns = (outcomes[name].to_pylist() for name in ("fact_id", "set", "output"))
+        return [
+            {
+                "fact_id": fact_id,
+                "set": name,
+                "level": self.facts[fact_id]["level"],
+                "correct": contains(output, self.synonyms.names(self.facts[fact_id]["object"]), self.rule),
+            }
+            for fact_id, name, output in zip(*columns, strict=True)
+        ]
+
+
+def by_level(graded: Sequence[dict]) -> list[dict]:
+    """Questions, right answers and accuracy per set and level; every level is listed, empty ones with null."""
+    rows = []
+    for name in sorted({row["set"] for row in graded}):
+        for level in LEVELS:
+            hits = [row["correct"] for row in graded if row["set"] == name and row["level"] == level]
+            accuracy = sum(hits) / len(hits) if hits else None
+            rows.append({"set": name, "level": level, "questions": len(hits), "correct": sum(hits), "accuracy": accuracy})
+    return rows
+
+
+def overall(levels: Sequence[dict]) -> list[dict]:
+    """The headline accuracy per set: the plain mean of the five level accuracies, null if a level has no questions."""
+    rows = []
+    for name in dict.fromkeys(row["set"] for row in levels):
+        mine = [row for row in levels if row["set"] == name]
+        accuracies = [row["accuracy"] for row in mine]
+        questions, correct = sum(row["questions"] for row in mine), sum(row["correct"] for row in mine)
+        rows.append(
+            {
+                "set": name,
+                "questions": questions,
+                "correct": correct,
+                "share_correct": correct / questions,
+                "accuracy": None if None in accuracies else sum(accuracies) / len(accuracies),
+            }
+        )
+    return rows
+
+
+def _table(rows: Sequence[dict], schema: pa.Schema) -> pa.Table:
+    return pa.Table.from_pylist(list(rows), schema=schema)
+
+
+def tabulate_accuracy(graded: Mapping[str, Sequence[dict]]) -> tuple[pa.Table, pa.Table, pa.Table]:
+    """Accuracy of every run.
+
+    Args:
+        graded: run to graded outcomes; the run `base` is the pre-trained model.
+
+    Returns:
+        Tables in the schemas `ACCURACY`, `ACCURACY_BY_LEVEL` and `TRAINING_ACCURACY`.
+    """
+    base = {row["fact_id"]: row["correct"] for row in graded["base"]}
+    levels, totals, training = [], [], []
+    for run, rows in graded.items():
+        mine = by_level(rows)
+        levels += [{"run": run, **row} for row in mine]
+        totals += [{"run": run, **row} for row in overall(mine)]
+        trained = [row for row in rows if row["set"] == "training_set"]
+        if trained:
+            before = sum(base[row["fact_id"]] for row in trained) / len(trained)
+            after = sum(row["correct"] for row in trained) / len(trained)
+            training.append({"run": run, "questions": len(trained), "before": before, "after": after})
+    return _table(totals, ACCURACY), _table(levels, ACCURACY_BY_LEVEL), _table(training, TRAINING_ACCURACY)
+
+
+def tabulate_divergence(divergences: Mapping[str, pa.Table], levels: pa.Table) -> pa.Table:
+    """Mean divergence per run and set, beside the accuracy on level-4 facts; in the schema `DIVERGENCE_MEANS`."""
+    known = {(row["run"], row["set"]): row["accuracy"] for row in levels.to_pylist() if row["level"] == 4}
+    rows = []
+    for run, table in divergences.items():
+        for name in ("test", "test_ood"):
+            values = [row["kl"] for row in table.to_pylist() if row["set"] == name]
+            kl = float(np.mean(values)) if values else None
+            accuracy = known.get((run, name))
+            rows.append({"run": run, "set": name, "facts": len(values), "kl": kl, "accuracy_level4": accuracy})
+    return _table(rows, DIVERGENCE_MEANS)
+
+
+def tabulate_concentration(
+    updates: Mapping[tuple[str, str], tuple[pa.Table, pa.Table]], percents: Sequence[float]
+) -> pa.Table:
+    """How much of the total relative change the most changed parameters hold; in the schema `CONCENTRATION`.
+
+    Args:
+        updates: (run, region) to its histogram and its statistics per tensor.
+        percents: the shares of parameters to report.
+    """
+    rows = []
+    for (run, region), (histogram, tensors) in updates.items():
+        count, total, zeros, zero_total = (
+            histogram[name].to_numpy() for name in ("count", "sum", "zero_count", "zero_sum")
+        )
+        for percent in percents:
+            rows.append(
+                {
+                    "run": run,
+                    "region": region,
+                    "percent": percent,
+                    "share": concentration(count, total, percent),
+                    "share_without_zeros": concentration(count - zeros, total - zero_total, percent),
+                    "parameters": int(count.sum()),
+                    "zero_before": int(zeros.sum()),
+                    "unchanged": sum(tensors["unchanged"].to_pylist()),
+                }
+            )
+    return _table(rows, CONCENTRATION)
+
+
+def tabulate_restored(
+    graded: Mapping[tuple[str, str, str, float], Sequence[dict]], tuned: Mapping[str, Sequence[dict]]
+) -> pa.Table:
+    """Accuracy after restoration, with the fine-tuned model as 0 %; in the schema `RESTORED`.
+
+    Args:
+        graded: (run, strategy, region, percent) to graded outcomes.
+        tuned: run to the graded outcomes of the fine-tuned model.
+    """
+    rows = []
+    for run, strategy, region in dict.fromkeys(key[:3] for key in graded):
+        sweep = {key[3]: value for key, value in graded.items() if key[:3] == (run, strategy, region)}
+        asked = {(row["fact_id"], row["set"]) for value in sweep.values() for row in value}
+        same = [row for row in tuned[run] if (row["fact_id"], row["set"]) in asked]
+        start = {row["set"]: row["accuracy"] for row in overall(by_level(same))}
+        for percent, outcome in sorted({0.0: same, **sweep}.items()):
+            for row in overall(by_level(outcome)):
+                before = start.get(row["set"])
+                gain = None if row["accuracy"] is None or before is None else row["accuracy"] - before
+                head = {"run": run, "strategy": strategy, "region": region, "percent": percent}
+                rows.append({**head, **row, "gain": gain})
+    return _table(rows, RESTORED)
+
+
+def restored_by_module(selection: pa.Table) -> list[dict]:
+    """Sums of a selection over the tensors of each layer and module."""
+    summed = ("parameters", "restored", "restored_unchanged", "restored_sum", "sum")
+    totals: dict[tuple, dict] = {}
+    for row in selection.to_pylist():
+        key = (row["layer"], row["module"])
+        total = totals.setdefault(key, {"layer": key[0], "module": key[1], **dict.fromkeys(summed, 0)})
+        for name in summed:
+            total[name] += row[name]
+    return list(totals.values())

@@ -1,0 +1,100 @@
+"""Make the tables of one model from the artefacts of its cells; outputs are graded here, no model is loaded.
+
+    python scripts/tabulate_model.py --model-directory results/NAME --mastery … --levels … --outcomes … --output tables/
+
+The artefacts' paths say which run they belong to: `runs/RUN/outcomes.parquet`, `runs/RUN/restored/STRATEGY-REGION-PERCENT.parquet`.
+"""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+from command_line import CommandLine, option, run
+
+from knowshift import tabulation as tables
+from knowshift.artifacts import read_table, write_table
+from knowshift.divergence import DIVERGENCE
+from knowshift.grid import CELLS, Cell, cells, describe
+from knowshift.mastery import LEVEL_COUNTS, MASTERY
+from knowshift.matching import Synonyms
+from knowshift.restored import SELECTION
+from knowshift.scoring import OUTCOMES
+from knowshift.training import STEPS
+from knowshift.updates import HISTOGRAM, TENSORS
+
+
+@dataclass(frozen=True)
+class Options:
+    grid: dict = option("methods, data, sizes, seeds, as JSON")
+    percents: list = option("shares of parameters in the table of concentration", [1, 3, 5, 10, 20, 40, 60])
+    matching: str = option("whole_words, or substring (the paper's)", "whole_words")
+
+
+def restored_key(path) -> tuple[str, str, str, float]:  # noqa: ANN001
+    """(run, strategy, region, percent) of a path `…/RUN/restored/STRATEGY-REGION-PERCENT.*`."""
+    strategy, region, percent = path.name.removesuffix(".parquet").removesuffix(".selection").split("-")
+    return path.parent.parent.name, strategy, region, float(percent)
+
+
+def main() -> None:
+    parser = CommandLine(__doc__, Options)
+    parser.path("--mastery", "mastery table")
+    parser.path("--levels", "level counts")
+    parser.path("--base-outcomes", "the pre-trained model's outcomes")
+    for flag, help in {
+        "--outcomes": "outcomes of the runs",
+        "--divergences": "divergence tables of the runs",
+        "--steps": "training tables of the runs",
+        "--histograms": "histograms of relative changes (REGION.histogram.parquet)",
+        "--restored": "outcomes of restored models",
+    }.items():
+        parser.path(flag, help, required=False, many=True)
+    parser.path("--synonyms", "CSV files of synonyms", required=False, many=True)
+    parser.path("--output", "directory for the tables (Parquet)")
+    arguments, options = parser.read()
+
+    facts = {row["fact_id"]: row for row in read_table(arguments.mastery, MASTERY).to_pylist()}
+    levels = read_table(arguments.levels, LEVEL_COUNTS)
+    grader = tables.Grader(facts, Synonyms.read(arguments.synonyms or ()), options.matching)
+    order = {cell.run: place for place, cell in enumerate(cells(**options.grid))}
+    outcomes = sorted(arguments.outcomes or (), key=lambda path: order[path.parent.name])
+    graded = {"base": grader.grade(read_table(arguments.base_outcomes, OUTCOMES))}
+    graded |= {path.parent.name: grader.grade(read_table(path, OUTCOMES)) for path in outcomes}
+    accuracy, by_level, training = tables.tabulate_accuracy(graded)
+
+    divergences = {path.parent.name: read_table(path, DIVERGENCE) for path in arguments.divergences or ()}
+    updates = {}
+    for path in arguments.histograms or ():
+        region = path.name.removesuffix(".histogram.parquet")
+        tensors = path.with_name(f"{region}.tensors.parquet")
+        updates[path.parent.parent.name, region] = (read_table(path, HISTOGRAM), read_table(tensors, TENSORS))
+    sweeps = sorted(arguments.restored or (), key=restored_key)
+    restored = {restored_key(path): grader.grade(read_table(path, OUTCOMES)) for path in sweeps}
+    where = []
+    for path in sweeps:
+        head = dict(zip(("run", "strategy", "region", "percent"), restored_key(path), strict=True))
+        selection = read_table(path.with_name(path.name.replace(".parquet", ".selection.parquet")), SELECTION)
+        where += [{**head, **row} for row in tables.restored_by_module(selection)]
+    losses = [
+        {"run": path.parent.name, **{name: row[name] for name in tables.TRAINING_LOSS.names[1:]}}
+        for path in arguments.steps or ()
+        for row in read_table(path, STEPS).to_pylist()
+    ]
+
+    made = {
+        "mastery": (levels, LEVEL_COUNTS),
+        "cells": (describe([Cell.parse(name) for name in order], levels), CELLS),
+        "accuracy": (accuracy, tables.ACCURACY),
+        "accuracy_by_level": (by_level, tables.ACCURACY_BY_LEVEL),
+        "training_accuracy": (training, tables.TRAINING_ACCURACY),
+        "training_loss": (pa.Table.from_pylist(losses, schema=tables.TRAINING_LOSS), tables.TRAINING_LOSS),
+        "divergence": (tables.tabulate_divergence(divergences, by_level), tables.DIVERGENCE_MEANS),
+        "concentration": (tables.tabulate_concentration(updates, options.percents), tables.CONCENTRATION),
+        "restored": (tables.tabulate_restored(restored, graded), tables.RESTORED),
+        "restored_where": (pa.Table.from_pylist(where, schema=tables.RESTORED_WHERE), tables.RESTORED_WHERE),
+    }
+    for name, (table, schema) in made.items():
+        write_table(arguments.output / f"{name}.parquet", table.replace_schema_metadata(None), schema)
+
+
+if __name__ == "__main__":
+    run(main)
