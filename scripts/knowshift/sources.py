@@ -4,7 +4,6 @@ Whatever the source, the result is one directory of safetensors, tokenizer and c
 repository is never run, and pickled weights are never read.
 """
 
-import hashlib
 import shutil
 import subprocess
 import sys
@@ -106,21 +105,3 @@ def resolve_directory(path: Path, output: Path) -> None:
                     (output / file.name).hardlink_to(file.resolve())
                 except OSError:
                     shutil.copy2(file, output / file.name)
-
-
-def directory_digest(path: Path) -> str:
-    """A digest of a model directory's content, quick enough to take whenever the Snakefile is read.
-
-    Small files count whole; of larger ones the size, the first and the last mebibyte.
-    """
-    digest = hashlib.sha256()
-    edge = 1 << 20
-    for file in sorted(file for pattern in WANTED for file in path.glob(pattern)):
-        size = file.stat().st_size
-        digest.update(f"{file.name}\0{size}\0".encode())
-        with file.open("rb") as source:
-            digest.update(source.read(edge))
-            if size > edge:
-                source.seek(max(edge, size - edge))
-                digest.update(source.read(edge))
-    return digest.hexdigest()

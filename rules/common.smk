@@ -1,0 +1,86 @@
+# Paths, the checked configuration, and what every rule needs. Rules take from here two params:
+#   spec   the part of the configuration that changes the rule's result, as canonical JSON
+#   code   a digest of the code that makes the result (comments, docstrings and formatting do not count)
+# Threads, memory and GPUs are execution: they stand in `threads` and `resources`, and profiles override them.
+import json
+from functools import cache
+
+import configuration
+import provenance
+from knowshift.artifacts import canonical_json
+from knowshift.grid import Cell, cells, is_feasible
+from snakemake.exceptions import WorkflowError
+
+BASE = Path(workflow.basedir)
+SCRIPTS = BASE / "scripts"
+
+try:
+    SETTINGS = configuration.check(config, BASE)
+except configuration.ConfigurationError as error:
+    raise WorkflowError(str(error)) from None
+
+RESULTS = SETTINGS.results
+FACTS, GRID = SETTINGS.facts, SETTINGS.finetuning
+SPLITS = {"in_domain": ["train", "dev", "test"], "out_of_domain": ["dev", "test"]}  # that are probed and scored
+HAS_GPU = any(Path("/dev").glob("nvidia[0-9]*"))
+
+
+wildcard_constraints:
+    model="|".join(map(re.escape, SETTINGS.models)),
+    topic=r"\w+",
+    split="train|dev|test",
+    data=r"level[0-4]|mixed",
+    run=r"[a-z]+-(level[0-4]|mixed)-(\d+|all)-s\d+",
+    seed=r"\d+",
+    strategy="top|bottom|random",
+    region=r"[a-z]+",
+    percent=r"\d+(\.\d+)?",
+
+
+def resource(path):
+    """A file or folder that the configuration names, here or in the workflow's own folder."""
+    return configuration.locate(path, BASE)
+
+
+def templates_of(topic):
+    return f"{resource(FACTS.templates)}/{topic}.yaml"
+
+
+def digest(script):
+    """The `code` param of a rule."""
+    return provenance.code_digest(SCRIPTS, script)
+
+
+def fields(section, *names):
+    """Some values of a section of the configuration."""
+    return {name: getattr(section, name) for name in names}
+
+
+@cache
+def weight_mb(model):
+    """Megabytes of a model's weights once it is there; 1 GB until then."""
+    try:
+        files = json.loads(Path(RESULTS, model, "base/manifest.json").read_text())["files"]
+    except FileNotFoundError:
+        return 1000
+    return sum(entry["bytes"] for name, entry in files.items() if name.endswith(".safetensors")) // 1_000_000
+
+
+def memory(copies):
+    """Memory for so many copies of the weights, and for what else a job of a model needs."""
+    return lambda wildcards: int(1500 + copies * weight_mb(wildcards.model))
+
+
+@cache
+def feasible_runs(model):
+    """The cells of a model that have facts enough; known once its mastery is."""
+    import pyarrow.parquet as pq
+
+    levels = pq.read_table(checkpoints.count_levels.get(model=model).output.levels)
+    planned = cells(**fields(GRID, "methods", "data", "sizes", "seeds"))
+    return [cell for cell in planned if is_feasible(cell, levels)]
+
+
+def number(value):
+    """A number without needless decimals, as in paths: 20.0 is 20."""
+    return f"{value:g}"

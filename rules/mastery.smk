@@ -1,0 +1,85 @@
+# How well the pre-trained model knows each fact.
+#   needs   facts/, MODEL/base/
+#   makes   MODEL/completions/, MODEL/mastery.parquet, MODEL/levels.parquet
+MASTERY = SETTINGS.mastery
+UNITS = [(topic, split) for domain, topics in DOMAINS.items() for topic in topics for split in SPLITS[domain]]
+
+
+def probe_spec(wildcards):
+    chosen = fields(MASTERY, "samples", "temperature", "max_new_tokens", "dtype", "rows", "prompt_rows")
+    limit = FACTS.dev_limit if wildcards.split == "dev" else None
+    more = {"templates_used": MASTERY.templates, "split": wildcards.split, "facts_limit": limit, "seed": SETTINGS.seed}
+    return canonical_json({**chosen, **more})
+
+
+rule probe_mastery:
+    input:
+        facts=rules.build_facts.output.facts,
+        templates=lambda wc: templates_of(wc.topic),
+        base=rules.resolve_model.output.manifest,
+    output:
+        completions=f"{RESULTS}/{{model}}/completions/{{topic}}.{{split}}.parquet",
+    log:
+        f"{RESULTS}/logs/probe_mastery/{{model}}.{{topic}}.{{split}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/probe_mastery/{{model}}.{{topic}}.{{split}}.tsv"
+    params:
+        spec=probe_spec,
+        code=digest("probe_mastery"),
+        base=subpath(input.base, parent=True),
+    threads: 1
+    resources:
+        mem_mb=memory(2),
+        gpu=int(HAS_GPU),
+    conda:
+        "../envs/knowshift.yaml"
+    message:
+        "What {wildcards.model} knows of {wildcards.topic} ({wildcards.split})"
+    shell:
+        "python {SCRIPTS}/probe_mastery.py --model {params.base:q} --facts {input.facts:q}"
+        " --templates {input.templates:q} --spec {params.spec:q} --threads {threads}"
+        " --output {output.completions:q} 2> {log:q}"
+
+
+rule grade_mastery:
+    input:
+        facts=expand(rules.build_facts.output.facts, topic=DOMAIN_OF),
+        completions=lambda wc: [f"{RESULTS}/{wc.model}/completions/{topic}.{split}.parquet" for topic, split in UNITS],
+        synonyms=[resource(path) for path in FACTS.synonyms],
+    output:
+        mastery=f"{RESULTS}/{{model}}/mastery.parquet",
+    log:
+        f"{RESULTS}/logs/grade_mastery/{{model}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/grade_mastery/{{model}}.tsv"
+    params:
+        spec=canonical_json({"matching": FACTS.matching, "boundaries": MASTERY.boundaries}),
+        code=digest("grade_mastery"),
+    resources:
+        mem_mb=2000,
+    conda:
+        "../envs/knowshift.yaml"
+    message:
+        "Mastery levels of {wildcards.model}"
+    shell:
+        "python {SCRIPTS}/grade_mastery.py --facts {input.facts:q} --completions {input.completions:q}"
+        " --synonyms {input.synonyms:q} --spec {params.spec:q} --output {output.mastery:q} 2> {log:q}"
+
+
+checkpoint count_levels:
+    input:
+        mastery=rules.grade_mastery.output.mastery,
+    output:
+        levels=f"{RESULTS}/{{model}}/levels.parquet",
+    log:
+        f"{RESULTS}/logs/count_levels/{{model}}.log",
+    params:
+        code=digest("count_levels"),
+    resources:
+        mem_mb=500,
+    conda:
+        "../envs/knowshift.yaml"
+    message:
+        "Facts per level of {wildcards.model}"
+    shell:
+        "python {SCRIPTS}/count_levels.py --mastery {input.mastery:q} --output {output.levels:q} 2> {log:q}"

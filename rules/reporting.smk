@@ -1,0 +1,133 @@
+# Tables, figures and the report.
+#   needs   what the stages above made
+#   makes   MODEL/tables/, tables/, figures/, report.html
+TABLES = [
+    "accuracy",
+    "accuracy_by_level",
+    "cells",
+    "concentration",
+    "divergence",
+    "mastery",
+    "restored",
+    "restored_where",
+    "training_accuracy",
+    "training_loss",
+]
+FIGURES = [
+    "mastery",
+    "accuracy_by_size",
+    "accuracy_by_level",
+    "training_accuracy",
+    "divergence",
+    "concentration",
+    "restored",
+]
+
+
+def of_runs(name):
+    """Input function: a file of every feasible run of a model."""
+    return lambda wc: [f"{RESULTS}/{wc.model}/runs/{cell.run}/{name}" for cell in feasible_runs(wc.model)]
+
+
+rule tabulate_model:
+    input:
+        mastery=rules.grade_mastery.output.mastery,
+        levels=rules.count_levels.output.levels,
+        base=rules.score_base.output.outcomes,
+        outcomes=of_runs("outcomes.parquet"),
+        divergences=of_runs("divergence.parquet"),
+        steps=of_runs("steps.parquet"),
+        histograms=lambda wc: [
+            path for region in SETTINGS.regions for path in of_runs(f"updates/{region}.histogram.parquet")(wc)
+        ],
+        restored=lambda wc: restored_outcomes(wc.model, feasible_runs(wc.model)),
+        synonyms=[resource(path) for path in FACTS.synonyms],
+    output:
+        expand(f"{RESULTS}/{{{{model}}}}/tables/{{table}}.parquet", table=TABLES),
+    log:
+        f"{RESULTS}/logs/tabulate_model/{{model}}.log",
+    params:
+        spec=canonical_json(
+            {"grid": fields(GRID, "methods", "data", "sizes", "seeds"), "matching": FACTS.matching}
+        ),
+        code=digest("tabulate_model"),
+        tables=f"{RESULTS}/{{model}}/tables",
+    resources:
+        mem_mb=2000,
+    conda:
+        "../envs/knowshift.yaml"
+    message:
+        "Tables of {wildcards.model}"
+    shell:
+        "python {SCRIPTS}/tabulate_model.py --mastery {input.mastery:q} --levels {input.levels:q}"
+        " --base-outcomes {input.base:q} --outcomes {input.outcomes:q} --divergences {input.divergences:q}"
+        " --steps {input.steps:q} --histograms {input.histograms:q} --restored {input.restored:q}"
+        " --synonyms {input.synonyms:q} --spec {params.spec:q} --output {params.tables:q} 2> {log:q}"
+
+
+# Not called `tabulate`: a script of that name would stand before the PyPI package that torch imports.
+rule join_tables:
+    input:
+        expand(f"{RESULTS}/{{model}}/tables/{{table}}.parquet", model=SETTINGS.models, table=TABLES),
+    output:
+        expand(f"{RESULTS}/tables/{{table}}.parquet", table=TABLES),
+    log:
+        f"{RESULTS}/logs/join_tables.log",
+    params:
+        code=digest("join_tables"),
+        models=[f"{RESULTS}/{model}/tables" for model in SETTINGS.models],
+        tables=f"{RESULTS}/tables",
+    resources:
+        mem_mb=1000,
+    conda:
+        "../envs/knowshift.yaml"
+    message:
+        "Tables of all models"
+    shell:
+        "python {SCRIPTS}/join_tables.py --models {params.models:q} --output {params.tables:q} 2> {log:q}"
+
+
+rule plot:
+    input:
+        rules.join_tables.output,
+    output:
+        expand(f"{RESULTS}/figures/{{figure}}.{{kind}}", figure=FIGURES, kind=["vl.json", "svg", "png"]),
+    log:
+        f"{RESULTS}/logs/plot.log",
+    params:
+        code=digest("plot"),
+        tables=f"{RESULTS}/tables",
+        figures=f"{RESULTS}/figures",
+    resources:
+        mem_mb=2000,
+    conda:
+        "../envs/knowshift.yaml"
+    message:
+        "Figures"
+    shell:
+        "python {SCRIPTS}/plot.py --tables {params.tables:q} --output {params.figures:q} 2> {log:q}"
+
+
+rule report:
+    input:
+        tables=rules.join_tables.output,
+        figures=rules.plot.output,
+        template=f"{BASE}/resources/report.html.jinja",
+    output:
+        report=f"{RESULTS}/report.html",
+    log:
+        f"{RESULTS}/logs/report.log",
+    params:
+        spec=canonical_json({"experiment": SETTINGS.model_dump(exclude={"results"})}),
+        code=digest("report"),
+        tables=f"{RESULTS}/tables",
+        figures=f"{RESULTS}/figures",
+    resources:
+        mem_mb=1000,
+    conda:
+        "../envs/knowshift.yaml"
+    message:
+        "Report: {output.report}"
+    shell:
+        "python {SCRIPTS}/report.py --tables {params.tables:q} --figures {params.figures:q} --template {input.template:q}"
+        " --spec {params.spec:q} --output {output.report:q} 2> {log:q}"

