@@ -6,9 +6,9 @@ def evaluation_spec(**more):
     return canonical_json({**chosen, "seed": SETTINGS.seed, **more})
 
 
-def evaluate_spec(wildcards, **more):
-    """The spec of an evaluation of a run, which asks some of its own training set too."""
-    return evaluation_spec(training_set=SETTINGS.evaluation.training_set, size=size_of(wildcards.run), **more)
+def run_questions(run):
+    """What of the spec of a run's evaluation is its own: it asks some of its training set too."""
+    return {"training_set": SETTINGS.evaluation.training_set, "size": size_of(run)}
 
 
 rule score_base:
@@ -58,7 +58,7 @@ rule evaluate:
     benchmark:
         f"{RESULTS}/benchmarks/evaluate/{{model}}.{{run}}.tsv"
     params:
-        spec=evaluate_spec,
+        spec=lambda wc: evaluation_spec(**run_questions(wc.run)),
         code=digest("evaluate"),
         base=subpath(input.base, parent=True),
         delta=subpath(input.delta, parent=True),

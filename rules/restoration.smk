@@ -31,7 +31,7 @@ rule rank_updates:
 
 def restore_spec(wildcards):
     kept = {"strategy": wildcards.strategy, "region": wildcards.region, "percent": float(wildcards.percent)}
-    return evaluate_spec(wildcards, **kept)
+    return evaluation_spec(**run_questions(wildcards.run), **kept)
 
 
 rule evaluate_restored:

@@ -1,0 +1,29 @@
+"""Draw the study's figures from its tables, each as Vega-Lite, SVG and PNG.
+
+    python scripts/plot.py --tables results/tables --output results/figures
+"""
+
+import pyarrow.parquet as pq
+import vl_convert
+from command_line import CommandLine, run
+
+from knowshift.artifacts import whole_file, write_text
+from knowshift.figures import FIGURES, draw
+
+
+def main() -> None:
+    parser = CommandLine(__doc__)
+    parser.path("--tables", "directory of tables (Parquet)")
+    parser.path("--output", "directory for the figures")
+    arguments, _ = parser.read()
+    tables = {path.stem: pq.read_table(path).to_pandas() for path in arguments.tables.glob("*.parquet")}
+    for name in FIGURES:
+        specification = draw(name, tables).to_json()
+        write_text(arguments.output / f"{name}.vl.json", specification)
+        write_text(arguments.output / f"{name}.svg", vl_convert.vegalite_to_svg(specification))
+        with whole_file(arguments.output / f"{name}.png") as partial:
+            partial.write_bytes(vl_convert.vegalite_to_png(specification, scale=2))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,236 @@
+"""Facts, matching, mastery levels and draws: the study's definitions, by value and by property."""
+
+import hashlib
+import itertools
+import json
+import os
+import random
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from knowshift.draws import draw_order
+from knowshift.errors import KnowshiftError
+from knowshift.facts import FACTS, build_facts
+from knowshift.mastery import MASTERY, count_levels, grade, level_of
+from knowshift.matching import Synonyms, contains, find
+from knowshift.probing import COMPLETIONS
+from knowshift.templates import TopicTemplates, read_topic_templates
+
+REPOSITORY = Path(__file__).parents[1]
+BOUNDARIES = (0.25, 0.5, 0.75)
+
+
+# --- what counts as a fact ---
+
+
+def topic(name: str, question: str = "Where is [X]?") -> TopicTemplates:
+    return TopicTemplates(name, name, question, ("[X] is in",))
+
+
+def raw(root: Path, name: str, **splits: list) -> None:
+    for split in ("train", "dev", "test"):
+        path = root / split / f"{name}.{split}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps([{"question": q, "answers": a} for q, a in splits.get(split, [])]))
+
+
+def test_only_facts_with_one_answer_count_and_the_first_of_equal_questions(tmp_path: Path) -> None:
+    rows = [("Where is A?", ["x"]), ("Where is B?", ["x", "y"]), ("Where is A?", ["z"]), ("Where is C?", ["y"])]
+    raw(tmp_path, "T", train=rows, test=[("Where is C?", ["w"])])
+    table = build_facts(tmp_path, "in_domain", topic("T"))
+    kept = list(zip(*(table[name].to_pylist() for name in ("split", "subject", "object", "also_in_test")), strict=True))
+    assert kept == [("train", "A", "x", False), ("train", "C", "y", True), ("test", "C", "w", False)]
+    assert len(set(table["fact_id"].to_pylist())) == 3
+
+
+def test_topics_that_share_a_question_share_no_fact(tmp_path: Path) -> None:
+    raw(tmp_path, "T1", train=[("Where is A?", ["x"])])
+    raw(tmp_path, "T2", train=[("Where is A?", ["y"]), ("Where is B?", ["y"])])
+    group = [topic("T1"), topic("T2")]
+    assert build_facts(tmp_path, "in_domain", group[0], group)["subject"].to_pylist() == ["A"]
+    assert build_facts(tmp_path, "in_domain", group[1], group)["subject"].to_pylist() == ["B"]
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", '[{"question": "Where is A?"}]', '[{"question": "Where is A?", "answers": []}]',
+                                     '[{"question": "Where is A?", "answers": [""]}]', '[{"question": "Who is A?", "answers": ["x"]}]'])  # fmt: skip
+def test_bad_raw_files_are_named(tmp_path: Path, content: str) -> None:
+    raw(tmp_path, "T")
+    (tmp_path / "train" / "T.train.json").write_text(content)
+    with pytest.raises(KnowshiftError, match=r"T\.train\.json"):
+        build_facts(tmp_path, "in_domain", topic("T"))
+
+
+def entityquestions() -> Path | None:
+    """The unpacked EntityQuestions data: where KNOWSHIFT_ENTITYQUESTIONS points, or an archive beside the repository."""
+    places = [Path(os.environ.get("KNOWSHIFT_ENTITYQUESTIONS", "missing")), REPOSITORY.parent / "shared/entityquestions/dataset.zip"]
+    return next((place for place in places if place.exists()), None)
+
+
+def test_the_rule_gives_the_papers_totals_on_the_real_data(tmp_path: Path) -> None:
+    source = entityquestions()
+    if source is None:
+        pytest.skip("no EntityQuestions data: point KNOWSHIFT_ENTITYQUESTIONS to its dataset.zip or unpacked folder")
+    root = source
+    if source.is_file():
+        import zipfile
+
+        zipfile.ZipFile(source).extractall(tmp_path)
+        root = next(tmp_path.rglob("train")).parent
+    questions = {
+        "P17": "Which country is [X] located in?", "P19": "Where was [X] born?", "P20": "Where did [X] die?",
+        "P36": "What is the capital of [X]?", "P69": "Where was [X] educated?", "P131": "Where is [X] located?",
+        "P159": "Where is the headquarter of [X]?", "P276": "Where is [X] located?",
+        "P495": "Which country was [X] created in?", "P740": "Where was [X] founded?",
+    }  # fmt: skip
+    topics = [topic(name, question) for name, question in questions.items()]
+    tables = [build_facts(root, "in_domain", t, [s for s in topics if s.question == t.question]) for t in topics]
+    splits = pa.concat_tables(tables)["split"].to_pylist()
+    assert (splits.count("train"), splits.count("test")) == (75_944, 9_555)  # Ye et al. 2025, section 3.1
+
+
+# --- matching ---
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "found"),
+    [("Tirana", "Iran", False), ("It is in Iran.", "Iran", True), ("Nigeria", "Niger", False), ("Romania", "Oman", False),
+     ("in NIGER!", "Niger", True), ("São Paulo", "Sa\u0303o Paulo", True), ("St. Louis, MO", "St. Louis", True),
+     ("东京是日本的首都", "东京", True), ("กรุงเทพมหานคร", "กรุงเทพ", True), ("ＵＳＡ", "USA", True), ("", "x", False),
+     ("Straße", "STRASSE", True), ("New  York", "New York", True), ("1,000 dollars", "1,000", True), ("11,000", "1,000", False)],
+)  # fmt: skip
+def test_whole_words(text: str, name: str, found: bool) -> None:
+    assert contains(text, [name], "whole_words") is found
+
+
+def test_the_papers_rule_is_plain_containment() -> None:
+    assert contains("Tirana", ["Iran"], "substring")
+
+
+def test_synonyms_count_and_the_earliest_name_gives_the_position(tmp_path: Path) -> None:
+    (tmp_path / "s.csv").write_text("object,synonyms\nUnited States,USA|America\n")
+    names = Synonyms.read([tmp_path / "s.csv"]).names("United States")
+    assert names == ["United States", "USA", "America"]
+    assert find("USA, the United States", names, "whole_words") == 0
+
+
+@given(st.text(max_size=30), st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=8))
+def test_whole_words_is_stricter_than_substring(text: str, name: str) -> None:
+    if contains(text, [name], "whole_words"):
+        assert contains(text, [name], "substring")
+
+
+# --- mastery ---
+
+
+def test_levels_are_exact_at_their_boundaries() -> None:
+    levels = [level_of(n, 12, BOUNDARIES) for n in range(13)]
+    assert levels == [0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4]
+    assert [level_of(n, 4, BOUNDARIES) for n in range(5)] == [0, 1, 2, 3, 4]
+    assert level_of(1, 210, BOUNDARIES) == 1
+    assert level_of(1, 10, (0.1, 0.2, 0.3)) == 1  # 0.1 is not a binary fraction, and still a boundary
+
+
+def fact(number: int, **more: object) -> dict:
+    row = {"fact_id": f"f{number}", "topic": "T", "domain": "in_domain", "split": "train", "subject": f"s{number}",
+           "object": "x", "question": f"q{number}?", "also_in_test": False}  # fmt: skip
+    return row | more
+
+
+def test_grading_counts_successes_per_template() -> None:
+    facts = pa.Table.from_pylist([fact(1), fact(2, object="y")], schema=FACTS)
+    texts = {("f1", 0): ["x", "no x"], ("f1", 1): ["xx", "z"], ("f2", 0): ["z", "z"], ("f2", 1): ["Y", "the y"]}
+    rows = [
+        {"fact_id": f, "template": t, "sample": s, "text": text}
+        for (f, t), samples in texts.items()
+        for s, text in enumerate(samples)
+    ]
+    completions = pa.Table.from_pylist(rows, schema=COMPLETIONS)
+    table = grade(facts, completions, 2, Synonyms({}), "whole_words", BOUNDARIES)
+    assert table["mastery"].to_pylist() == [0.5, 0.5]
+    assert table["level"].to_pylist() == [2, 2]
+    assert table["successes"].to_pylist() == [[2, 0], [0, 2]]
+    assert table["leading"].to_pylist() == [[1, 0], [0, 1]]
+
+
+# --- draws ---
+
+
+def levelled(count: int = 60, topics: int = 3) -> pa.Table:
+    rows = [
+        fact(n, topic=f"T{n % topics if n % 7 else 0}", level=n % 5, mastery=0.0, successes=[0], leading=[0])
+        for n in range(count)
+    ]
+    return pa.Table.from_pylist(rows, schema=MASTERY)
+
+
+def test_an_order_takes_topics_by_turns_until_they_are_exhausted() -> None:
+    order = draw_order(levelled(), "mixed", 1, "s1")["topic"].to_pylist()
+    left = {name: order.count(name) for name in set(order)}
+    place = 0
+    while place < len(order):
+        turn = {name for name, count in left.items() if count}
+        assert set(order[place : place + len(turn)]) == turn
+        left = {name: count - (name in turn) for name, count in left.items()}
+        place += len(turn)
+
+
+def test_an_order_depends_on_the_facts_not_on_their_order() -> None:
+    table = levelled()
+    mixed = list(range(len(table)))
+    random.Random(3).shuffle(mixed)
+    assert draw_order(table, "level2", 1, "s1").equals(draw_order(table.take(mixed), "level2", 1, "s1"))
+
+
+def test_draws_differ_by_name_and_seed_and_hold_their_level_only() -> None:
+    table = levelled()
+    orders = [tuple(draw_order(table, "level2", s, d)["fact_id"].to_pylist()) for s, d in itertools.product((1, 2), ("s1", "s2"))]
+    assert len(set(orders)) == 4
+    assert len({frozenset(order) for order in orders}) == 1
+    assert set(draw_order(table, "level2", 1, "s1")["level"].to_pylist()) == {2}
+
+
+def test_draws_leave_out_what_also_stands_in_test_and_what_is_not_train() -> None:
+    base = levelled(20).to_pylist()
+    base[0]["also_in_test"], base[1]["split"], base[2]["domain"] = True, "test", "out_of_domain"
+    table = pa.Table.from_pylist(base, schema=MASTERY)
+    drawn = set(draw_order(table, "mixed", 1, "s1")["fact_id"].to_pylist())
+    assert drawn == {f"f{n}" for n in range(3, 20)}
+    assert sum(count_levels(table)["drawable"].to_pylist()) == 17
+
+
+# --- the facts and templates that come with the project ---
+
+
+def test_completion_templates_are_21_different_ones_that_end_where_the_object_follows() -> None:
+    for path in (REPOSITORY / "resources/templates").glob("*.yaml"):
+        templates = read_topic_templates(path)
+        assert templates.topic == path.stem
+        assert len(templates.completions) == 21
+        assert len({text.casefold() for text in templates.completions}) == 21
+        assert not [text for text in templates.completions if text[-1] in ".?!:;"], path
+
+
+def test_the_default_facts_are_real_in_number_and_unambiguous() -> None:
+    total, root = 0, REPOSITORY / "resources/facts"
+    for path in sorted((REPOSITORY / "resources/templates").glob("*.yaml")):
+        templates = read_topic_templates(path)
+        table = build_facts(root, "in_domain", templates)
+        subjects = table["subject"].to_pylist()
+        assert len(subjects) == len(set(subjects)), path
+        assert not any(table["also_in_test"].to_pylist())
+        total += len(table)
+    assert total >= 1500
+
+
+def test_fact_ids_do_not_change() -> None:
+    # They name random streams and stored completions: another id means another experiment.
+    rows = (REPOSITORY / "resources/facts/train/country_capital.train.json").read_text(encoding="utf-8")
+    first = json.loads(rows)[0]
+    assert first == {"question": "What is the capital of China?", "answers": ["Beijing"]}
+    content = json.dumps(["country_capital", "train", first["question"], "Beijing"], separators=(",", ":"))
+    expected = hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
+    table = build_facts(REPOSITORY / "resources/facts", "in_domain", read_topic_templates(REPOSITORY / "resources/templates/country_capital.yaml"))
+    assert table["fact_id"][0].as_py() == expected
