@@ -101,7 +101,9 @@ def main() -> None:
         training = train(model, examples, recipe, derive_seed(options.seed, "train", options.name), compute)
         rows = list(progress(training, what="training", unit="steps", total=steps)) if first else list(training)
         if dist.is_initialized():
-            state = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+            whole = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+            own = {name for name, _ in model.named_parameters()}  # a tied tensor under its first name only
+            state = {name: tensor for name, tensor in whole.items() if name in own}
         else:
             state = None
         if first:

@@ -7,12 +7,13 @@ One plain loop, the same on a CPU, a GPU, or many processes: with torch.distribu
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 import torch
 import torch.distributed as dist
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
@@ -89,6 +90,9 @@ def shard(model: PreTrainedModel) -> None:
     for layer in model.get_decoder().layers:
         fully_shard(layer)
     fully_shard(model)
+    # The loss goes around the model's own forward, so FSDP must be told that it is one too: it gathers parameters there.
+    model.summed_loss = partial(summed_loss, model)
+    register_fsdp_forward_method(model, "summed_loss")
 
 
 def summed_loss(model: PreTrainedModel, examples: Sequence[Example], loss_on: str) -> tuple[torch.Tensor, int]:
@@ -133,6 +137,7 @@ def train(
     """
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     model.train()
+    loss_of = model.summed_loss if world > 1 else partial(summed_loss, model)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=0.0, betas=(recipe.beta1, recipe.beta2), weight_decay=recipe.weight_decay,
         fused=world == 1,
@@ -145,7 +150,7 @@ def train(
             group["lr"] = rate
         count = target_count(batch, recipe.loss_on)
         with torch.autocast(model.device.type, compute, enabled=compute is not None):
-            loss, _ = summed_loss(model, batch[rank::world], recipe.loss_on)
+            loss, _ = loss_of(batch[rank::world], recipe.loss_on)
         # Sharding averages gradients over processes; the mean over the whole batch's targets is wanted.
         (loss * (world / count)).backward()
         total = loss.detach()
