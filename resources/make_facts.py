@@ -26,8 +26,22 @@ from countryinfo import CountryInfo
 
 HERE = Path(__file__).parent
 CITIES, US_CITIES = 500, 460  # how many of the best known
-SHARES = {"in_domain": {"train": 0.56, "dev": 0.08, "test": 0.36}, "out_of_domain": {"train": 0.05, "dev": 0.1, "test": 0.85}}
-TWO_CONTINENTS = {"Russia", "Turkey", "Kazakhstan", "Egypt", "Azerbaijan", "Armenia", "Cyprus", "Indonesia", "Panama", "Timor Leste"}
+SHARES = {
+    "in_domain": {"train": 0.56, "dev": 0.08, "test": 0.36},
+    "out_of_domain": {"train": 0.05, "dev": 0.1, "test": 0.85},
+}
+TWO_CONTINENTS = {
+    "Russia",
+    "Turkey",
+    "Kazakhstan",
+    "Egypt",
+    "Azerbaijan",
+    "Armenia",
+    "Cyprus",
+    "Indonesia",
+    "Panama",
+    "Timor Leste",
+}
 
 # Other names of the same object; currencies get their plural below.
 SYNONYMS = {
@@ -109,7 +123,10 @@ def collect() -> dict[str, list[Fact]]:
             facts["country_capital"].append((name, country["capital"]))
         if name not in TWO_CONTINENTS:
             facts["country_continent"].append((name, continents[country["continentcode"]]))
-        if len(other.get("languages", [])) == 1 and country["languages"].split("-")[0].split(",")[0] == other["languages"][0]:
+        if (
+            len(other.get("languages", [])) == 1
+            and country["languages"].split("-")[0].split(",")[0] == other["languages"][0]
+        ):
             language = pycountry.languages.get(alpha_2=other["languages"][0])
             facts["country_language"].append((name, language.name.split(" (")[0].removeprefix("Modern ").split(";")[0]))
         if country["currencyname"] and other.get("currencies") == [country["currencycode"]]:

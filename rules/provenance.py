@@ -10,7 +10,14 @@ from functools import cache
 from pathlib import Path
 
 MODEL_FILES = ("*.safetensors", "*.json", "tokenizer.model", "*.txt", "*.jinja")
-NEUTRAL = {"command_line", "knowshift", "knowshift.artifacts", "knowshift.devices", "knowshift.errors", "knowshift.progress"}
+NEUTRAL = {
+    "command_line",
+    "knowshift",
+    "knowshift.artifacts",
+    "knowshift.devices",
+    "knowshift.errors",
+    "knowshift.progress",
+}
 
 
 @cache

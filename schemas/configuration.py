@@ -10,9 +10,10 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
 from knowshift.errors import KnowshiftError
 from knowshift.templates import read_prompt_template, read_topic_templates
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 Data = Literal["level0", "level1", "level2", "level3", "level4", "mixed"]
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -31,7 +32,7 @@ def _distinct(values: list) -> list:
     return values
 
 
-def Several(item: Any) -> Any:  # noqa: N802 (reads as a type)
+def Several(item: Any) -> Any:
     """A list with at least one item and none twice."""
     return Annotated[list[item], Field(min_length=1), AfterValidator(_distinct)]
 
@@ -66,7 +67,9 @@ class Model(Section):
 
 class Facts(Section):
     raw: str = Field(description="folder with {train,dev,test}/TOPIC.{split}.json")
-    templates: str = Field("resources/templates", description="folder with TOPIC.yaml: question and completion templates")
+    templates: str = Field(
+        "resources/templates", description="folder with TOPIC.yaml: question and completion templates"
+    )
     prompt: str = Field("resources/prompt.yaml", description="how a question is put, in training and evaluation")
     synonyms: list[str] = Field([], description="CSV files with other names of objects")
     in_domain: Several(str) = Field(description="topics that training sets are drawn from")
@@ -119,7 +122,9 @@ class Finetuning(Section):
     max_gradient_norm: float = Field(1.0, ge=0, description="clip gradients to this norm; 0 never clips")
     loss_on: Literal["answer", "all"] = Field("answer", description="tokens the loss is taken over")
     dtype: Dtype = Field("float32", description="type the weights are trained and saved in")
-    compute: Literal["bfloat16", "float16"] | None = Field(None, description="autocast arithmetic to this type; null: as dtype")
+    compute: Literal["bfloat16", "float16"] | None = Field(
+        None, description="autocast arithmetic to this type; null: as dtype"
+    )
 
 
 class Evaluation(Section):
@@ -261,7 +266,9 @@ def _missing(settings: Configuration, base: Path) -> list[str]:
                 problems.append(f"facts.{key}: {error}")
                 continue
             if count < settings.mastery.templates:
-                problems.append(f"mastery.templates is {settings.mastery.templates}, but {path} has only {count} completions")
+                problems.append(
+                    f"mastery.templates is {settings.mastery.templates}, but {path} has only {count} completions"
+                )
             for split in ("train", "dev", "test"):
                 raw = Path(locate(facts.raw, base)) / split / f"{topic}.{split}.json"
                 if not raw.is_file():
@@ -270,7 +277,9 @@ def _missing(settings: Configuration, base: Path) -> list[str]:
         read_prompt_template(Path(locate(facts.prompt, base)))
     except KnowshiftError as error:
         problems.append(f"facts.prompt: {error}")
-    problems += [f"facts.synonyms: {path} does not exist" for path in facts.synonyms if not Path(locate(path, base)).is_file()]
+    problems += [
+        f"facts.synonyms: {path} does not exist" for path in facts.synonyms if not Path(locate(path, base)).is_file()
+    ]
     for name, model in settings.models.items():
         if isinstance(model.source, DirectorySource) and not Path(model.source.directory).is_dir():
             problems.append(f"models.{name}.source.directory: {model.source.directory} is no folder")

@@ -11,7 +11,6 @@ from collections import Counter
 from dataclasses import dataclass
 
 from command_line import CommandLine, option, run
-
 from knowshift.artifacts import write_table
 from knowshift.errors import KnowshiftError
 from knowshift.facts import FACTS, build_facts

@@ -1,10 +1,9 @@
 """Count the facts of every mastery level, per domain, topic and split.
 
-    python scripts/count_levels.py --mastery mastery.parquet --output levels.parquet
+python scripts/count_levels.py --mastery mastery.parquet --output levels.parquet
 """
 
 from command_line import CommandLine, run
-
 from knowshift.artifacts import read_table, write_table
 from knowshift.mastery import LEVEL_COUNTS, MASTERY, count_levels
 

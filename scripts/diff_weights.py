@@ -1,10 +1,9 @@
 """Write the difference of two models as a lossless, compressed delta.
 
-    python scripts/diff_weights.py --base base/ --tuned checkpoint/ --output delta/
+python scripts/diff_weights.py --base base/ --tuned checkpoint/ --output delta/
 """
 
 from command_line import CommandLine, run
-
 from knowshift.artifacts import read_manifest, whole_directory
 from knowshift.deltas import diff_weights
 from knowshift.progress import start_logging

@@ -1,12 +1,11 @@
 """Draw an order of training facts: round robin over topics, by seeded hash; a training set is its first n.
 
-    python scripts/draw_order.py --mastery mastery.parquet --data level2 --draw s1 --output order.parquet
+python scripts/draw_order.py --mastery mastery.parquet --data level2 --draw s1 --output order.parquet
 """
 
 from dataclasses import dataclass
 
 from command_line import CommandLine, option, run
-
 from knowshift.artifacts import read_table, write_table
 from knowshift.draws import ORDERS, draw_order
 from knowshift.mastery import MASTERY

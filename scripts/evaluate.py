@@ -9,15 +9,16 @@ Without --delta the model is scored as it is. Answers are stored ungraded.
 from dataclasses import dataclass
 
 from command_line import CommandLine, option, run
-
 from knowshift.artifacts import read_manifest, read_table, write_table
 from knowshift.devices import lease_device
 from knowshift.draws import ORDERS
 from knowshift.generation import Decoding
 from knowshift.mastery import MASTERY
 from knowshift.models import end_ids, load_model, load_tokenizer
+from knowshift.outcomes import OUTCOMES
+from knowshift.questions import cell_questions
 from knowshift.restored import load_tuned
-from knowshift.scoring import OUTCOMES, cell_questions, score
+from knowshift.scoring import score
 from knowshift.templates import read_prompt_template
 
 

@@ -8,16 +8,17 @@
 from dataclasses import dataclass
 
 from command_line import CommandLine, option, run
-
 from knowshift.artifacts import read_manifest, read_table, write_table
 from knowshift.devices import lease_device
 from knowshift.draws import ORDERS
 from knowshift.generation import Decoding
 from knowshift.mastery import MASTERY
 from knowshift.models import end_ids, load_tokenizer
+from knowshift.outcomes import OUTCOMES
+from knowshift.questions import cell_questions
 from knowshift.randomness import derive_seed
 from knowshift.restored import SELECTION, load_restored
-from knowshift.scoring import OUTCOMES, cell_questions, score
+from knowshift.scoring import score
 from knowshift.templates import read_prompt_template
 
 

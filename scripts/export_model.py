@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pyarrow.compute as pc
-from command_line import CommandLine, option, run
 
+from command_line import CommandLine, option, run
 from knowshift.artifacts import whole_directory
 from knowshift.deltas import diff_weights
 from knowshift.models import load_tokenizer

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 import torch
 import torch.distributed as dist
-from command_line import CommandLine, option, run
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
+from command_line import CommandLine, option, run
 from knowshift.artifacts import read_manifest, read_table, whole_directory, write_table
 from knowshift.devices import lease_device
 from knowshift.draws import ORDERS
@@ -50,7 +50,7 @@ class Options:
 
 
 @contextmanager
-def computing(arguments) -> Iterator[torch.device]:  # noqa: ANN001
+def computing(arguments) -> Iterator[torch.device]:
     """The device of this process; under torchrun, one of a group."""
     if "RANK" not in os.environ:
         with lease_device(arguments.device, arguments.threads) as device:

@@ -7,14 +7,14 @@
 from dataclasses import dataclass
 
 import pyarrow as pa
-from command_line import CommandLine, option, run
 
+from command_line import CommandLine, option, run
 from knowshift.artifacts import read_table, table_metadata, write_table
+from knowshift.completions import COMPLETIONS
 from knowshift.errors import KnowshiftError
 from knowshift.facts import FACTS
 from knowshift.mastery import MASTERY, grade
 from knowshift.matching import Synonyms
-from knowshift.probing import COMPLETIONS
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,9 @@ def main() -> None:
         raise KnowshiftError(f"the completions were made with different numbers of templates: {sorted(used)}")
     synonyms = Synonyms.read(arguments.synonyms or ())
     completions = pa.concat_tables(table.replace_schema_metadata(None) for table in tables)
-    table = grade(facts.replace_schema_metadata(None), completions, *used, synonyms, options.matching, options.boundaries)
+    table = grade(
+        facts.replace_schema_metadata(None), completions, *used, synonyms, options.matching, options.boundaries
+    )
     write_table(arguments.output, table, MASTERY, {"matching": options.matching})
 
 

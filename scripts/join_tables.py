@@ -1,12 +1,12 @@
 """Join the tables of all models into one table each, with a column `model`.
 
-    python scripts/tabulate.py --models results/a/tables results/b/tables --output results/tables
+python scripts/join_tables.py --models results/a/tables results/b/tables --output results/tables
 """
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from command_line import CommandLine, run
 
+from command_line import CommandLine, run
 from knowshift.artifacts import write_table
 
 

@@ -8,10 +8,9 @@ A join of stored logits; no model is loaded.
 from dataclasses import dataclass
 
 from command_line import CommandLine, option, run
-
 from knowshift.artifacts import read_table, write_table
 from knowshift.divergence import DIVERGENCE, measure_divergence
-from knowshift.scoring import LEADING_LOGITS, OUTCOMES
+from knowshift.outcomes import LEADING_LOGITS, OUTCOMES
 
 
 @dataclass(frozen=True)

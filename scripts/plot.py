@@ -1,12 +1,12 @@
 """Draw the study's figures from its tables, each as Vega-Lite, SVG and PNG.
 
-    python scripts/plot.py --tables results/tables --output results/figures
+python scripts/plot.py --tables results/tables --output results/figures
 """
 
 import pyarrow.parquet as pq
 import vl_convert
-from command_line import CommandLine, run
 
+from command_line import CommandLine, run
 from knowshift.artifacts import whole_file, write_text
 from knowshift.figures import FIGURES, draw
 

@@ -11,15 +11,16 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from command_line import CommandLine, option, run
 
+from command_line import CommandLine, option, run
 from knowshift.artifacts import read_manifest, read_table, write_table
+from knowshift.completions import COMPLETIONS
 from knowshift.devices import lease_device
 from knowshift.errors import KnowshiftError
 from knowshift.facts import FACTS
 from knowshift.generation import Decoding
 from knowshift.models import end_ids, load_model, load_tokenizer
-from knowshift.probing import COMPLETIONS, probe
+from knowshift.probing import probe
 from knowshift.randomness import derive_seed
 from knowshift.templates import read_topic_templates
 

@@ -7,8 +7,8 @@
 from dataclasses import dataclass
 
 import torch
-from command_line import CommandLine, option, run
 
+from command_line import CommandLine, option, run
 from knowshift.artifacts import write_table
 from knowshift.deltas import Delta
 from knowshift.updates import HISTOGRAM, TENSORS, summarise

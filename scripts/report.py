@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import jinja2
 import pyarrow.parquet as pq
 import vl_convert
-from command_line import CommandLine, option, run
 
+from command_line import CommandLine, option, run
 from knowshift.artifacts import write_text
 from knowshift.figures import FIGURES
 from knowshift.reporting import summarise
@@ -36,7 +36,9 @@ def main() -> None:
         for read in [lambda file: (arguments.figures / file).read_text(encoding="utf-8")]
         for name in FIGURES
     }
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     page = environment.from_string(arguments.template.read_text(encoding="utf-8")).render(
         bundle=vl_convert.javascript_bundle(), figures=figures, experiment=options.experiment, **summarise(tables)
     )

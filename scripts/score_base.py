@@ -10,21 +10,16 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from command_line import CommandLine, option, run
 
+from command_line import CommandLine, option, run
 from knowshift.artifacts import read_manifest, read_table, write_table
 from knowshift.devices import lease_device
 from knowshift.generation import Decoding
 from knowshift.mastery import MASTERY
 from knowshift.models import end_ids, load_model, load_tokenizer
-from knowshift.scoring import (
-    LEADING_LOGITS,
-    OUTCOMES,
-    leading_facts,
-    leading_logits,
-    score,
-    select_questions,
-)
+from knowshift.outcomes import LEADING_LOGITS, OUTCOMES
+from knowshift.questions import leading_facts, select_questions
+from knowshift.scoring import leading_logits, score
 from knowshift.templates import read_prompt_template, read_topic_templates
 
 

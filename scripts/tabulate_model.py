@@ -8,16 +8,16 @@ The artefacts' paths say which run they belong to: `runs/RUN/outcomes.parquet`, 
 from dataclasses import dataclass
 
 import pyarrow as pa
-from command_line import CommandLine, option, run
 
+from command_line import CommandLine, option, run
 from knowshift import tabulation as tables
 from knowshift.artifacts import read_table, write_table
 from knowshift.divergence import DIVERGENCE
 from knowshift.grid import CELLS, Cell, cells, describe
 from knowshift.mastery import LEVEL_COUNTS, MASTERY
 from knowshift.matching import Synonyms
+from knowshift.outcomes import OUTCOMES
 from knowshift.restored import SELECTION
-from knowshift.scoring import OUTCOMES
 from knowshift.training import STEPS
 from knowshift.updates import HISTOGRAM, TENSORS
 
@@ -29,7 +29,7 @@ class Options:
     matching: str = option("whole_words, or substring (the paper's)", "whole_words")
 
 
-def restored_key(path) -> tuple[str, str, str, float]:  # noqa: ANN001
+def restored_key(path) -> tuple[str, str, str, float]:
     """(run, strategy, region, percent) of a path `…/RUN/restored/STRATEGY-REGION-PERCENT.*`."""
     strategy, region, percent = path.name.removesuffix(".parquet").removesuffix(".selection").split("-")
     return path.parent.parent.name, strategy, region, float(percent)

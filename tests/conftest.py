@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 import tiny
 
 REPOSITORY = Path(__file__).parents[1]

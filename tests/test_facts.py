@@ -11,12 +11,13 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from knowshift.completions import COMPLETIONS
 from knowshift.draws import draw_order
 from knowshift.errors import KnowshiftError
 from knowshift.facts import FACTS, build_facts
 from knowshift.mastery import MASTERY, count_levels, grade, level_of
 from knowshift.matching import Synonyms, contains, find
-from knowshift.probing import COMPLETIONS
 from knowshift.templates import TopicTemplates, read_topic_templates
 
 REPOSITORY = Path(__file__).parents[1]
@@ -65,7 +66,10 @@ def test_bad_raw_files_are_named(tmp_path: Path, content: str) -> None:
 
 def entityquestions() -> Path | None:
     """The unpacked EntityQuestions data: where KNOWSHIFT_ENTITYQUESTIONS points, or an archive beside the repository."""
-    places = [Path(os.environ.get("KNOWSHIFT_ENTITYQUESTIONS", "missing")), REPOSITORY.parent / "shared/entityquestions/dataset.zip"]
+    places = [
+        Path(os.environ.get("KNOWSHIFT_ENTITYQUESTIONS", "missing")),
+        REPOSITORY.parent / "shared/entityquestions/dataset.zip",
+    ]
     return next((place for place in places if place.exists()), None)
 
 
@@ -186,7 +190,10 @@ def test_an_order_depends_on_the_facts_not_on_their_order() -> None:
 
 def test_draws_differ_by_name_and_seed_and_hold_their_level_only() -> None:
     table = levelled()
-    orders = [tuple(draw_order(table, "level2", s, d)["fact_id"].to_pylist()) for s, d in itertools.product((1, 2), ("s1", "s2"))]
+    orders = [
+        tuple(draw_order(table, "level2", s, d)["fact_id"].to_pylist())
+        for s, d in itertools.product((1, 2), ("s1", "s2"))
+    ]
     assert len(set(orders)) == 4
     assert len({frozenset(order) for order in orders}) == 1
     assert set(draw_order(table, "level2", 1, "s1")["level"].to_pylist()) == {2}
@@ -232,5 +239,9 @@ def test_fact_ids_do_not_change() -> None:
     assert first == {"question": "What is the capital of China?", "answers": ["Beijing"]}
     content = json.dumps(["country_capital", "train", first["question"], "Beijing"], separators=(",", ":"))
     expected = hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
-    table = build_facts(REPOSITORY / "resources/facts", "in_domain", read_topic_templates(REPOSITORY / "resources/templates/country_capital.yaml"))
+    table = build_facts(
+        REPOSITORY / "resources/facts",
+        "in_domain",
+        read_topic_templates(REPOSITORY / "resources/templates/country_capital.yaml"),
+    )
     assert table["fact_id"][0].as_py() == expected

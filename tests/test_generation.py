@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
 from knowshift.generation import Decoding, Prompt, generate, pick_tokens
 from knowshift.models import end_ids, load_model, load_tokenizer
 from knowshift.prompts import encode, encode_examples
 from knowshift.randomness import counter_uniform, derive_seed
-from transformers import LlamaConfig, LlamaForCausalLM
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,10 @@ def model() -> LlamaForCausalLM:
 def prompts(count: int, samples: int) -> list[Prompt]:
     draw = np.random.default_rng(0)
     return [
-        Prompt(tuple(draw.integers(0, 200, draw.integers(1, 45)).tolist()), tuple(derive_seed(1, n, s) for s in range(samples)))
+        Prompt(
+            tuple(draw.integers(0, 200, draw.integers(1, 45)).tolist()),
+            tuple(derive_seed(1, n, s) for s in range(samples)),
+        )
         for n in range(count)
     ]
 
@@ -57,7 +61,9 @@ def test_rows_stop_at_an_end_token_or_the_limit_only(model: LlamaForCausalLM) ->
 
 def test_greedy_agrees_with_transformers(model: LlamaForCausalLM) -> None:
     ends = frozenset({3})
-    for prompt, (ours,) in zip(asked := prompts(25, 1), generate(model, asked, Decoding(10, ends, rows=8, prompt_rows=4)), strict=True):
+    for prompt, (ours,) in zip(
+        asked := prompts(25, 1), generate(model, asked, Decoding(10, ends, rows=8, prompt_rows=4)), strict=True
+    ):
         theirs = model.generate(
             torch.tensor([prompt.ids]), max_new_tokens=10, do_sample=False, eos_token_id=3, pad_token_id=0,
             attention_mask=torch.ones(1, len(prompt.ids), dtype=torch.long),
@@ -67,7 +73,12 @@ def test_greedy_agrees_with_transformers(model: LlamaForCausalLM) -> None:
 
 def test_first_logits_are_those_of_a_plain_forward_pass(model: LlamaForCausalLM) -> None:
     asked, seen = prompts(9, 1), {}
-    generate(model, asked, Decoding(1, frozenset(), rows=8, prompt_rows=4), on_first_logits=lambda i, x: seen.update({i: x.clone()}))
+    generate(
+        model,
+        asked,
+        Decoding(1, frozenset(), rows=8, prompt_rows=4),
+        on_first_logits=lambda i, x: seen.update({i: x.clone()}),
+    )
     for index, prompt in enumerate(asked):
         expected = model(torch.tensor([prompt.ids])).logits[0, -1]
         torch.testing.assert_close(seen[index], expected, rtol=1e-4, atol=1e-4)

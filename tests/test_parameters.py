@@ -9,6 +9,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
 from knowshift.artifacts import read_manifest, whole_directory
 from knowshift.deltas import Delta, decode, diff_weights, encode
 from knowshift.divergence import kl_of_logits
@@ -18,7 +20,6 @@ from knowshift.regions import in_region, layer_and_module
 from knowshift.restored import load_restored, load_tuned
 from knowshift.selection import Pair, restore
 from knowshift.updates import concentration, count_of, relative_change, summarise
-from safetensors.torch import load_file, save_file
 
 LAYER = "model.layers.0.mlp.up_proj.weight"
 NAMES = [LAYER, "model.layers.0.self_attn.q_proj.weight", "model.layers.1.mlp.up_proj.weight", "model.norm.weight",
@@ -124,7 +125,9 @@ def test_regions_of_names() -> None:
     assert [name for name in NAMES if in_region(name, "transformer")] == NAMES[:3]
     assert [name for name in NAMES if in_region(name, "embedding")] == NAMES[5:]
     assert layer_and_module(NAMES[1]) == (0, "self_attn.q_proj")
-    assert {name for name in NAMES[:3] if in_region(name, "attention")} | {n for n in NAMES[:3] if in_region(n, "mlp")} == set(NAMES[:3])
+    assert {name for name in NAMES[:3] if in_region(name, "attention")} | {
+        n for n in NAMES[:3] if in_region(n, "mlp")
+    } == set(NAMES[:3])
 
 
 # --- deltas ---
@@ -132,7 +135,7 @@ def test_regions_of_names() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.floats(width=32), min_size=1, max_size=50), st.randoms(use_true_random=False))
-def test_any_bit_pattern_survives(values: list[float], draw) -> None:  # noqa: ANN001
+def test_any_bit_pattern_survives(values: list[float], draw) -> None:
     for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
         tuned = torch.tensor(values).to(dtype)
         base = torch.tensor(draw.sample(values, len(values))).to(dtype)

@@ -10,11 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import load_file
+
 from knowshift.artifacts import write_table
 from knowshift.draws import ORDERS
 from knowshift.models import load_model
 from knowshift.training import Recipe, batches, learning_rate_at, summed_loss, train
-from safetensors.torch import load_file
 
 REPOSITORY = Path(__file__).parents[1]
 RECIPE = Recipe(1e-3, "cosine", 0.0, 8, 1, 0.0, 0.9, 0.999, 1.0, "answer")
@@ -37,7 +38,7 @@ def test_the_schedule() -> None:
 def test_every_example_is_seen_once_per_epoch() -> None:
     plan = batches(20, Recipe(**{**RECIPE.__dict__, "epochs": 3}), 1)
     assert [len(batch) for batch in plan] == [8, 8, 4] * 3
-    epochs = [sum(plan[start : start + 3], []) for start in (0, 3, 6)]
+    epochs = [[index for batch in plan[start : start + 3] for index in batch] for start in (0, 3, 6)]
     assert all(sorted(epoch) == list(range(20)) for epoch in epochs)
     assert epochs[0] != epochs[1]
 
@@ -50,9 +51,16 @@ def test_the_loss_is_that_of_transformers(tiny_model: Path, loss_on: str) -> Non
     longest = max(len(ids) for ids, _ in batch)
     ids = torch.tensor([row + [0] * (longest - len(row)) for row, _ in batch])
     labels = torch.tensor(
-        [[-100] * (start if loss_on == "answer" else 1) + row[start if loss_on == "answer" else 1 :] + [-100] * (longest - len(row)) for row, start in batch]
+        [
+            [-100] * (start if loss_on == "answer" else 1)
+            + row[start if loss_on == "answer" else 1 :]
+            + [-100] * (longest - len(row))
+            for row, start in batch
+        ]
     )
-    theirs = model(ids, labels=labels, attention_mask=(torch.arange(longest) < torch.tensor([[len(r)] for r, _ in batch])).long()).loss
+    theirs = model(
+        ids, labels=labels, attention_mask=(torch.arange(longest) < torch.tensor([[len(r)] for r, _ in batch])).long()
+    ).loss
     assert float(ours.detach()) / count == pytest.approx(float(theirs.detach()), rel=1e-5)
 
 
@@ -89,4 +97,6 @@ def test_two_processes_shard_and_train_to_the_same_weights(tiny_model: Path, tmp
         torch.testing.assert_close(one[name], two[name], rtol=0, atol=2e-5)
     losses = [pq.read_table(tmp_path / f"{name}.parquet")["loss"].to_pylist() for name in ("one", "two")]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
-    assert load_model(tmp_path / "two", "float32").num_parameters() == load_model(tiny_model, "float32").num_parameters()
+    assert (
+        load_model(tmp_path / "two", "float32").num_parameters() == load_model(tiny_model, "float32").num_parameters()
+    )

@@ -59,7 +59,9 @@ def write_facts(root: Path) -> None:
 def tokenizer() -> PreTrainedTokenizerFast:
     """One token per word, with its leading space; a subject is one word."""
     texts = [text for question, completions, objects in TOPICS.values() for text in [question, *completions, *objects]]
-    words = {word for text in [*texts, *MARKS] for word in text.replace("[X]", "").split()} | {name for _, _, name, _, _ in facts()}
+    words = {word for text in [*texts, *MARKS] for word in text.replace("[X]", "").split()} | {
+        name for _, _, name, _, _ in facts()
+    }
     vocabulary = ["<unk>", "<s>", "</s>", *sorted(f"▁{word}" for word in words)]
     core = Tokenizer(models.WordLevel({token: index for index, token in enumerate(vocabulary)}, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=True)
@@ -114,7 +116,12 @@ def configuration(root: Path, model: Path) -> dict:
         },
         "mastery": {"templates": 2, "samples": 6, "max_new_tokens": 3, "rows": 16, "prompt_rows": 8},
         "finetuning": {"data": ["level0", "mixed"], "sizes": [8, 1000, "all"], "seeds": [1, 2], "learning_rate": 1e-3},
-        "evaluation": {"per_level": {"dev": 2, "test": 4, "test_ood": 4}, "training_set": 8, "max_new_tokens": 4, "rows": 16},
+        "evaluation": {
+            "per_level": {"dev": 2, "test": 4, "test_ood": 4},
+            "training_set": 8,
+            "max_new_tokens": 4,
+            "rows": 16,
+        },
         "restoration": [
             {"data": ["mixed"], "sizes": [8], "seeds": [1], "percents": [0, 20, 100]},
             {"data": ["mixed"], "sizes": [8], "seeds": [1], "strategy": "random", "region": "mlp", "percents": [50]},

@@ -126,7 +126,9 @@ def read_table(path: Path, schema: pa.Schema, columns: list[str] | None = None) 
     except FileNotFoundError:
         raise KnowshiftError(f"{path} does not exist; {remedy}") from None
     except (pa.ArrowInvalid, OSError) as error:
-        raise KnowshiftError(f"{path} is not a readable Parquet file ({str(error).splitlines()[0]}); {remedy}") from None
+        raise KnowshiftError(
+            f"{path} is not a readable Parquet file ({str(error).splitlines()[0]}); {remedy}"
+        ) from None
     for name in columns or schema.names:
         expected = schema.field(name).type
         if name not in table.column_names or table.schema.field(name).type != expected:

@@ -7,7 +7,9 @@ DIVERGENCE = pa.schema(
     [
         pa.field("fact_id", pa.string(), False),
         pa.field("set", pa.string(), False, {"doc": "test or test_ood"}),
-        pa.field("kl", pa.float64(), False, {"doc": "KL(fine-tuned || pre-trained) in nats, over the fine-tuned top tokens"}),
+        pa.field(
+            "kl", pa.float64(), False, {"doc": "KL(fine-tuned || pre-trained) in nats, over the fine-tuned top tokens"}
+        ),
     ]
 )
 

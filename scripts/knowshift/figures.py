@@ -70,7 +70,9 @@ def mastery(tables: Tables) -> alt.Chart:
         .encode(
             x=alt.X("facts:Q", title="share of facts", stack="normalize", axis=alt.Axis(format="%")),
             y=alt.Y("topic:N", title=None),
-            color=alt.Color("level:O", title="mastery level", scale=alt.Scale(domain=[0, 1, 2, 3, 4], range=LEVEL_COLORS)),
+            color=alt.Color(
+                "level:O", title="mastery level", scale=alt.Scale(domain=[0, 1, 2, 3, 4], range=LEVEL_COLORS)
+            ),
             order=alt.Order("level:O"),
             tooltip=["topic", "level", "facts"],
         )
@@ -85,14 +87,18 @@ def accuracy_by_size(tables: Tables) -> alt.Chart:
     table = _with_cells(scores, tables)
     before = scores[scores["run"] == "base"][["model", "set", "accuracy"]].rename(columns={"accuracy": "before"})
     table = table.merge(before, on=["model", "set"])
-    x = alt.X("size:Q", title="training facts", scale=alt.Scale(type="log", nice=False, padding=12), axis=_size_axis(table))
+    x = alt.X(
+        "size:Q", title="training facts", scale=alt.Scale(type="log", nice=False, padding=12), axis=_size_axis(table)
+    )
     y = alt.Y("accuracy:Q", title="accuracy, mean of five levels", axis=alt.Axis(format="%"))
     base = alt.Chart()
     layers = alt.layer(
         base.mark_rule(strokeDash=[4, 4], color="#666").encode(y="mean(before):Q"),
         base.mark_area(opacity=0.15).encode(x=x, y="min(accuracy):Q", y2="max(accuracy):Q", color=_kind_color()),
         base.mark_line().encode(x=x, y="mean(accuracy):Q", color=_kind_color()),
-        base.mark_point(opacity=0.6).encode(x=x, y=y, color=_kind_color(), tooltip=["run", alt.Tooltip("accuracy", format=".1%")]),
+        base.mark_point(opacity=0.6).encode(
+            x=x, y=y, color=_kind_color(), tooltip=["run", alt.Tooltip("accuracy", format=".1%")]
+        ),
     )
     return _facets(layers, table, "set")
 
@@ -113,7 +119,10 @@ def accuracy_by_level(tables: Tables) -> alt.Chart:
     lines = alt.Chart().transform_filter("datum.data != 'pre-trained'")
     tip = ["data", "level", alt.Tooltip("mean(accuracy)", format=".1%")]
     layers = alt.layer(
-        alt.Chart().transform_filter("datum.data == 'pre-trained'").mark_line(strokeDash=[4, 4], color="#666").encode(x=x, y=y),
+        alt.Chart()
+        .transform_filter("datum.data == 'pre-trained'")
+        .mark_line(strokeDash=[4, 4], color="#666")
+        .encode(x=x, y=y),
         lines.mark_line(point=True).encode(x=x, y=y, color=_kind_color(), tooltip=tip),
     )
     return _facets(layers, pd.concat([table, before]), "set")
@@ -142,7 +151,9 @@ def training_accuracy(tables: Tables) -> alt.Chart:
 def divergence(tables: Tables) -> alt.Chart:
     """KL to the pre-trained model, and accuracy on level-4 facts, against training facts."""
     table = _with_cells(_named_sets(tables["divergence"]), tables).dropna(subset=["kl"])
-    x = alt.X("size:Q", title="training facts", scale=alt.Scale(type="log", nice=False, padding=12), axis=_size_axis(table))
+    x = alt.X(
+        "size:Q", title="training facts", scale=alt.Scale(type="log", nice=False, padding=12), axis=_size_axis(table)
+    )
 
     def panel(field: str, title: str, axis: alt.Axis) -> alt.FacetChart:
         tip = ["run", alt.Tooltip(field, format=".3f")]
@@ -164,9 +175,16 @@ def concentration(tables: Tables) -> alt.Chart:
     table = _with_cells(tables["concentration"], tables)
     table = table[table["size"] == table.groupby(["model", "data"])["size"].transform("max")]
     x = alt.X("percent:Q", title="most changed parameters, % of the region")
-    y = alt.Y("mean(share_without_zeros):Q", title="share of total change", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%"))
+    y = alt.Y(
+        "mean(share_without_zeros):Q",
+        title="share of total change",
+        scale=alt.Scale(domain=[0, 1]),
+        axis=alt.Axis(format="%"),
+    )
     tip = ["data", "percent", alt.Tooltip("mean(share_without_zeros)", format=".1%")]
-    return _facets(alt.Chart().mark_line(point=True).encode(x=x, y=y, color=_kind_color(), tooltip=tip), table, "region")
+    return _facets(
+        alt.Chart().mark_line(point=True).encode(x=x, y=y, color=_kind_color(), tooltip=tip), table, "region"
+    )
 
 
 def restored(tables: Tables) -> alt.Chart:
@@ -206,4 +224,6 @@ def draw(name: str, tables: Tables) -> alt.Chart:
     if all(len(tables[table]) for table in needed):
         return function(tables)
     nothing = pd.DataFrame({"text": ["No cell of this experiment has data for this figure."]})
-    return alt.Chart(nothing).mark_text(fontSize=14, color="#666").encode(text="text:N").properties(width=420, height=60)
+    return (
+        alt.Chart(nothing).mark_text(fontSize=14, color="#666").encode(text="text:N").properties(width=420, height=60)
+    )

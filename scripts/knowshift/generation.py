@@ -96,7 +96,7 @@ class _SlotLayer(CacheLayerMixin):
         self.rows = torch.arange(rows, device=key_states.device)
         self.is_initialized = True
 
-    def update(self, key_states, value_states, *args, **kwargs):  # noqa: ANN001, ANN201
+    def update(self, key_states, value_states, *args, **kwargs):
         self.keys[self.rows, :, self.positions] = key_states[:, :, 0]
         self.values[self.rows, :, self.positions] = value_states[:, :, 0]
         return self.keys, self.values
@@ -145,7 +145,9 @@ class _Slots:
         """Give a row a prompt's cache and its first new token."""
         for layer, (keys, values) in zip(self.layers, ready.layers, strict=True):
             if not layer.is_initialized:
-                layer.lazy_initialization(keys.expand(len(self.owner), *keys.shape), values.expand(len(self.owner), *values.shape))
+                layer.lazy_initialization(
+                    keys.expand(len(self.owner), *keys.shape), values.expand(len(self.owner), *values.shape)
+                )
             start = self.prompt_length - keys.shape[1]
             layer.keys[row, :, start : self.prompt_length] = keys
             layer.values[row, :, start : self.prompt_length] = values

@@ -41,9 +41,7 @@ class Cell:
         return cls(method, data, size if size == "all" else int(size), int(seed.removeprefix("s")))
 
 
-def cells(
-    methods: Sequence[str], data: Sequence[str], sizes: Sequence[int | str], seeds: Sequence[int]
-) -> list[Cell]:
+def cells(methods: Sequence[str], data: Sequence[str], sizes: Sequence[int | str], seeds: Sequence[int]) -> list[Cell]:
     """All cells of a grid; `all` takes every fact, so it has one draw, the first seed's."""
     return [
         Cell(method, kind, size, seed)

@@ -18,7 +18,9 @@ MASTERY = pa.schema(
         pa.field("mastery", pa.float64(), False, {"doc": "R, the share of completions with the object"}),
         pa.field("level", pa.int8(), False, {"doc": "0 (R = 0) to 4"}),
         pa.field("successes", pa.list_(pa.int16()), False, {"doc": "completions with the object, per template"}),
-        pa.field("leading", pa.list_(pa.int16()), False, {"doc": "completions that begin with the object, per template"}),
+        pa.field(
+            "leading", pa.list_(pa.int16()), False, {"doc": "completions that begin with the object, per template"}
+        ),
     ]
 )
 
@@ -29,7 +31,9 @@ LEVEL_COUNTS = pa.schema(
         pa.field("split", pa.string(), False),
         pa.field("level", pa.int8(), False),
         pa.field("facts", pa.int64(), False),
-        pa.field("drawable", pa.int64(), False, {"doc": "those that training sets may draw: in-domain, train, not in test"}),
+        pa.field(
+            "drawable", pa.int64(), False, {"doc": "those that training sets may draw: in-domain, train, not in test"}
+        ),
     ]
 )
 

@@ -5,20 +5,12 @@ from collections.abc import Sequence
 import pyarrow as pa
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from knowshift.completions import COMPLETIONS
 from knowshift.generation import Decoding, Prompt, generate
 from knowshift.progress import progress
 from knowshift.prompts import encode
 from knowshift.randomness import derive_seed
 from knowshift.templates import SUBJECT
-
-COMPLETIONS = pa.schema(
-    [
-        pa.field("fact_id", pa.string(), False),
-        pa.field("template", pa.int16(), False, {"doc": "index in the topic's list of completion templates"}),
-        pa.field("sample", pa.int16(), False),
-        pa.field("text", pa.string(), False, {"doc": "what the model wrote after the template"}),
-    ]
-)
 
 
 def probe(

@@ -20,7 +20,10 @@ def summarise(tables: Tables) -> dict:
     cells = tables["cells"]
     missing = cells[cells["state"] == "infeasible"]
     return {
-        "models": [_model(name, {key: table[table["model"] == name] for key, table in tables.items()}) for name in cells["model"].unique()],
+        "models": [
+            _model(name, {key: table[table["model"] == name] for key, table in tables.items()})
+            for name in cells["model"].unique()
+        ],
         "infeasible": missing[["model", "run", "data", "size", "facts"]].to_dict("records"),
         "planned": len(cells),
         "run": len(cells) - len(missing),
@@ -35,7 +38,9 @@ def _model(name: str, tables: Tables) -> dict:
         "mastery": _mastery(tables["mastery"]),
         "before": {key: _known(before.get(key)) for key in ("test", "test_ood")},
         "scores": _scores(tables["accuracy"], tables["training_accuracy"], cells),
-        "divergences": _means(tables["divergence"].merge(cells, on="run"), ["data", "facts_y", "set"], ["kl", "accuracy_level4"]),
+        "divergences": _means(
+            tables["divergence"].merge(cells, on="run"), ["data", "facts_y", "set"], ["kl", "accuracy_level4"]
+        ),
         "concentration": _concentration(tables["concentration"].merge(cells, on="run")),
         "restored": _restored(tables["restored"].merge(cells, on="run")),
     }
@@ -48,7 +53,9 @@ def _known(value: float | None) -> float | None:
 
 def _means(table: pd.DataFrame, by: list[str], of: list[str]) -> list[dict]:
     means = table.groupby(by, sort=True)[of].mean().reset_index()
-    return [{key: _known(value) if key in of else value for key, value in row.items()} for row in means.to_dict("records")]
+    return [
+        {key: _known(value) if key in of else value for key, value in row.items()} for row in means.to_dict("records")
+    ]
 
 
 def _mastery(table: pd.DataFrame) -> list[dict]:
@@ -63,7 +70,9 @@ def _mastery(table: pd.DataFrame) -> list[dict]:
 def _scores(accuracy: pd.DataFrame, training: pd.DataFrame, cells: pd.DataFrame) -> list[dict]:
     """Mean and spread over seeds of every data kind and size."""
     wide = accuracy.pivot(index="run", columns="set", values="accuracy")
-    wide = cells.merge(wide.reindex(columns=["test", "test_ood"]), on="run").merge(training[["run", "before", "after"]], on="run", how="left")
+    wide = cells.merge(wide.reindex(columns=["test", "test_ood"]), on="run").merge(
+        training[["run", "before", "after"]], on="run", how="left"
+    )
     rows = []
     for (data, facts), group in wide.groupby(["data", "facts"]):
         values = {

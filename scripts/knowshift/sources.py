@@ -84,7 +84,9 @@ def resolve_hub(repository: str, revision: str, output: Path) -> None:
             f"{repository} is gated: accept its terms at https://huggingface.co/{repository} and set HF_TOKEN"
         ) from None
     except (HfHubHTTPError, OSError) as error:
-        raise KnowshiftError(f"{repository} at {revision} could not be downloaded: {str(error).splitlines()[0]}") from None
+        raise KnowshiftError(
+            f"{repository} at {revision} could not be downloaded: {str(error).splitlines()[0]}"
+        ) from None
     shutil.rmtree(output / ".cache", ignore_errors=True)
 
 

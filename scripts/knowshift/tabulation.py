@@ -15,13 +15,20 @@ _SET = pa.field("set", pa.string(), False, {"doc": "training_set, train, dev, te
 _RESTORED = [
     pa.field("strategy", pa.string(), False),
     pa.field("region", pa.string(), False),
-    pa.field("percent", pa.float64(), False, {"doc": "share of the region's parameters restored; 0 is the fine-tuned model"}),
+    pa.field(
+        "percent", pa.float64(), False, {"doc": "share of the region's parameters restored; 0 is the fine-tuned model"}
+    ),
 ]
 _SCORES = [
     pa.field("questions", pa.int64(), False),
     pa.field("correct", pa.int64(), False),
     pa.field("share_correct", pa.float64(), False, {"doc": "0 to 1, over all questions of the set"}),
-    pa.field("accuracy", pa.float64(), True, {"doc": "0 to 1, plain mean of the five level accuracies; null if a level is empty"}),
+    pa.field(
+        "accuracy",
+        pa.float64(),
+        True,
+        {"doc": "0 to 1, plain mean of the five level accuracies; null if a level is empty"},
+    ),
 ]
 
 ACCURACY = pa.schema([_RUN, _SET, *_SCORES])
@@ -43,7 +50,20 @@ TRAINING_ACCURACY = pa.schema(
         pa.field("after", pa.float64(), False, {"doc": "share the fine-tuned model answers"}),
     ]
 )
-TRAINING_LOSS = pa.schema([_RUN, *[pa.field(n, t, False) for n, t in (("step", pa.int32()), ("loss", pa.float64()), ("learning_rate", pa.float64()), ("gradient_norm", pa.float64()))]])
+TRAINING_LOSS = pa.schema(
+    [
+        _RUN,
+        *[
+            pa.field(n, t, False)
+            for n, t in (
+                ("step", pa.int32()),
+                ("loss", pa.float64()),
+                ("learning_rate", pa.float64()),
+                ("gradient_norm", pa.float64()),
+            )
+        ],
+    ]
+)
 DIVERGENCE_MEANS = pa.schema(
     [
         _RUN,
@@ -65,7 +85,15 @@ CONCENTRATION = pa.schema(
         pa.field("unchanged", pa.int64(), False),
     ]
 )
-RESTORED = pa.schema([_RUN, *_RESTORED, _SET, *_SCORES, pa.field("gain", pa.float64(), True, {"doc": "accuracy less the unrestored model's, same questions"})])
+RESTORED = pa.schema(
+    [
+        _RUN,
+        *_RESTORED,
+        _SET,
+        *_SCORES,
+        pa.field("gain", pa.float64(), True, {"doc": "accuracy less the unrestored model's, same questions"}),
+    ]
+)
 RESTORED_WHERE = pa.schema(
     [
         _RUN,
@@ -116,7 +144,9 @@ def by_level(graded: Sequence[dict]) -> list[dict]:
         for level in LEVELS:
             hits = [row["correct"] for row in graded if row["set"] == name and row["level"] == level]
             accuracy = sum(hits) / len(hits) if hits else None
-            rows.append({"set": name, "level": level, "questions": len(hits), "correct": sum(hits), "accuracy": accuracy})
+            rows.append(
+                {"set": name, "level": level, "questions": len(hits), "correct": sum(hits), "accuracy": accuracy}
+            )
     return rows
 
 

@@ -1,0 +1,25 @@
+"""Answers and first-token logits as they are stored: ungraded, so that no matching rule ever asks a model again."""
+
+import pyarrow as pa
+
+FIRST_TOKENS = 100  # how many of the highest first-token logits are kept
+
+OUTCOMES = pa.schema(
+    [
+        pa.field("fact_id", pa.string(), False),
+        pa.field("set", pa.string(), False, {"doc": "training_set, train, dev, test, dev_ood or test_ood"}),
+        pa.field("output", pa.string(), False, {"doc": "greedy answer"}),
+        pa.field(
+            "first_tokens", pa.list_(pa.int32()), False, {"doc": "ids of the highest first-token logits, falling"}
+        ),
+        pa.field("first_logits", pa.list_(pa.float32()), False, {"doc": "their logits"}),
+    ]
+)
+
+LEADING_LOGITS = pa.schema(
+    [
+        pa.field("fact_id", pa.string(), False),
+        pa.field("template", pa.int16(), False, {"doc": "the topic's best completion template"}),
+        pa.field("logits", pa.list_(pa.float32()), False, {"doc": "of every token at the first answer position"}),
+    ]
+)

@@ -1,0 +1,148 @@
+"""The whole workflow on a tiny model that knows some invented facts: what it makes, and what reruns after an edit."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import tiny
+
+REPOSITORY = Path(__file__).parents[1]
+PROFILE = REPOSITORY / "profiles/default"
+
+
+def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--snakefile",
+        str(REPOSITORY / "Snakefile"),
+        "--workflow-profile",
+        str(PROFILE),
+    ]
+    return subprocess.run([*command, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def experiment(tiny_model: Path, tiny_facts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the tiny experiment has been run."""
+    folder = tmp_path_factory.mktemp("experiment")
+    (folder / "config.yaml").write_text(yaml.safe_dump(tiny.configuration(tiny_facts, tiny_model)))
+    done = snakemake(folder)
+    logs = "".join(
+        path.read_text()[-3000:] for path in (folder / "results/logs").rglob("*.log") if "rror" in path.read_text()
+    )
+    assert done.returncode == 0, done.stderr[-3000:] + logs
+    return folder
+
+
+def table(experiment: Path, name: str):
+    return pq.read_table(experiment / f"results/tables/{name}.parquet").to_pandas()
+
+
+def test_every_level_has_facts_and_the_grid_is_run_where_it_can_be(experiment: Path) -> None:
+    levels = (
+        table(experiment, "mastery").query("split == 'test' and domain == 'in_domain'").groupby("level")["facts"].sum()
+    )
+    assert levels.min() > 0, levels
+    cells = table(experiment, "cells")
+    states = cells.set_index("run")["state"].to_dict()
+    assert states.pop("full-level0-1000-s1") == states.pop("full-level0-1000-s2") == "infeasible"
+    assert states.pop("full-mixed-1000-s1") == states.pop("full-mixed-1000-s2") == "infeasible"
+    assert sorted(states) == sorted(
+        [f"full-{data}-8-s{seed}" for data in ("level0", "mixed") for seed in (1, 2)]
+        + ["full-level0-all-s1", "full-mixed-all-s1"]
+    )
+    assert set(states.values()) == {"run"}
+
+
+def test_training_teaches_the_format(experiment: Path) -> None:
+    before_after = table(experiment, "training_accuracy").set_index("run")
+    assert before_after.loc["full-mixed-all-s1", "after"] > before_after.loc["full-mixed-all-s1", "before"] + 0.2
+
+
+def test_restoring_nothing_is_the_fine_tuned_model_and_everything_is_nearly_the_base(experiment: Path) -> None:
+    folder = experiment / "results/tiny/runs/full-mixed-8-s1"
+    outcomes = pq.read_table(folder / "outcomes.parquet")
+    assert pq.read_table(folder / "restored/top-transformer-0.parquet").equals(outcomes)
+    restored = table(experiment, "restored").query("strategy == 'top'")
+    assert set(restored["percent"]) == {0, 20, 100}
+    assert (restored[restored["percent"] == 0]["gain"] == 0).all()
+    where = table(experiment, "restored_where").query("strategy == 'top' and percent == 100")
+    assert where["restored"].sum() == where["parameters"].sum() > 0
+    mlp = table(experiment, "restored_where").query("region == 'mlp'")
+    assert mlp["restored"].sum() == mlp["parameters"].sum() // 2
+
+
+def test_divergence_is_measured_on_known_test_facts(experiment: Path) -> None:
+    means = table(experiment, "divergence")
+    assert (means.query("facts > 0")["kl"] >= 0).all() and means["facts"].max() > 0
+
+
+def test_exported_models_load_anywhere(experiment: Path) -> None:
+    folder = experiment / "results/tiny/exports/full-mixed-8-s1/top-transformer-20"
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    assert torch.isfinite(model(**tokenizer("hometrain1 lives in", return_tensors="pt")).logits).all()
+    selection = json.loads((folder / "selection.json").read_text())
+    assert selection["k_count"] == selection["n"] * 20 // 100 == sum(selection["restored_per_tensor"].values())
+
+
+def test_the_report_is_one_file_that_needs_no_network(experiment: Path) -> None:
+    page = (experiment / "results/report.html").read_text()
+    text, _, _ = page.partition("<script>")
+    assert "full-level0-1000-s1" in text and text.count("<figure") == 7
+    assert "src=" not in text.replace("xlink:href", "") and "<link" not in text
+    accuracy = table(experiment, "accuracy").query("run == 'base' and set == 'test'")["accuracy"].item()
+    assert f"{100 * accuracy:.1f} % of the in-domain" in text
+
+
+def test_tables_hold_no_checkpoint_and_artefacts_are_whole(experiment: Path) -> None:
+    assert not list(experiment.rglob("checkpoint")) and not list(experiment.rglob("*.partial"))
+    for manifest in experiment.rglob("manifest.json"):
+        files = json.loads(manifest.read_text())["files"]
+        assert all((manifest.parent / name).stat().st_size == entry["bytes"] for name, entry in files.items())
+
+
+def would_run(folder: Path) -> set[str]:
+    done = snakemake(folder, "--dry-run", "--quiet", "rules")
+    assert done.returncode == 0, done.stderr[-3000:]
+    stats = done.stdout + done.stderr
+    jobs = stats.partition("job ")[2].partition("total")[0].splitlines()[2:]
+    return {line.split()[0] for line in jobs if line.split()} - {"all"}
+
+
+def test_a_second_run_does_nothing_even_if_every_file_is_newer(experiment: Path, tiny_facts: Path) -> None:
+    assert would_run(experiment) == set()
+    for path in [*experiment.rglob("results/**/*"), *tiny_facts.rglob("*")]:
+        if path.is_file():
+            path.touch()
+    assert would_run(experiment) == set()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "rules"),
+    [
+        ("divergence", {"top_tokens": 5}, {"measure_divergence", "tabulate_model", "join_tables", "plot", "report"}),
+        ("seed", None, set()),
+    ],
+)
+def test_an_edit_reruns_what_it_makes_stale(experiment: Path, key: str, value: object, rules: set[str]) -> None:
+    path = experiment / "config.yaml"
+    original = path.read_text()
+    edited = yaml.safe_load(original)
+    if value is None:  # the same content, written in another order
+        edited = dict(reversed(edited.items()))
+    else:
+        edited[key] = value
+    try:
+        path.write_text(yaml.safe_dump(edited, sort_keys=False))
+        assert would_run(experiment) == rules
+    finally:
+        path.write_text(original)
