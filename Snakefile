@@ -16,6 +16,7 @@ if not workflow.config_settings.configfiles:
 
 
 include: "rules/common.smk"
+include: "rules/inputs.smk"
 include: "rules/facts.smk"
 include: "rules/models.smk"
 include: "rules/mastery.smk"

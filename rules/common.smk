@@ -1,8 +1,9 @@
-# Paths, the checked configuration, and what every rule needs. Rules take from here two params:
+# Paths, the checked configuration, and what all rules share. They take two params from here:
 #   spec   the part of the configuration that changes the rule's result, as canonical JSON
 #   code   a digest of the code that makes the result (comments, docstrings and formatting do not count)
 # Threads, memory and GPUs are execution: they stand in `threads` and `resources`, and profiles override them.
 import json
+import shutil
 from functools import cache
 
 import configuration
@@ -22,7 +23,7 @@ except configuration.ConfigurationError as error:
 RESULTS = SETTINGS.results
 FACTS, GRID = SETTINGS.facts, SETTINGS.finetuning
 SPLITS = {"in_domain": ["train", "dev", "test"], "out_of_domain": ["dev", "test"]}  # that are probed and scored
-HAS_GPU = any(Path("/dev").glob("nvidia[0-9]*"))
+HAS_GPU = shutil.which("nvidia-smi") is not None
 
 
 wildcard_constraints:
@@ -51,6 +52,11 @@ def digest(script):
     return provenance.code_digest(SCRIPTS, script)
 
 
+def script(name):
+    """The path of a script; it takes `input` so that Snakemake does not compare it: a clone may lie elsewhere."""
+    return lambda wildcards, input: str(SCRIPTS / f"{name}.py")
+
+
 def fields(section, *names):
     """Some values of a section of the configuration."""
     return {name: getattr(section, name) for name in names}
@@ -69,16 +75,6 @@ def weight_mb(model):
 def memory(copies):
     """Memory for so many copies of the weights, and for what else a job of a model needs."""
     return lambda wildcards: int(1500 + copies * weight_mb(wildcards.model))
-
-
-@cache
-def feasible_runs(model):
-    """The cells of a model that have facts enough; known once its mastery is."""
-    import pyarrow.parquet as pq
-
-    levels = pq.read_table(checkpoints.count_levels.get(model=model).output.levels)
-    planned = cells(**fields(GRID, "methods", "data", "sizes", "seeds"))
-    return [cell for cell in planned if is_feasible(cell, levels)]
 
 
 def number(value):

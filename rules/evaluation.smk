@@ -1,16 +1,6 @@
 # What models answer, before and after fine-tuning, and how far their next-token distributions moved.
 #   needs   MODEL/base/, MODEL/mastery.parquet, MODEL/orders/, MODEL/runs/RUN/delta/
 #   makes   MODEL/base_scores/, MODEL/runs/RUN/outcomes.parquet, MODEL/runs/RUN/divergence.parquet
-def evaluation_spec(**more):
-    chosen = fields(SETTINGS.evaluation, "per_level", "max_new_tokens", "dtype", "rows", "prompt_rows")
-    return canonical_json({**chosen, "seed": SETTINGS.seed, **more})
-
-
-def run_questions(run):
-    """What of the spec of a run's evaluation is its own: it asks some of its training set too."""
-    return {"training_set": SETTINGS.evaluation.training_set, "size": size_of(run)}
-
-
 rule score_base:
     input:
         base=rules.resolve_model.output.manifest,
@@ -24,22 +14,23 @@ rule score_base:
         f"{RESULTS}/logs/score_base/{{model}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/score_base/{{model}}.tsv"
-    params:
-        spec=evaluation_spec(),
-        code=digest("score_base"),
-        base=subpath(input.base, parent=True),
-        templates=resource(FACTS.templates),
-    threads: 1
     priority: 1  # the longest evaluation: start it early
+    conda:
+        "../envs/knowshift.yaml"
+    threads: 1
     resources:
         mem_mb=memory(2),
         gpu=int(HAS_GPU),
-    conda:
-        "../envs/knowshift.yaml"
+    params:
+        spec=evaluation_spec(),
+        code=digest("score_base"),
+        script=script("score_base"),
+        base=subpath(input.base, parent=True),
+        templates=lambda wc, input: Path(input.templates[0]).parent,
     message:
         "Answers of {wildcards.model} before fine-tuning"
     shell:
-        "python {SCRIPTS}/score_base.py --model {params.base:q} --mastery {input.mastery:q}"
+        "python {params.script:q} --model {params.base:q} --mastery {input.mastery:q}"
         " --templates {params.templates:q} --prompt {input.prompt:q} --spec {params.spec:q} --threads {threads}"
         " --outcomes {output.outcomes:q} --logits {output.logits:q} 2> {log:q}"
 
@@ -57,21 +48,22 @@ rule evaluate:
         f"{RESULTS}/logs/evaluate/{{model}}.{{run}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/evaluate/{{model}}.{{run}}.tsv"
-    params:
-        spec=lambda wc: evaluation_spec(**run_questions(wc.run)),
-        code=digest("evaluate"),
-        base=subpath(input.base, parent=True),
-        delta=subpath(input.delta, parent=True),
+    conda:
+        "../envs/knowshift.yaml"
     threads: 1
     resources:
         mem_mb=memory(3),
         gpu=int(HAS_GPU),
-    conda:
-        "../envs/knowshift.yaml"
+    params:
+        spec=lambda wc: evaluation_spec(**run_questions(wc.run)),
+        code=digest("evaluate"),
+        script=script("evaluate"),
+        base=subpath(input.base, parent=True),
+        delta=subpath(input.delta, parent=True),
     message:
         "Answers of {wildcards.run}"
     shell:
-        "python {SCRIPTS}/evaluate.py --model {params.base:q} --delta {params.delta:q} --mastery {input.mastery:q}"
+        "python {params.script:q} --model {params.base:q} --delta {params.delta:q} --mastery {input.mastery:q}"
         " --order {input.order:q} --prompt {input.prompt:q} --spec {params.spec:q} --threads {threads}"
         " --output {output.outcomes:q} 2> {log:q}"
 
@@ -84,15 +76,16 @@ rule measure_divergence:
         divergence=f"{RESULTS}/{{model}}/runs/{{run}}/divergence.parquet",
     log:
         f"{RESULTS}/logs/measure_divergence/{{model}}.{{run}}.log",
+    conda:
+        "../envs/knowshift.yaml"
+    resources:
+        mem_mb=1000,
     params:
         spec=canonical_json(SETTINGS.divergence.model_dump()),
         code=digest("measure_divergence"),
-    resources:
-        mem_mb=1000,
-    conda:
-        "../envs/knowshift.yaml"
+        script=script("measure_divergence"),
     message:
         "Divergence of {wildcards.run}"
     shell:
-        "python {SCRIPTS}/measure_divergence.py --outcomes {input.outcomes:q} --base-logits {input.logits:q}"
+        "python {params.script:q} --outcomes {input.outcomes:q} --base-logits {input.logits:q}"
         " --spec {params.spec:q} --output {output.divergence:q} 2> {log:q}"

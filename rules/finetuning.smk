@@ -8,36 +8,19 @@ rule draw_order:
         order=f"{RESULTS}/{{model}}/orders/{{data}}-s{{seed}}.parquet",
     log:
         f"{RESULTS}/logs/draw_order/{{model}}.{{data}}-s{{seed}}.log",
+    conda:
+        "../envs/knowshift.yaml"
+    resources:
+        mem_mb=500,
     params:
         spec=lambda wc: canonical_json({"data": wc.data, "draw": f"s{wc.seed}", "seed": SETTINGS.seed}),
         code=digest("draw_order"),
-    resources:
-        mem_mb=500,
-    conda:
-        "../envs/knowshift.yaml"
+        script=script("draw_order"),
     message:
         "Order of {wildcards.data} facts, seed {wildcards.seed}"
     shell:
-        "python {SCRIPTS}/draw_order.py --mastery {input.mastery:q} --spec {params.spec:q}"
+        "python {params.script:q} --mastery {input.mastery:q} --spec {params.spec:q}"
         " --output {output.order:q} 2> {log:q}"
-
-
-def order_of(wildcards):
-    """The order that a run takes its facts from."""
-    cell = Cell.parse(wildcards.run)
-    return f"{RESULTS}/{wildcards.model}/orders/{cell.data}-s{cell.seed}.parquet"
-
-
-def size_of(run):
-    """The size of a run, None for all."""
-    size = Cell.parse(run).size
-    return None if size == "all" else size
-
-
-def finetune_spec(wildcards):
-    recipe = GRID.model_dump(exclude={"methods", "data", "sizes", "seeds"})
-    name = f"s{Cell.parse(wildcards.run).seed}"
-    return canonical_json({**recipe, "size": size_of(wildcards.run), "name": name, "seed": SETTINGS.seed})
 
 
 rule finetune:
@@ -52,20 +35,21 @@ rule finetune:
         f"{RESULTS}/logs/finetune/{{model}}.{{run}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/finetune/{{model}}.{{run}}.tsv"
-    params:
-        spec=finetune_spec,
-        code=digest("finetune"),
-        base=subpath(input.base, parent=True),
+    conda:
+        "../envs/knowshift.yaml"
     threads: 1
     resources:
         mem_mb=memory(5),
         gpu=int(HAS_GPU),
-    conda:
-        "../envs/knowshift.yaml"
+    params:
+        spec=finetune_spec,
+        code=digest("finetune"),
+        script=script("finetune"),
+        base=subpath(input.base, parent=True),
     message:
         "Fine-tune {wildcards.model}: {wildcards.run}"
     shell:
-        "python {SCRIPTS}/finetune.py --model {params.base:q} --order {input.order:q} --prompt {input.prompt:q}"
+        "python {params.script:q} --model {params.base:q} --order {input.order:q} --prompt {input.prompt:q}"
         " --spec {params.spec:q} --threads {threads} --output {output.checkpoint:q} --steps {output.steps:q} 2> {log:q}"
 
 
@@ -80,17 +64,18 @@ rule diff_weights:
         f"{RESULTS}/logs/diff_weights/{{model}}.{{run}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/diff_weights/{{model}}.{{run}}.tsv"
-    params:
-        code="knowshift-delta-1",
-        base=subpath(input.base, parent=True),
-        delta=subpath(output.manifest, parent=True),
+    conda:
+        "../envs/knowshift.yaml"
     threads: 1
     resources:
         mem_mb=2000,
-    conda:
-        "../envs/knowshift.yaml"
+    params:
+        code="knowshift-delta-1",
+        script=script("diff_weights"),
+        base=subpath(input.base, parent=True),
+        delta=subpath(output.manifest, parent=True),
     message:
         "Delta of {wildcards.run}"
     shell:
-        "python {SCRIPTS}/diff_weights.py --base {params.base:q} --tuned {input.checkpoint:q} --threads {threads}"
+        "python {params.script:q} --base {params.base:q} --tuned {input.checkpoint:q} --threads {threads}"
         " --output {params.delta:q} 2> {log:q}"

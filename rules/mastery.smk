@@ -1,15 +1,6 @@
 # How well the pre-trained model knows each fact.
 #   needs   facts/, MODEL/base/
 #   makes   MODEL/completions/, MODEL/mastery.parquet, MODEL/levels.parquet
-MASTERY = SETTINGS.mastery
-UNITS = [(topic, split) for domain, topics in DOMAINS.items() for topic in topics for split in SPLITS[domain]]
-
-
-def probe_spec(wildcards):
-    chosen = fields(MASTERY, "samples", "temperature", "max_new_tokens", "dtype", "rows", "prompt_rows")
-    limit = FACTS.dev_limit if wildcards.split == "dev" else None
-    more = {"templates_used": MASTERY.templates, "split": wildcards.split, "facts_limit": limit, "seed": SETTINGS.seed}
-    return canonical_json({**chosen, **more})
 
 
 rule probe_mastery:
@@ -23,20 +14,21 @@ rule probe_mastery:
         f"{RESULTS}/logs/probe_mastery/{{model}}.{{topic}}.{{split}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/probe_mastery/{{model}}.{{topic}}.{{split}}.tsv"
-    params:
-        spec=probe_spec,
-        code=digest("probe_mastery"),
-        base=subpath(input.base, parent=True),
+    conda:
+        "../envs/knowshift.yaml"
     threads: 1
     resources:
         mem_mb=memory(2),
         gpu=int(HAS_GPU),
-    conda:
-        "../envs/knowshift.yaml"
+    params:
+        spec=probe_spec,
+        code=digest("probe_mastery"),
+        script=script("probe_mastery"),
+        base=subpath(input.base, parent=True),
     message:
         "What {wildcards.model} knows of {wildcards.topic} ({wildcards.split})"
     shell:
-        "python {SCRIPTS}/probe_mastery.py --model {params.base:q} --facts {input.facts:q}"
+        "python {params.script:q} --model {params.base:q} --facts {input.facts:q}"
         " --templates {input.templates:q} --spec {params.spec:q} --threads {threads}"
         " --output {output.completions:q} 2> {log:q}"
 
@@ -52,17 +44,18 @@ rule grade_mastery:
         f"{RESULTS}/logs/grade_mastery/{{model}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/grade_mastery/{{model}}.tsv"
+    conda:
+        "../envs/knowshift.yaml"
+    resources:
+        mem_mb=2000,
     params:
         spec=canonical_json({"matching": FACTS.matching, "boundaries": MASTERY.boundaries}),
         code=digest("grade_mastery"),
-    resources:
-        mem_mb=2000,
-    conda:
-        "../envs/knowshift.yaml"
+        script=script("grade_mastery"),
     message:
         "Mastery levels of {wildcards.model}"
     shell:
-        "python {SCRIPTS}/grade_mastery.py --facts {input.facts:q} --completions {input.completions:q}"
+        "python {params.script:q} --facts {input.facts:q} --completions {input.completions:q}"
         " --synonyms {input.synonyms:q} --spec {params.spec:q} --output {output.mastery:q} 2> {log:q}"
 
 
@@ -73,13 +66,14 @@ checkpoint count_levels:
         levels=f"{RESULTS}/{{model}}/levels.parquet",
     log:
         f"{RESULTS}/logs/count_levels/{{model}}.log",
-    params:
-        code=digest("count_levels"),
-    resources:
-        mem_mb=500,
     conda:
         "../envs/knowshift.yaml"
+    resources:
+        mem_mb=500,
+    params:
+        code=digest("count_levels"),
+        script=script("count_levels"),
     message:
         "Facts per level of {wildcards.model}"
     shell:
-        "python {SCRIPTS}/count_levels.py --mastery {input.mastery:q} --output {output.levels:q} 2> {log:q}"
+        "python {params.script:q} --mastery {input.mastery:q} --output {output.levels:q} 2> {log:q}"

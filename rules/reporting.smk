@@ -24,11 +24,6 @@ FIGURES = [
 ]
 
 
-def of_runs(name):
-    """Input function: a file of every feasible run of a model."""
-    return lambda wc: [f"{RESULTS}/{wc.model}/runs/{cell.run}/{name}" for cell in feasible_runs(wc.model)]
-
-
 rule tabulate_model:
     input:
         mastery=rules.grade_mastery.output.mastery,
@@ -46,20 +41,19 @@ rule tabulate_model:
         expand(f"{RESULTS}/{{{{model}}}}/tables/{{table}}.parquet", table=TABLES),
     log:
         f"{RESULTS}/logs/tabulate_model/{{model}}.log",
-    params:
-        spec=canonical_json(
-            {"grid": fields(GRID, "methods", "data", "sizes", "seeds"), "matching": FACTS.matching}
-        ),
-        code=digest("tabulate_model"),
-        tables=f"{RESULTS}/{{model}}/tables",
-    resources:
-        mem_mb=2000,
     conda:
         "../envs/knowshift.yaml"
+    resources:
+        mem_mb=2000,
+    params:
+        spec=canonical_json({"grid": fields(GRID, "methods", "data", "sizes", "seeds"), "matching": FACTS.matching}),
+        code=digest("tabulate_model"),
+        script=script("tabulate_model"),
+        tables=lambda wc, output: Path(output[0]).parent,
     message:
         "Tables of {wildcards.model}"
     shell:
-        "python {SCRIPTS}/tabulate_model.py --mastery {input.mastery:q} --levels {input.levels:q}"
+        "python {params.script:q} --mastery {input.mastery:q} --levels {input.levels:q}"
         " --base-outcomes {input.base:q} --outcomes {input.outcomes:q} --divergences {input.divergences:q}"
         " --steps {input.steps:q} --histograms {input.histograms:q} --restored {input.restored:q}"
         " --synonyms {input.synonyms:q} --spec {params.spec:q} --output {params.tables:q} 2> {log:q}"
@@ -73,18 +67,19 @@ rule join_tables:
         expand(f"{RESULTS}/tables/{{table}}.parquet", table=TABLES),
     log:
         f"{RESULTS}/logs/join_tables.log",
-    params:
-        code=digest("join_tables"),
-        models=[f"{RESULTS}/{model}/tables" for model in SETTINGS.models],
-        tables=f"{RESULTS}/tables",
-    resources:
-        mem_mb=1000,
     conda:
         "../envs/knowshift.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        code=digest("join_tables"),
+        script=script("join_tables"),
+        models=[f"{RESULTS}/{model}/tables" for model in SETTINGS.models],
+        tables=lambda wc, output: Path(output[0]).parent,
     message:
         "Tables of all models"
     shell:
-        "python {SCRIPTS}/join_tables.py --models {params.models:q} --output {params.tables:q} 2> {log:q}"
+        "python {params.script:q} --models {params.models:q} --output {params.tables:q} 2> {log:q}"
 
 
 rule plot:
@@ -94,18 +89,19 @@ rule plot:
         expand(f"{RESULTS}/figures/{{figure}}.{{kind}}", figure=FIGURES, kind=["vl.json", "svg", "png"]),
     log:
         f"{RESULTS}/logs/plot.log",
-    params:
-        code=digest("plot"),
-        tables=f"{RESULTS}/tables",
-        figures=f"{RESULTS}/figures",
-    resources:
-        mem_mb=2000,
     conda:
         "../envs/knowshift.yaml"
+    resources:
+        mem_mb=2000,
+    params:
+        code=digest("plot"),
+        script=script("plot"),
+        tables=lambda wc, input: Path(input[0]).parent,
+        figures=lambda wc, output: Path(output[0]).parent,
     message:
         "Figures"
     shell:
-        "python {SCRIPTS}/plot.py --tables {params.tables:q} --output {params.figures:q} 2> {log:q}"
+        "python {params.script:q} --tables {params.tables:q} --output {params.figures:q} 2> {log:q}"
 
 
 rule report:
@@ -117,17 +113,18 @@ rule report:
         report=f"{RESULTS}/report.html",
     log:
         f"{RESULTS}/logs/report.log",
+    conda:
+        "../envs/knowshift.yaml"
+    resources:
+        mem_mb=1000,
     params:
         spec=canonical_json({"experiment": SETTINGS.model_dump(exclude={"results"})}),
         code=digest("report"),
-        tables=f"{RESULTS}/tables",
-        figures=f"{RESULTS}/figures",
-    resources:
-        mem_mb=1000,
-    conda:
-        "../envs/knowshift.yaml"
+        script=script("report"),
+        tables=lambda wc, input: Path(input.tables[0]).parent,
+        figures=lambda wc, input: Path(input.figures[0]).parent,
     message:
         "Report: {output.report}"
     shell:
-        "python {SCRIPTS}/report.py --tables {params.tables:q} --figures {params.figures:q} --template {input.template:q}"
+        "python {params.script:q} --tables {params.tables:q} --figures {params.figures:q} --template {input.template:q}"
         " --spec {params.spec:q} --output {output.report:q} 2> {log:q}"

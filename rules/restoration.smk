@@ -12,26 +12,22 @@ rule rank_updates:
         f"{RESULTS}/logs/rank_updates/{{model}}.{{run}}.{{region}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/rank_updates/{{model}}.{{run}}.{{region}}.tsv"
-    params:
-        spec=lambda wc: canonical_json({"region": wc.region}),
-        code=digest("rank_updates"),
-        base=subpath(input.base, parent=True),
-        delta=subpath(input.delta, parent=True),
+    conda:
+        "../envs/knowshift.yaml"
     threads: 1
     resources:
         mem_mb=2000,
-    conda:
-        "../envs/knowshift.yaml"
+    params:
+        spec=lambda wc: canonical_json({"region": wc.region}),
+        code=digest("rank_updates"),
+        script=script("rank_updates"),
+        base=subpath(input.base, parent=True),
+        delta=subpath(input.delta, parent=True),
     message:
         "Relative changes of {wildcards.run} ({wildcards.region})"
     shell:
-        "python {SCRIPTS}/rank_updates.py --base {params.base:q} --delta {params.delta:q} --spec {params.spec:q}"
+        "python {params.script:q} --base {params.base:q} --delta {params.delta:q} --spec {params.spec:q}"
         " --threads {threads} --histogram {output.histogram:q} --tensors {output.tensors:q} 2> {log:q}"
-
-
-def restore_spec(wildcards):
-    kept = {"strategy": wildcards.strategy, "region": wildcards.region, "percent": float(wildcards.percent)}
-    return evaluation_spec(**run_questions(wildcards.run), **kept)
 
 
 rule evaluate_restored:
@@ -48,37 +44,24 @@ rule evaluate_restored:
         f"{RESULTS}/logs/evaluate_restored/{{model}}.{{run}}.{{strategy}}-{{region}}-{{percent}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/evaluate_restored/{{model}}.{{run}}.{{strategy}}-{{region}}-{{percent}}.tsv"
-    params:
-        spec=restore_spec,
-        code=digest("evaluate_restored"),
-        base=subpath(input.base, parent=True),
-        delta=subpath(input.delta, parent=True),
+    conda:
+        "../envs/knowshift.yaml"
     threads: 1
     resources:
         mem_mb=memory(3),
         gpu=int(HAS_GPU),
-    conda:
-        "../envs/knowshift.yaml"
+    params:
+        spec=restore_spec,
+        code=digest("evaluate_restored"),
+        script=script("evaluate_restored"),
+        base=subpath(input.base, parent=True),
+        delta=subpath(input.delta, parent=True),
     message:
         "Answers of {wildcards.run} with {wildcards.percent} % ({wildcards.strategy}, {wildcards.region}) restored"
     shell:
-        "python {SCRIPTS}/evaluate_restored.py --model {params.base:q} --delta {params.delta:q}"
+        "python {params.script:q} --model {params.base:q} --delta {params.delta:q}"
         " --mastery {input.mastery:q} --order {input.order:q} --prompt {input.prompt:q} --spec {params.spec:q}"
         " --threads {threads} --output {output.outcomes:q} --selection {output.selection:q} 2> {log:q}"
-
-
-def restored_outcomes(model, runs):
-    """The restored models of the configuration that are among `runs`."""
-    return [
-        f"{RESULTS}/{model}/runs/{cell.run}/restored/{entry.strategy}-{entry.region}-{number(percent)}.parquet"
-        for cell in runs
-        for entry in SETTINGS.restoration
-        if model in (entry.models or [model])
-        and cell.data in (entry.data or GRID.data)
-        and cell.size in (entry.sizes or GRID.sizes)
-        and cell.seed in (entry.seeds or GRID.seeds)
-        for percent in entry.percents
-    ]
 
 
 rule export_model:
@@ -89,28 +72,22 @@ rule export_model:
         manifest=f"{RESULTS}/{{model}}/exports/{{run}}/{{strategy}}-{{region}}-{{percent}}/manifest.json",
     log:
         f"{RESULTS}/logs/export_model/{{model}}.{{run}}.{{strategy}}-{{region}}-{{percent}}.log",
+    conda:
+        "../envs/knowshift.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(3),
     params:
         spec=lambda wc: canonical_json(
             {"strategy": wc.strategy, "region": wc.region, "percent": float(wc.percent), "seed": SETTINGS.seed}
         ),
         code=digest("export_model"),
+        script=script("export_model"),
         base=subpath(input.base, parent=True),
         delta=subpath(input.delta, parent=True),
         folder=subpath(output.manifest, parent=True),
-    threads: 1
-    resources:
-        mem_mb=memory(3),
-    conda:
-        "../envs/knowshift.yaml"
     message:
         "Export {wildcards.run} with {wildcards.percent} % ({wildcards.strategy}, {wildcards.region}) restored"
     shell:
-        "python {SCRIPTS}/export_model.py --base {params.base:q} --delta {params.delta:q} --spec {params.spec:q}"
+        "python {params.script:q} --base {params.base:q} --delta {params.delta:q} --spec {params.spec:q}"
         " --threads {threads} --output {params.folder:q} 2> {log:q}"
-
-
-def exported_models():
-    return [
-        f"{RESULTS}/{e.model}/exports/{e.run}/{e.strategy}-{e.region}-{number(e.percent)}/manifest.json"
-        for e in SETTINGS.exports
-    ]

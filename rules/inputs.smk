@@ -1,0 +1,100 @@
+# Input functions and specs of all stages, in pipeline order.
+DOMAINS = {"in_domain": FACTS.in_domain, "out_of_domain": FACTS.out_of_domain}
+DOMAIN_OF = {topic: domain for domain, topics in DOMAINS.items() for topic in topics}
+MASTERY = SETTINGS.mastery
+UNITS = [(topic, split) for domain, topics in DOMAINS.items() for topic in topics for split in SPLITS[domain]]
+
+
+@cache
+def siblings(topic):
+    """The topics that ask the same question, in the order of the configuration: they must not share a fact."""
+
+    def question(name):
+        return configuration.read_topic_templates(Path(templates_of(name))).question
+
+    return [other for other in DOMAINS[DOMAIN_OF[topic]] if question(other) == question(topic)]
+
+
+def source_spec(model):
+    """A model's source; of a local folder also a digest, because Snakemake does not look inside it."""
+    source = SETTINGS.models[model].source
+    spec = {"source": source.model_dump()}
+    if isinstance(source, configuration.DirectorySource):
+        spec["source"]["digest"] = provenance.directory_digest(Path(source.directory))
+    return canonical_json(spec)
+
+
+def probe_spec(wildcards):
+    chosen = fields(MASTERY, "samples", "temperature", "max_new_tokens", "dtype", "rows", "prompt_rows")
+    limit = FACTS.dev_limit if wildcards.split == "dev" else None
+    more = {"templates_used": MASTERY.templates, "split": wildcards.split, "facts_limit": limit, "seed": SETTINGS.seed}
+    return canonical_json({**chosen, **more})
+
+
+@cache
+def feasible_runs(model):
+    """The cells of a model that have facts enough; known once its mastery is."""
+    import pyarrow.parquet as pq
+
+    levels = pq.read_table(checkpoints.count_levels.get(model=model).output.levels)
+    planned = cells(**fields(GRID, "methods", "data", "sizes", "seeds"))
+    return [cell for cell in planned if is_feasible(cell, levels)]
+
+
+def order_of(wildcards):
+    """The order that a run takes its facts from."""
+    cell = Cell.parse(wildcards.run)
+    return f"{RESULTS}/{wildcards.model}/orders/{cell.data}-s{cell.seed}.parquet"
+
+
+def size_of(run):
+    """The size of a run, None for all."""
+    size = Cell.parse(run).size
+    return None if size == "all" else size
+
+
+def finetune_spec(wildcards):
+    recipe = GRID.model_dump(exclude={"methods", "data", "sizes", "seeds"})
+    name = f"s{Cell.parse(wildcards.run).seed}"
+    return canonical_json({**recipe, "size": size_of(wildcards.run), "name": name, "seed": SETTINGS.seed})
+
+
+def evaluation_spec(**more):
+    chosen = fields(SETTINGS.evaluation, "per_level", "max_new_tokens", "dtype", "rows", "prompt_rows")
+    return canonical_json({**chosen, "seed": SETTINGS.seed, **more})
+
+
+def run_questions(run):
+    """What of the spec of a run's evaluation is its own: it asks some of its training set too."""
+    return {"training_set": SETTINGS.evaluation.training_set, "size": size_of(run)}
+
+
+def restore_spec(wildcards):
+    kept = {"strategy": wildcards.strategy, "region": wildcards.region, "percent": float(wildcards.percent)}
+    return evaluation_spec(**run_questions(wildcards.run), **kept)
+
+
+def restored_outcomes(model, runs):
+    """The restored models of the configuration that are among `runs`."""
+    return [
+        f"{RESULTS}/{model}/runs/{cell.run}/restored/{entry.strategy}-{entry.region}-{number(percent)}.parquet"
+        for cell in runs
+        for entry in SETTINGS.restoration
+        if model in (entry.models or [model])
+        and cell.data in (entry.data or GRID.data)
+        and cell.size in (entry.sizes or GRID.sizes)
+        and cell.seed in (entry.seeds or GRID.seeds)
+        for percent in entry.percents
+    ]
+
+
+def exported_models():
+    return [
+        f"{RESULTS}/{e.model}/exports/{e.run}/{e.strategy}-{e.region}-{number(e.percent)}/manifest.json"
+        for e in SETTINGS.exports
+    ]
+
+
+def of_runs(name):
+    """Input function: a file of every feasible run of a model."""
+    return lambda wc: [f"{RESULTS}/{wc.model}/runs/{cell.run}/{name}" for cell in feasible_runs(wc.model)]
