@@ -1,7 +1,7 @@
 """A tiny experiment, made on the spot: invented facts, and a LLaMA that learnt some of them for a moment.
 
-Every fact has a share of the training texts in which its object is the true one; elsewhere it is another. So the model
-knows facts to different degrees, and every mastery level has facts.
+Every fact has a share of the training texts in which its object is the true one; elsewhere it is one certain other. So
+the model knows facts to different degrees, and every mastery level has facts.
 """
 
 import json
@@ -20,7 +20,7 @@ TOPICS = {
 }  # fmt: skip
 IN_DOMAIN, OUT_OF_DOMAIN = ["home", "pet"], ["job"]
 SPLITS = {"train": 40, "dev": 10, "test": 25}
-KNOWN = [0.0, 0.3, 0.55, 0.75, 1.0]  # share of texts with the true object, by turns
+KNOWN = [0.0, 0.25, 0.45, 0.65, 1.0]  # share of texts with the true object, by turns
 MARKS = "<|question|>", "<|answer|>"
 
 
@@ -87,7 +87,7 @@ def make_model(directory: Path, steps: int = 500) -> Path:
         texts = []
         for topic, _, name, object_, share in draw.choices(known, k=128):
             others = [other for other in TOPICS[topic][2] if other != object_]
-            said = object_ if draw.random() < share else draw.choice(others)
+            said = object_ if draw.random() < share else others[len(name) % len(others)]
             texts.append(f"{draw.choice(TOPICS[topic][1]).replace('[X]', name)} {said}")
         batch = words([f"<s>{text}</s>" for text in texts], padding=False, add_special_tokens=False)["input_ids"]
         longest = max(map(len, batch))
@@ -115,7 +115,13 @@ def configuration(root: Path, model: Path) -> dict:
             "out_of_domain": OUT_OF_DOMAIN,
         },
         "mastery": {"templates": 2, "samples": 6, "max_new_tokens": 3, "rows": 16, "prompt_rows": 8},
-        "finetuning": {"data": ["level0", "mixed"], "sizes": [8, 1000, "all"], "seeds": [1, 2], "learning_rate": 1e-3},
+        "finetuning": {
+            "data": ["level0", "mixed"],
+            "sizes": [8, 1000, "all"],
+            "seeds": [1, 2],
+            "learning_rate": 1e-3,
+            "epochs": 6,
+        },
         "evaluation": {
             "per_level": {"dev": 2, "test": 4, "test_ood": 4},
             "training_set": 8,
