@@ -43,9 +43,10 @@ def lease_first(names: list[str], directory: Path) -> tuple[FileLock, int]:
     for index, name in enumerate(names):
         lock = FileLock(directory / f"knowshift-device-{name}.lock", timeout=0, mode=0o666)
         try:
-            return lock.acquire(), index
+            lock.acquire()
         except Timeout:
             continue
+        return lock, index
     raise KnowshiftError(
         f"all {len(names)} GPUs are held by other knowshift jobs; lower `resources: gpu:` in the profile to that number"
     )

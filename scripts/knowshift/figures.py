@@ -27,15 +27,24 @@ def _theme() -> alt.theme.ThemeConfig:
             "view": {"continuousWidth": 300, "continuousHeight": 220, "stroke": None},
             "axis": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "gridColor": "#e6e6e6"},
             "header": {"labelFontSize": 13, "titleFontSize": 0, "labelFontWeight": "bold"},
-            "legend": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "orient": "bottom"},
+            "legend": {
+                "labelFontSize": 12,
+                "titleFontSize": 12,
+                "titleFontWeight": "normal",
+                "orient": "bottom",
+                "symbolOpacity": 1,
+            },
             "line": {"strokeWidth": 2},
             "point": {"size": 50, "filled": True},
         }
     }
 
 
-def _kind_color() -> alt.Color:
-    return alt.Color("data:N", title="training data", sort=KINDS, scale=alt.Scale(domain=KINDS, range=KIND_COLORS))
+def _kind_color(table: pd.DataFrame) -> alt.Color:
+    """A color per data kind, the same in every figure; kinds that are not in the table stay out of the legend."""
+    shown = [(kind, color) for kind, color in zip(KINDS, KIND_COLORS, strict=True) if kind in set(table["data"])]
+    scale = alt.Scale(domain=[kind for kind, _ in shown], range=[color for _, color in shown])
+    return alt.Color("data:N", title="training data", sort=KINDS, scale=scale)
 
 
 def _with_cells(table: pd.DataFrame, tables: Tables) -> pd.DataFrame:
@@ -94,10 +103,10 @@ def accuracy_by_size(tables: Tables) -> alt.Chart:
     base = alt.Chart()
     layers = alt.layer(
         base.mark_rule(strokeDash=[4, 4], color="#666").encode(y="mean(before):Q"),
-        base.mark_area(opacity=0.15).encode(x=x, y="min(accuracy):Q", y2="max(accuracy):Q", color=_kind_color()),
-        base.mark_line().encode(x=x, y="mean(accuracy):Q", color=_kind_color()),
+        base.mark_area(opacity=0.15).encode(x=x, y="min(accuracy):Q", y2="max(accuracy):Q", color=_kind_color(table)),
+        base.mark_line().encode(x=x, y="mean(accuracy):Q", color=_kind_color(table)),
         base.mark_point(opacity=0.6).encode(
-            x=x, y=y, color=_kind_color(), tooltip=["run", alt.Tooltip("accuracy", format=".1%")]
+            x=x, y=y, color=_kind_color(table), tooltip=["run", alt.Tooltip("accuracy", format=".1%")]
         ),
     )
     return _facets(layers, table, "set")
@@ -123,9 +132,9 @@ def accuracy_by_level(tables: Tables) -> alt.Chart:
         .transform_filter("datum.data == 'pre-trained'")
         .mark_line(strokeDash=[4, 4], color="#666")
         .encode(x=x, y=y),
-        lines.mark_line(point=True).encode(x=x, y=y, color=_kind_color(), tooltip=tip),
+        lines.mark_line(point=True).encode(x=x, y=y, color=_kind_color(table), tooltip=tip),
     )
-    return _facets(layers, pd.concat([table, before]), "set")
+    return _facets(layers.properties(width=300), pd.concat([table, before]), "set")
 
 
 def training_accuracy(tables: Tables) -> alt.Chart:
@@ -142,8 +151,8 @@ def training_accuracy(tables: Tables) -> alt.Chart:
             x2="mean(after):Q", y=y,
         ),
         base.mark_point(filled=False, color="#666").encode(x="mean(before):Q", y=y),
-        base.mark_point().encode(x="mean(after):Q", y=y, color=_kind_color()),
-        base.mark_point(opacity=0.3, size=20).encode(x="after:Q", y=y, color=_kind_color(), tooltip=tip),
+        base.mark_point().encode(x="mean(after):Q", y=y, color=_kind_color(table)),
+        base.mark_point(opacity=0.3, size=20).encode(x="after:Q", y=y, color=_kind_color(table), tooltip=tip),
     )  # fmt: skip
     return _facets(layers.properties(width=420, height=alt.Step(24)), table, None)
 
@@ -159,8 +168,8 @@ def divergence(tables: Tables) -> alt.Chart:
         tip = ["run", alt.Tooltip(field, format=".3f")]
         base = alt.Chart()
         layers = alt.layer(
-            base.mark_line().encode(x=x, y=alt.Y(f"mean({field}):Q", title=title, axis=axis), color=_kind_color()),
-            base.mark_point(opacity=0.6).encode(x=x, y=f"{field}:Q", color=_kind_color(), tooltip=tip),
+            base.mark_line().encode(x=x, y=alt.Y(f"mean({field}):Q", title=title, axis=axis), color=_kind_color(table)),
+            base.mark_point(opacity=0.6).encode(x=x, y=f"{field}:Q", color=_kind_color(table), tooltip=tip),
         ).properties(height=160)
         return _facets(layers, table, "set")
 
@@ -183,7 +192,7 @@ def concentration(tables: Tables) -> alt.Chart:
     )
     tip = ["data", "percent", alt.Tooltip("mean(share_without_zeros)", format=".1%")]
     return _facets(
-        alt.Chart().mark_line(point=True).encode(x=x, y=y, color=_kind_color(), tooltip=tip), table, "region"
+        alt.Chart().mark_line(point=True).encode(x=x, y=y, color=_kind_color(table), tooltip=tip), table, "region"
     )
 
 
@@ -201,9 +210,9 @@ def restored(tables: Tables) -> alt.Chart:
     tip = ["data", "size", "strategy", "region", "share", alt.Tooltip("mean(accuracy)", format=".1%")]
     layers = alt.layer(
         alt.Chart().mark_rule(strokeDash=[4, 4], color="#666").encode(y="mean(before):Q"),
-        alt.Chart().mark_line(point=True).encode(x=x, y=y, color=_kind_color(), detail=detail, tooltip=tip),
+        alt.Chart().mark_line(point=True).encode(x=x, y=y, color=_kind_color(table), detail=detail, tooltip=tip),
     )
-    return _facets(layers, table, "set")
+    return _facets(layers.properties(width=300), table, "set")
 
 
 # name -> (function, tables that must have rows)

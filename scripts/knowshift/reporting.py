@@ -101,15 +101,17 @@ def _concentration(table: pd.DataFrame) -> dict:
     }
 
 
-def _restored(table: pd.DataFrame) -> list[dict]:
-    """Every sweep as a row: accuracy per percent, and the gain over the unrestored model."""
+def _restored(table: pd.DataFrame) -> dict:
+    """The shares restored, and every sweep as a row: accuracy and gain per share, None where it was not run."""
+    table = table[table["set"].isin(["test", "test_ood"])]
+    percents = sorted(table["percent"].unique().tolist())
     rows = []
     keys = ["run", "data", "facts", "strategy", "region", "set"]
-    for key, group in table[table["set"].isin(["test", "test_ood"])].groupby(keys, sort=False):
-        group = group.sort_values("percent")
+    for key, group in table.groupby(keys, sort=False):
+        by_percent = {row["percent"]: row for row in group.to_dict("records")}
         shares = [
-            {"percent": row["percent"], "accuracy": _known(row["accuracy"]), "gain": _known(row["gain"])}
-            for row in group.to_dict("records")
+            {name: _known(by_percent.get(percent, {}).get(name)) for name in ("accuracy", "gain")}
+            for percent in percents
         ]
         rows.append({**dict(zip(keys, key, strict=True)), "shares": shares})
-    return rows
+    return {"percents": percents, "rows": rows}
