@@ -21,8 +21,8 @@ lint: $(INSTALLED) ## the style checks
 format: $(INSTALLED) ## put the code into form
 	. $(BIN)/activate && ruff check --fix . && ruff format . && snakefmt Snakefile rules
 
-lock: $(INSTALLED) ## write the exact versions of all dependencies to envs/requirements.lock
-	$(BIN)/python envs/lock.py > envs/requirements.lock.new && mv envs/requirements.lock.new envs/requirements.lock
+lock: $(INSTALLED) ## write the exact versions of all dependencies to envs/
+	$(BIN)/python envs/lock.py
 
 schema: $(INSTALLED) ## write schemas/config.schema.json from schemas/configuration.py
 	PYTHONPATH=scripts $(BIN)/python schemas/configuration.py > schemas/config.schema.json.new

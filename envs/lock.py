@@ -1,6 +1,7 @@
-"""Print the exact versions of all dependencies that pyproject.toml declares, and of all they need (see `make lock`).
+"""Write the exact versions of all dependencies that pyproject.toml declares, and of all they need (see `make lock`).
 
-No addresses and no build tags stand in the lock: the same versions come from any index, as a CPU or a CUDA build.
+requirements.lock is for pip, knowshift.yaml for `snakemake --sdm conda` (it repeats the list, because Snakemake copies that
+file elsewhere). No addresses and no build tags stand in them: the same versions come from any index, as CPU or CUDA builds.
 """
 
 import json
@@ -9,19 +10,21 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+ENVS = Path(__file__).parent
 CUDA_ONLY = re.compile(r"nvidia-|cuda-|triton$")  # a CUDA build of torch asks for these itself
+HEAD = "# All dependencies, exactly; written by `make lock` from pyproject.toml.\n"
+CONDA = "channels:\n  - conda-forge\ndependencies:\n  - python=3.11\n  - pip\n  - pip:\n"
 
 
 def main() -> None:
     command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet", "--report", "-"]
-    done = subprocess.run([*command, f"{ROOT}[dev]"], capture_output=True, text=True, check=True)
+    done = subprocess.run([*command, f"{ENVS.parent}[dev]"], capture_output=True, text=True, check=True)
     found = {item["metadata"]["name"]: item["metadata"]["version"] for item in json.loads(done.stdout)["install"]}
     found.pop("knowshift")
-    print("# All dependencies, exactly; written by `make lock` from pyproject.toml.")
-    for name in sorted(found, key=str.casefold):
-        if not CUDA_ONLY.match(name):
-            print(f"{name}=={found[name].partition('+')[0]}")
+    names = sorted((name for name in found if not CUDA_ONLY.match(name)), key=str.casefold)
+    pins = [f"{name}=={found[name].partition('+')[0]}" for name in names]
+    (ENVS / "requirements.lock").write_text(HEAD + "".join(f"{pin}\n" for pin in pins))
+    (ENVS / "knowshift.yaml").write_text(HEAD + CONDA + "".join(f"      - {pin}\n" for pin in pins))
 
 
 if __name__ == "__main__":

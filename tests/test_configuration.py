@@ -174,3 +174,5 @@ def test_the_lock_holds_every_declared_dependency_and_no_address() -> None:
         assert locked[canonicalize_name(wanted.name)] in wanted.specifier, "run: make lock"
         assert version(wanted.name).partition("+")[0] == locked[canonicalize_name(wanted.name)]
     assert not [line for line in lines[1:] if "/" in line or ":" in line]
+    conda = yaml.safe_load((REPOSITORY / "envs/knowshift.yaml").read_text())
+    assert conda["dependencies"][-1]["pip"] == [line for line in lines if not line.startswith("#")]

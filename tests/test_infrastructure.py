@@ -120,5 +120,5 @@ def test_a_wheel_other_than_the_pinned_one_is_refused(tmp_path: Path, monkeypatc
         wheel.writestr("knowshift_test_wheel-1.0.dist-info/RECORD", "")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    with pytest.raises(KnowshiftError, match="could not download knowshift-test-wheel==1.0"):
+    with pytest.raises(KnowshiftError, match="could not download knowshift-test-wheel"):
         download_wheel("knowshift-test-wheel", "1.0", "0" * 64, tmp_path)
