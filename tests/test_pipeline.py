@@ -1,6 +1,7 @@
 """The whole workflow on a tiny model that knows some invented facts: what it makes, and what reruns after an edit."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +28,11 @@ def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
         "--workflow-profile",
         str(PROFILE),
     ]
-    return subprocess.run([*command, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # jobs start `python`: this one
+    environment = {**os.environ, "PATH": path}
+    return subprocess.run(
+        [*command, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 @pytest.fixture(scope="module")
