@@ -5,10 +5,12 @@ import itertools
 import json
 import os
 import random
+from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -64,6 +66,12 @@ def test_bad_raw_files_are_named(tmp_path: Path, content: str) -> None:
         build_facts(tmp_path, "in_domain", topic("T"))
 
 
+ENTITYQUESTIONS = {
+    "in_domain": "P17 P19 P20 P36 P69 P131 P159 P276 P495 P740",
+    "out_of_domain": "P26 P40 P50 P106 P112 P127 P136 P170 P175 P176 P264 P407 P413 P800",
+}
+
+
 def entityquestions() -> Path | None:
     """The unpacked EntityQuestions data: where KNOWSHIFT_ENTITYQUESTIONS points, or an archive beside the repository."""
     places = [
@@ -83,16 +91,18 @@ def test_the_rule_gives_the_papers_totals_on_the_real_data(tmp_path: Path) -> No
 
         zipfile.ZipFile(source).extractall(tmp_path)
         root = next(tmp_path.rglob("train")).parent
-    questions = {
-        "P17": "Which country is [X] located in?", "P19": "Where was [X] born?", "P20": "Where did [X] die?",
-        "P36": "What is the capital of [X]?", "P69": "Where was [X] educated?", "P131": "Where is [X] located?",
-        "P159": "Where is the headquarter of [X]?", "P276": "Where is [X] located?",
-        "P495": "Which country was [X] created in?", "P740": "Where was [X] founded?",
-    }  # fmt: skip
-    topics = [topic(name, question) for name, question in questions.items()]
-    tables = [build_facts(root, "in_domain", t, [s for s in topics if s.question == t.question]) for t in topics]
-    splits = pa.concat_tables(tables)["split"].to_pylist()
-    assert (splits.count("train"), splits.count("test")) == (75_944, 9_555)  # Ye et al. 2025, section 3.1
+    counts = {}
+    for domain, names in ENTITYQUESTIONS.items():
+        topics = [read_topic_templates(REPOSITORY / f"resources/templates/{name}.yaml") for name in names.split()]
+        tables = [build_facts(root, domain, t, [s for s in topics if s.question == t.question]) for t in topics]
+        facts = pa.concat_tables(tables)
+        counts[domain] = Counter(facts["split"].to_pylist())
+        assert len(set(facts["fact_id"].to_pylist())) == len(facts)
+        if domain == "in_domain":
+            assert sum(facts["also_in_test"].to_pylist()) >= 133  # distinct test questions that also stand in train
+    # Ye et al. 2025, section 3.1
+    assert (counts["in_domain"]["train"], counts["in_domain"]["test"]) == (75_944, 9_555)
+    assert counts["out_of_domain"]["test"] == 11_613
 
 
 # --- matching ---
@@ -222,7 +232,9 @@ def test_completion_templates_are_21_different_ones_that_end_where_the_object_fo
 
 def test_the_default_facts_are_real_in_number_and_unambiguous() -> None:
     total, root = 0, REPOSITORY / "resources/facts"
-    for path in sorted((REPOSITORY / "resources/templates").glob("*.yaml")):
+    named = yaml.safe_load((REPOSITORY / "config.yaml").read_text())["facts"]
+    for topic_name in named["in_domain"] + named["out_of_domain"]:
+        path = REPOSITORY / f"resources/templates/{topic_name}.yaml"
         templates = read_topic_templates(path)
         table = build_facts(root, "in_domain", templates)
         subjects = table["subject"].to_pylist()
