@@ -1,6 +1,7 @@
 # Input functions and specs of all stages, in pipeline order.
 DOMAINS = {"in_domain": FACTS.in_domain, "out_of_domain": FACTS.out_of_domain}
 DOMAIN_OF = {topic: domain for domain, topics in DOMAINS.items() for topic in topics}
+RAW = f"{RESULTS}/raw" if FACTS.archive else resource(FACTS.raw)
 MASTERY = SETTINGS.mastery
 UNITS = [(topic, split) for domain, topics in DOMAINS.items() for topic in topics for split in SPLITS[domain]]
 
@@ -13,6 +14,13 @@ def siblings(topic):
         return configuration.read_topic_templates(Path(templates_of(name))).question
 
     return [other for other in DOMAINS[DOMAIN_OF[topic]] if question(other) == question(topic)]
+
+
+def raw_files(topic):
+    """The raw files a topic's facts are built from; of an archive, the manifest of what was in it."""
+    if FACTS.archive:
+        return [f"{RAW}/manifest.json"]
+    return [f"{RAW}/{split}/{name}.{split}.json" for name in siblings(topic) for split in SPLITS["in_domain"]]
 
 
 def source_spec(model):

@@ -23,7 +23,7 @@ Percent = Annotated[float, Field(ge=0, le=100)]
 Positive = Annotated[int, Field(gt=0)]
 QuestionSet = Literal["dev", "test", "dev_ood", "test_ood"]
 
-RESERVED = {"facts", "tables", "figures", "logs", "benchmarks"}  # folders beside those of the models
+RESERVED = {"raw", "facts", "tables", "figures", "logs", "benchmarks"}  # folders beside those of the models
 
 
 def _distinct(values: list) -> list:
@@ -65,8 +65,20 @@ class Model(Section):
     source: WheelSource | HubSource | DirectorySource = Field(description="where the model comes from")
 
 
+class Archive(Section):
+    location: str = Field(
+        "https://nlp.cs.princeton.edu/projects/entity-questions/dataset.zip",
+        description="URL or path of a zip archive with {train,dev,test}/TOPIC.{split}.json",
+    )
+    contents_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
+        "3764f132af26ac073a37f3aa00620775c708844f34a29cc2257c89439dae2eff",
+        description="digest of the files in it, EntityQuestions' by default; null takes any",
+    )
+
+
 class Facts(Section):
-    raw: str = Field(description="folder with {train,dev,test}/TOPIC.{split}.json")
+    raw: str | None = Field(None, description="folder with {train,dev,test}/TOPIC.{split}.json")
+    archive: Archive | None = Field(None, description="fetch the raw files from an archive instead of naming a folder")
     templates: str = Field(
         "resources/templates", description="folder with TOPIC.yaml: question and completion templates"
     )
@@ -84,6 +96,8 @@ class Facts(Section):
         if both := sorted(set(self.in_domain) & set(self.out_of_domain)):
             raise ValueError(f"topic {both[0]} is both in_domain and out_of_domain")
         _distinct(self.out_of_domain)
+        if (self.raw is None) == (self.archive is None):
+            raise ValueError("name either raw (a folder) or archive (a zip to fetch)")
         return self
 
 
@@ -269,7 +283,7 @@ def _missing(settings: Configuration, base: Path) -> list[str]:
                 problems.append(
                     f"mastery.templates is {settings.mastery.templates}, but {path} has only {count} completions"
                 )
-            for split in ("train", "dev", "test"):
+            for split in ("train", "dev", "test") if facts.raw else ():
                 raw = Path(locate(facts.raw, base)) / split / f"{topic}.{split}.json"
                 if not raw.is_file():
                     problems.append(f"facts.{key}: {raw} does not exist; it should hold the raw questions of {topic}")

@@ -1,0 +1,134 @@
+"""Fetching an archive from a real HTTP server on loopback: resumed, checked, and unpacked safely."""
+
+import http.server
+import io
+import json
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from knowshift.errors import KnowshiftError
+from knowshift.retrieval import fetch, unpack
+
+ROWS = json.dumps([{"question": "Where is A?", "answers": ["x" * 300_000]}])
+
+
+def archive(entries: dict[str, str] | None = None, compression: int = zipfile.ZIP_STORED) -> bytes:
+    content = io.BytesIO()
+    names = entries or {f"dataset/{split}/T.{split}.json": ROWS for split in ("train", "dev", "test")}
+    with zipfile.ZipFile(content, "w", compression) as file:
+        for name, text in names.items():
+            file.writestr(name, text)
+    return content.getvalue()
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves `content`; breaks off after `breaks[i]` bytes of its i-th answer; `status` refuses."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.content, self.tag, self.breaks, self.status, self.sent = archive(), '"1"', [], 200, []
+        self.url = f"http://127.0.0.1:{self.server_port}/dataset.zip"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        server = self.server
+        if server.status != 200:
+            self.send_error(server.status)
+            return
+        start = 0
+        if self.headers.get("If-Range") == server.tag:
+            start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+        body = server.content[start:]
+        self.send_response(206 if start else 200)
+        self.send_header("ETag", server.tag)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if server.breaks:
+            body = body[: server.breaks.pop(0)]
+        server.sent.append((start, len(body)))
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield running
+        running.shutdown()
+
+
+def test_a_broken_download_goes_on_where_it_ended(server: Server, tmp_path: Path) -> None:
+    server.breaks = [300_000, 200_000]
+    path = fetch(server.url, tmp_path, wait=0.01)
+    assert path.read_bytes() == server.content
+    (_, first), (second_start, second), (third_start, _) = server.sent
+    assert 0 < second_start <= first and second_start < third_start <= second_start + second
+    assert fetch(server.url, tmp_path, wait=0.01) == path and len(server.sent) == 3  # not downloaded twice
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_part_is_kept_for_the_next_run_but_not_of_another_file(server: Server, tmp_path: Path) -> None:
+    server.breaks = [150_000] * 6
+    server.content = archive({"train/T.train.json": "y" * 2_000_000})
+    with pytest.raises(KnowshiftError, match="6 times; what has come is kept"):
+        fetch(server.url, tmp_path, wait=0.001)
+    starts = [start for start, _ in server.sent]
+    assert starts == sorted(set(starts))
+    server.content, server.tag = archive(), '"2"'
+    assert fetch(server.url, tmp_path, wait=0.001).read_bytes() == server.content
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_refusal_is_final(server: Server, tmp_path: Path, status: int) -> None:
+    server.status = status
+    with pytest.raises(KnowshiftError, match=str(status)):
+        fetch(server.url, tmp_path, wait=0.001)
+
+
+def test_a_busy_server_is_asked_again(server: Server, tmp_path: Path) -> None:
+    server.status = 503
+    with pytest.raises(KnowshiftError, match="503, 6 times"):
+        fetch(server.url, tmp_path, wait=0.001)
+
+
+def test_the_digest_is_of_the_contents_not_of_the_packing(tmp_path: Path) -> None:
+    for name, content in {
+        "stored": archive(),
+        "packed": archive(compression=zipfile.ZIP_DEFLATED),
+        "flat": archive({f"{split}/T.{split}.json": ROWS for split in ("test", "train", "dev")} | {"README": "x"}),
+        "other": archive({f"{split}/T.{split}.json": "[]" for split in ("test", "train", "dev")}),
+    }.items():
+        (tmp_path / name).write_bytes(content)
+    digests = {
+        name: unpack(tmp_path / name, tmp_path / f"{name}-out") for name in ("stored", "packed", "flat", "other")
+    }
+    assert digests["stored"] == digests["packed"] == digests["flat"] != digests["other"]
+    assert (tmp_path / "flat-out/train/T.train.json").read_text() == ROWS
+    assert not (tmp_path / "flat-out/README").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["../train/T.train.json", "a/../../train/T.train.json", "/train/T.train.json", "..\\train\\T.train.json"]
+)
+def test_no_entry_leaves_the_folder(tmp_path: Path, name: str) -> None:
+    (tmp_path / "bad.zip").write_bytes(archive({"train/U.train.json": ROWS, name: ROWS}))
+    with pytest.raises(KnowshiftError, match="would leave the folder"):
+        unpack(tmp_path / "bad.zip", tmp_path / "inner" / "out")
+    assert not (tmp_path / "train").exists() and not (tmp_path / "inner" / "train").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", archive()[:-40], archive({"a.txt": "x"})])
+def test_a_wrong_file_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "wrong.zip").write_bytes(content)
+    with pytest.raises(KnowshiftError, match=r"wrong\.zip"):
+        unpack(tmp_path / "wrong.zip", tmp_path / "out")
