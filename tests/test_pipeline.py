@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -131,23 +132,55 @@ def test_a_second_run_does_nothing_even_if_every_file_is_newer(experiment: Path,
     assert would_run(experiment) == set()
 
 
+JOIN = {"tabulate_model", "join_tables", "plot", "report"}
+CELL = {"finetune", "diff_weights", "rank_updates", "evaluate", "measure_divergence"}
+BELOW_MASTERY = {
+    "grade_mastery",
+    "count_levels",
+    "score_base",
+    "draw_order",
+    "finetune",
+    "diff_weights",
+    "export_model",
+} | JOIN
+
+
+def share(edited: dict) -> None:
+    edited["restoration"][0]["percents"].append(40)
+
+
 @pytest.mark.parametrize(
-    ("key", "value", "rules"),
+    ("edit", "rules"),
     [
-        ("divergence", {"top_tokens": 5}, {"measure_divergence", "tabulate_model", "join_tables", "plot", "report"}),
-        ("seed", None, set()),
+        (lambda edited: edited.update(divergence={"top_tokens": 5}), {"measure_divergence"} | JOIN),
+        (share, {"evaluate_restored"} | JOIN),
+        (lambda edited: edited["finetuning"]["seeds"].append(3), {"draw_order"} | CELL | JOIN),
+        (lambda edited: edited["finetuning"]["sizes"].append(4), CELL | JOIN),
+        (lambda edited: edited["finetuning"]["sizes"].remove("all"), JOIN),
+        (lambda edited: edited.update(regions=["transformer", "mlp"]), {"rank_updates"} | JOIN),
+        (lambda edited: edited.update(exports=[]), {"report"}),
+        (lambda edited: edited["facts"].update(matching="substring"), BELOW_MASTERY),
+        (lambda edited: edited["mastery"].update(temperature=0.8), {"probe_mastery"} | BELOW_MASTERY),
     ],
+    ids=["top_tokens", "share", "seed", "size", "size removed", "region", "export removed", "matching", "temperature"],
 )
-def test_an_edit_reruns_what_it_makes_stale(experiment: Path, key: str, value: object, rules: set[str]) -> None:
+def test_an_edit_reruns_what_it_makes_stale(experiment: Path, edit: Callable[[dict], None], rules: set[str]) -> None:
     path = experiment / "config.yaml"
     original = path.read_text()
     edited = yaml.safe_load(original)
-    if value is None:  # the same content, written in another order
-        edited = dict(reversed(edited.items()))
-    else:
-        edited[key] = value
+    edit(edited)
     try:
-        path.write_text(yaml.safe_dump(edited, sort_keys=False))
+        path.write_text(yaml.safe_dump(edited))
         assert would_run(experiment) == rules
+    finally:
+        path.write_text(original)
+
+
+def test_the_order_of_keys_reruns_nothing(experiment: Path) -> None:
+    path = experiment / "config.yaml"
+    original = path.read_text()
+    try:
+        path.write_text(yaml.safe_dump(dict(reversed(yaml.safe_load(original).items())), sort_keys=False))
+        assert would_run(experiment) == set()
     finally:
         path.write_text(original)
