@@ -42,7 +42,7 @@ rule build_facts:
     resources:
         mem_mb=500,
     params:
-        spec=lambda wc: canonical_json({"domain": DOMAIN_OF[wc.topic]}),
+        spec=lambda wc: canonical_json({"domain": DOMAIN_OF[wc.topic], "on_bad_rows": FACTS.on_bad_rows}),
         code=digest("build_facts"),
         script=script("build_facts"),
         raw=RAW,

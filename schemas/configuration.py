@@ -86,6 +86,7 @@ class Facts(Section):
     synonyms: list[str] = Field([], description="CSV files with other names of objects")
     in_domain: Several(str) = Field(description="topics that training sets are drawn from")
     out_of_domain: list[str] = Field([], description="topics that are only evaluated")
+    on_bad_rows: Literal["stop", "drop"] = Field("stop", description="drop leaves bad raw rows out and counts them")
     dev_limit: Positive | None = Field(None, description="use at most so many dev facts per topic, chosen by hash")
     matching: Literal["whole_words", "substring"] = Field(
         "whole_words", description="when a text contains an object; substring is the paper's rule"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from command_line import CommandLine, option, run
 from knowshift.artifacts import write_table
 from knowshift.errors import KnowshiftError
-from knowshift.facts import FACTS, build_facts
+from knowshift.facts import FACTS, build_facts, check_rows
 from knowshift.progress import start_logging
 from knowshift.templates import read_topic_templates
 
@@ -21,6 +21,7 @@ from knowshift.templates import read_topic_templates
 @dataclass(frozen=True)
 class Options:
     domain: str = option("in_domain or out_of_domain")
+    on_bad_rows: str = option("stop, or drop: leave bad rows out and count them", "stop")
 
 
 def main() -> None:
@@ -34,11 +35,12 @@ def main() -> None:
 
     topic = read_topic_templates(arguments.templates)
     siblings = [read_topic_templates(path) for path in arguments.siblings or ()]
+    dropped = check_rows(arguments.raw, topic, options.on_bad_rows)
     table = build_facts(arguments.raw, options.domain, topic, siblings)
     if not len(table):
         raise KnowshiftError(f"{arguments.raw}: topic {topic.topic} has no fact with exactly one answer")
-    write_table(arguments.output, table, FACTS, {"topic": topic.topic})
-    start_logging().info("%s: %s", topic.topic, dict(Counter(table["split"].to_pylist())))
+    write_table(arguments.output, table, FACTS, {"topic": topic.topic, "dropped_rows": dropped})
+    start_logging().info("%s: %s, %d bad rows dropped", topic.topic, dict(Counter(table["split"].to_pylist())), dropped)
 
 
 if __name__ == "__main__":

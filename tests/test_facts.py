@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from knowshift.completions import COMPLETIONS
 from knowshift.draws import draw_order
 from knowshift.errors import KnowshiftError
-from knowshift.facts import FACTS, build_facts
+from knowshift.facts import FACTS, build_facts, check_rows
 from knowshift.mastery import MASTERY, count_levels, grade, level_of
 from knowshift.matching import Synonyms, contains, find
 from knowshift.templates import TopicTemplates, read_topic_templates
@@ -57,13 +57,66 @@ def test_topics_that_share_a_question_share_no_fact(tmp_path: Path) -> None:
     assert build_facts(tmp_path, "in_domain", group[1], group)["subject"].to_pylist() == ["B"]
 
 
-@pytest.mark.parametrize("content", ["", "{", "{}", '[{"question": "Where is A?"}]', '[{"question": "Where is A?", "answers": []}]',
-                                     '[{"question": "Where is A?", "answers": [""]}]', '[{"question": "Who is A?", "answers": ["x"]}]'])  # fmt: skip
-def test_bad_raw_files_are_named(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "empty"),
+        (b"{", "not valid JSON"),
+        (b"{}", "must be a JSON list"),
+        (b"\xff\xfe[]", "not UTF-8"),
+        (None, "is a folder"),
+    ],
+)
+def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes | None, said: str) -> None:
     raw(tmp_path, "T")
-    (tmp_path / "train" / "T.train.json").write_text(content)
-    with pytest.raises(KnowshiftError, match=r"T\.train\.json"):
-        build_facts(tmp_path, "in_domain", topic("T"))
+    path = tmp_path / "train" / "T.train.json"
+    path.unlink()
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    with pytest.raises(KnowshiftError, match=rf"T\.train\.json.*{said}"):
+        check_rows(tmp_path, topic("T"), "drop")
+
+
+GOOD = {"question": "Where is A?", "answers": ["x"]}
+BAD = [
+    (3, "is int, not an object"),
+    ({"answers": ["x"]}, "has no question"),
+    ({"question": "Where is A?"}, "has no answers"),
+    ({"question": 1, "answers": ["x"]}, "question is int, not text"),
+    ({"question": "Where is A?", "answers": "x"}, "answers is str, not a list"),
+    ({"question": "Where is A?", "answers": []}, "answers is empty"),
+    ({"question": "Where is A?", "answers": [1]}, "an answer is int"),
+    ({"question": "Where is A?", "answers": [" "]}, "is empty; fill it in"),
+    ({"question": "Who is A?", "answers": ["x"]}, "does not fit the question"),
+    ({"question": "Where is ?", "answers": ["x"]}, "does not fit the question"),
+    ({"question": "Where is  ?", "answers": ["x"]}, "does not fit the question"),
+    ({"question": "Where is [X]?", "answers": ["x"]}, "holds the placeholder"),
+    ({"question": "Where is A?", "answers": ["x\u0000y"]}, "a control character"),
+    ({"question": "Where is A?", "answers": ["Sa\u0303o"]}, "not in Unicode form NFC"),
+    ({"question": "Where is A?", "answers": ["x" * 10_000_000]}, "10,000,000 characters"),
+]
+
+
+@pytest.mark.parametrize(("row", "said"), BAD, ids=[said for _, said in BAD])
+def test_a_bad_row_is_named_or_dropped_and_counted(tmp_path: Path, row: object, said: str) -> None:
+    raw(tmp_path, "T")
+    path = tmp_path / "train" / "T.train.json"
+    path.write_text("\ufeff" + json.dumps([GOOD, row]), encoding="utf-8")  # a byte order mark is no mistake
+    with pytest.raises(KnowshiftError) as caught:
+        check_rows(tmp_path, topic("T"), "stop")
+    assert f"{path}, row 2: " in str(caught.value) and said in str(caught.value) and len(str(caught.value)) < 1000
+    assert check_rows(tmp_path, topic("T"), "drop") == 1
+    assert build_facts(tmp_path, "in_domain", topic("T"))["subject"].to_pylist() == ["A"]
+
+
+def test_the_first_twenty_bad_rows_are_listed(tmp_path: Path) -> None:
+    raw(tmp_path, "T", train=[("nonsense", ["x"])] * 30)
+    with pytest.raises(KnowshiftError) as caught:
+        check_rows(tmp_path, topic("T"), "stop")
+    lines = str(caught.value).splitlines()
+    assert lines[0].startswith("topic T has 30 bad rows") and len(lines) == 22 and lines[-1] == "… and 10 more"
 
 
 ENTITYQUESTIONS = {

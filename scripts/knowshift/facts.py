@@ -4,7 +4,6 @@ The rule for what counts (one answer, one fact per distinct question) gives the 
 """
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,9 +11,11 @@ import pyarrow as pa
 
 from knowshift.artifacts import canonical_json
 from knowshift.errors import KnowshiftError
+from knowshift.raw import raw_path, read_raw
 from knowshift.templates import TopicTemplates
 
 SPLITS = ("train", "dev", "test")
+LISTED = 20  # bad rows that an error names
 
 FACTS = pa.schema(
     [
@@ -36,56 +37,41 @@ def fact_id(topic: str, split: str, question: str, object_: str) -> str:
     return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
-def raw_path(root: Path, topic: str, split: str) -> Path:
-    """Where a raw file lies: `{split}/{topic}.{split}.json`."""
-    return root / split / f"{topic}.{split}.json"
-
-
-def read_raw(path: Path) -> list[tuple[str, list[str]]]:
-    """Read one raw file into (question, answers) pairs.
-
-    Raises:
-        KnowshiftError: the file is missing, is not JSON, or a row is not of the expected form; names file and row.
-    """
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise KnowshiftError(f"{path} does not exist; put the raw questions of this topic and split there") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise KnowshiftError(f"{path}: not valid JSON ({error})") from None
-    if not isinstance(rows, list):
-        raise KnowshiftError(f"{path}: must be a JSON list of objects with the keys question and answers")
-    pairs = []
-    for number, row in enumerate(rows, 1):
-        question = row.get("question") if isinstance(row, dict) else None
-        answers = row.get("answers") if isinstance(row, dict) else None
-        good = isinstance(question, str) and isinstance(answers, list) and answers
-        if not good or not all(isinstance(answer, str) and answer.strip() for answer in answers):
-            raise KnowshiftError(f"{path}, row {number}: needs a question and a list of at least one non-empty answer")
-        pairs.append((question, answers))
-    return pairs
-
-
 def distinct_facts(
     root: Path, split: str, topics: Sequence[TopicTemplates]
 ) -> Iterator[tuple[TopicTemplates, str, str, str]]:
     """The facts that count among `topics`, as (topic, question, subject, object).
 
     A fact counts if it has one answer and no earlier fact has its question, in the order of `topics`, then of the file.
-
-    Raises:
-        KnowshiftError: a question does not fit its topic's template.
     """
     seen: set[str] = set()
     for templates in topics:
-        path = raw_path(root, templates.topic, split)
-        for number, (question, answers) in enumerate(read_raw(path), 1):
-            subject = templates.subject_of(question)
-            if subject is None:
-                raise KnowshiftError(f"{path}, row {number}: {question!r} does not fit {templates.question!r}")
-            if len(answers) == 1 and question not in seen:
-                seen.add(question)
-                yield templates, question, subject, answers[0]
+        for row in read_raw(raw_path(root, templates.topic, split), templates)[0]:
+            if len(row.answers) == 1 and row.question not in seen:
+                seen.add(row.question)
+                yield templates, row.question, row.subject, row.answers[0]
+
+
+def check_rows(root: Path, topic: TopicTemplates, on_bad_rows: str) -> int:
+    """Look at every raw row of a topic.
+
+    Args:
+        on_bad_rows: "stop" or "drop".
+
+    Returns:
+        How many bad rows there are.
+
+    Raises:
+        KnowshiftError: a row is bad and `on_bad_rows` is "stop"; lists the first of them.
+    """
+    bad = [line for split in SPLITS for line in read_raw(raw_path(root, topic.topic, split), topic)[1]]
+    if bad and on_bad_rows == "stop":
+        more = [f"… and {len(bad) - LISTED} more"] if len(bad) > LISTED else []
+        remedy = "mend them, or set facts.on_bad_rows to drop"
+        raise KnowshiftError(
+            "\n".join([f"topic {topic.topic} has {len(bad)} bad rows; {remedy}", *bad[:LISTED], *more])
+        )
+    return len(bad)
 
 
 def build_facts(root: Path, domain: str, topic: TopicTemplates, siblings: Sequence[TopicTemplates] = ()) -> pa.Table:
