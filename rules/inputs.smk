@@ -7,13 +7,14 @@ UNITS = [(topic, split) for domain, topics in DOMAINS.items() for topic in topic
 
 
 @cache
+def question_of(topic):
+    """The question template of a topic."""
+    return configuration.read_topic_templates(Path(templates_of(topic))).question
+
+
 def siblings(topic):
     """The topics that ask the same question, in the order of the configuration: they must not share a fact."""
-
-    def question(name):
-        return configuration.read_topic_templates(Path(templates_of(name))).question
-
-    return [other for other in DOMAINS[DOMAIN_OF[topic]] if question(other) == question(topic)]
+    return [other for other in DOMAINS[DOMAIN_OF[topic]] if question_of(other) == question_of(topic)]
 
 
 def raw_files(topic):
