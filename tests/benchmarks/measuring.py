@@ -1,0 +1,64 @@
+"""Timing whole processes and functions, and tables of what was measured; shared by the benchmarks."""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+RESULTS = Path("results/bench")
+
+
+def timed(call: Callable[[], object]) -> float:
+    """Seconds that a call takes."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def timed_process(command: Sequence[str], **environment: str) -> tuple[float, float]:
+    """Seconds and peak memory (MB) of a whole process; its output is shown only where it fails.
+
+    Raises:
+        RuntimeError: the process failed.
+    """
+    start = time.perf_counter()
+    with subprocess.Popen(
+        command, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        output = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{output[-2000:]}")
+    return time.perf_counter() - start, usage.ru_maxrss / 1024
+
+
+def median(values: Sequence[float]) -> float:
+    """The median."""
+    return statistics.median(values)
+
+
+def machine(*packages: str) -> str:
+    """The machine and the versions of packages, in one line."""
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    return f"{os.cpu_count()} CPUs ({platform.machine()}), Python {platform.python_version()}, {versions}"
+
+
+def show(name: str, rows: Sequence[dict], about: str) -> None:
+    """Print rows as a Markdown table and keep them in `results/bench/NAME.json`."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    lines = [
+        [f"{row.get(c, ''):.3g}" if isinstance(row.get(c), float) else str(row.get(c, "")) for c in columns]
+        for row in rows
+    ]
+    widths = [max(len(line[i]) for line in [columns, *lines]) for i in range(len(columns))]
+    print(f"\n### {name}\n\n{about}\n")
+    for line in [columns, ["-" * width for width in widths], *lines]:
+        print("| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |")
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps({"about": about, "rows": list(rows)}, indent=1) + "\n")
