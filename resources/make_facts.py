@@ -120,7 +120,7 @@ def collect() -> dict[str, list[Fact]]:
     for country in countries:
         name, other = country["name"], second_source(country["iso"])
         if country["capital"] and fold(country["capital"]) == fold(other.get("capital", "")):
-            facts["country_capital"].append((name, country["capital"]))
+            facts["country_capital"].append((name, country["capital"].strip()))
         if name not in TWO_CONTINENTS:
             facts["country_continent"].append((name, continents[country["continentcode"]]))
         if (

@@ -9,6 +9,7 @@ from functools import cache
 import configuration
 import provenance
 from knowshift.artifacts import canonical_json
+from knowshift.errors import KnowshiftError
 from knowshift.grid import Cell, cells, is_feasible
 from snakemake.exceptions import WorkflowError
 

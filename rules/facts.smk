@@ -1,5 +1,5 @@
 # Raw question files to facts.
-#   needs   RAW/{train,dev,test}/TOPIC.{split}.json or an archive of them, templates
+#   needs   RAW/{train,dev,test}/TOPIC.{split}.json, an archive of them, or one table of facts; templates
 #   makes   raw/ (from an archive), facts/TOPIC.parquet
 localrules:
     retrieve_entityquestions,
@@ -15,7 +15,9 @@ rule retrieve_entityquestions:
     resources:
         mem_mb=500,
     params:
-        spec=canonical_json(FACTS.archive.model_dump() if FACTS.archive else {}),
+        spec=canonical_json(
+            {"location": FACTS.path or configuration.ENTITYQUESTIONS, "contents_sha256": FACTS.contents_sha256}
+        ),
         code=digest("retrieve_entityquestions"),
         script=script("retrieve_entityquestions"),
         raw=subpath(output.manifest, parent=True),
@@ -42,12 +44,13 @@ rule build_facts:
     resources:
         mem_mb=500,
     params:
-        spec=lambda wc: canonical_json({"domain": DOMAIN_OF[wc.topic], "on_bad_rows": FACTS.on_bad_rows}),
+        spec=facts_spec,
         code=digest("build_facts"),
+        rows=table_rows,
         script=script("build_facts"),
-        raw=RAW,
+        source=["--table" if FACTS.source == "table" else "--raw", RAW],
     message:
         "Facts of {wildcards.topic}"
     shell:
-        "python {params.script:q} --raw {params.raw:q} --templates {input.templates:q}"
+        "python {params.script:q} {params.source:q} --templates {input.templates:q}"
         " --siblings {input.siblings:q} --spec {params.spec:q} --output {output.facts:q} 2> {log:q}"

@@ -1,7 +1,7 @@
 # Input functions and specs of all stages, in pipeline order.
 DOMAINS = {"in_domain": FACTS.in_domain, "out_of_domain": FACTS.out_of_domain}
 DOMAIN_OF = {topic: domain for domain, topics in DOMAINS.items() for topic in topics}
-RAW = f"{RESULTS}/raw" if FACTS.archive else resource(FACTS.raw)
+RAW = f"{RESULTS}/raw" if FACTS.source == "archive" else resource(FACTS.path)
 MASTERY = SETTINGS.mastery
 UNITS = [(topic, split) for domain, topics in DOMAINS.items() for topic in topics for split in SPLITS[domain]]
 
@@ -18,10 +18,35 @@ def siblings(topic):
 
 
 def raw_files(topic):
-    """The raw files a topic's facts are built from; of an archive, the manifest of what was in it."""
-    if FACTS.archive:
-        return [f"{RAW}/manifest.json"]
+    """What a topic's facts are built from; of an archive, the manifest of what was in it."""
+    if FACTS.source == "archive":
+        return f"{RAW}/manifest.json"
+    if FACTS.source == "table":
+        return ancient(RAW)  # the topic's own rows count, by a param: other topics do not rerun with them
     return [f"{RAW}/{split}/{name}.{split}.json" for name in siblings(topic) for split in SPLITS["in_domain"]]
+
+
+@cache
+def fact_table():
+    """The user's table of facts, for its digests."""
+    from knowshift.fact_table import FactTable
+
+    try:
+        return FactTable(Path(RAW))
+    except KnowshiftError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def facts_spec(wildcards):
+    spec = {"domain": DOMAIN_OF[wildcards.topic], "on_bad_rows": FACTS.on_bad_rows}
+    if FACTS.source == "table":
+        spec["split_shares"] = FACTS.split_shares.model_dump()
+    return canonical_json(spec)
+
+
+def table_rows(wildcards):
+    """A digest of a topic's rows of the user's table."""
+    return fact_table().digest(siblings(wildcards.topic)) if FACTS.source == "table" else ""
 
 
 def source_spec(model):

@@ -82,6 +82,26 @@ rule join_tables:
         "python {params.script:q} --models {params.models:q} --output {params.tables:q} 2> {log:q}"
 
 
+rule tabulate_facts:
+    input:
+        facts=expand(rules.build_facts.output.facts, topic=DOMAIN_OF),
+    output:
+        facts=f"{RESULTS}/tables/facts.parquet",
+    log:
+        f"{RESULTS}/logs/tabulate_facts.log",
+    conda:
+        "../envs/knowshift.yaml"
+    resources:
+        mem_mb=500,
+    params:
+        code=digest("tabulate_facts"),
+        script=script("tabulate_facts"),
+    message:
+        "Facts per topic"
+    shell:
+        "python {params.script:q} --facts {input.facts:q} --output {output.facts:q} 2> {log:q}"
+
+
 rule plot:
     input:
         rules.join_tables.output,
@@ -107,6 +127,7 @@ rule plot:
 rule report:
     input:
         tables=rules.join_tables.output,
+        facts=rules.tabulate_facts.output.facts,
         figures=rules.plot.output,
         template=f"{BASE}/resources/report.html.jinja",
     output:

@@ -22,6 +22,10 @@ Region = Literal["transformer", "attention", "mlp", "embedding", "all"]
 Percent = Annotated[float, Field(ge=0, le=100)]
 Positive = Annotated[int, Field(gt=0)]
 QuestionSet = Literal["dev", "test", "dev_ood", "test_ood"]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+ENTITYQUESTIONS = "https://nlp.cs.princeton.edu/projects/entity-questions/dataset.zip"
+ENTITYQUESTIONS_CONTENTS = "3764f132af26ac073a37f3aa00620775c708844f34a29cc2257c89439dae2eff"
 
 RESERVED = {"raw", "facts", "tables", "figures", "logs", "benchmarks"}  # folders beside those of the models
 
@@ -65,20 +69,34 @@ class Model(Section):
     source: WheelSource | HubSource | DirectorySource = Field(description="where the model comes from")
 
 
-class Archive(Section):
-    location: str = Field(
-        "https://nlp.cs.princeton.edu/projects/entity-questions/dataset.zip",
-        description="URL or path of a zip archive with {train,dev,test}/TOPIC.{split}.json",
-    )
-    contents_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
-        "3764f132af26ac073a37f3aa00620775c708844f34a29cc2257c89439dae2eff",
-        description="digest of the files in it, EntityQuestions' by default; null takes any",
-    )
+class SplitShares(Section):
+    train: Share = Field(0.8, description="of a topic's facts")
+    dev: Share = Field(0.1, description="of a topic's facts")
+    test: Share = Field(0.1, description="of a topic's facts")
+
+    @model_validator(mode="after")
+    def _whole(self) -> "SplitShares":
+        if abs(self.train + self.dev + self.test - 1) > 1e-9:
+            raise ValueError(f"the shares of train, dev and test add up to {self.train + self.dev + self.test}, not 1")
+        return self
 
 
 class Facts(Section):
-    raw: str | None = Field(None, description="folder with {train,dev,test}/TOPIC.{split}.json")
-    archive: Archive | None = Field(None, description="fetch the raw files from an archive instead of naming a folder")
+    source: Literal["folder", "archive", "table"] = Field(
+        "folder",
+        description="folder: question files {train,dev,test}/TOPIC.{split}.json; archive: a zip of such, fetched; "
+        "table: a CSV, TSV, JSON Lines or Parquet file with the columns topic, subject, object",
+    )
+    path: str | None = Field(
+        None, description="the folder, the archive's URL or path (EntityQuestions by default), or the table"
+    )
+    contents_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
+        ENTITYQUESTIONS_CONTENTS,
+        description="of an archive: digest of the files in it, EntityQuestions' by default; null takes any",
+    )
+    split_shares: SplitShares = Field(
+        SplitShares(), description="of a table: where a row names no split, it is drawn by content hash in these shares"
+    )
     templates: str = Field(
         "resources/templates", description="folder with TOPIC.yaml: question and completion templates"
     )
@@ -97,8 +115,8 @@ class Facts(Section):
         if both := sorted(set(self.in_domain) & set(self.out_of_domain)):
             raise ValueError(f"topic {both[0]} is both in_domain and out_of_domain")
         _distinct(self.out_of_domain)
-        if (self.raw is None) == (self.archive is None):
-            raise ValueError("name either raw (a folder) or archive (a zip to fetch)")
+        if self.path is None and self.source != "archive":
+            raise ValueError(f"name the {self.source} of facts under path")
         return self
 
 
@@ -284,10 +302,12 @@ def _missing(settings: Configuration, base: Path) -> list[str]:
                 problems.append(
                     f"mastery.templates is {settings.mastery.templates}, but {path} has only {count} completions"
                 )
-            for split in ("train", "dev", "test") if facts.raw else ():
-                raw = Path(locate(facts.raw, base)) / split / f"{topic}.{split}.json"
+            for split in ("train", "dev", "test") if facts.source == "folder" else ():
+                raw = Path(locate(facts.path, base)) / split / f"{topic}.{split}.json"
                 if not raw.is_file():
                     problems.append(f"facts.{key}: {raw} does not exist; it should hold the raw questions of {topic}")
+    if facts.source == "table" and not Path(locate(facts.path, base)).is_file():
+        problems.append(f"facts.path: {facts.path} does not exist; it should be the table of facts")
     try:
         read_prompt_template(Path(locate(facts.prompt, base)))
     except KnowshiftError as error:

@@ -1,20 +1,23 @@
-"""Build the facts of one topic from its raw question files.
+"""Build the facts of one topic, from raw question files or from a table of facts.
 
     python scripts/build_facts.py --raw resources/facts --templates resources/templates/P36.yaml \
         --domain in_domain --output facts/P36.parquet
+    python scripts/build_facts.py --table mine.csv --templates templates/rivers.yaml --domain in_domain --output facts/rivers.parquet
 
-Reads `RAW/{train,dev,test}/TOPIC.{split}.json` (lists of {"question", "answers"}), keeps facts with one answer and one fact
-per distinct question, and writes one row per fact. See study: Data.
+RAW holds `{train,dev,test}/TOPIC.{split}.json`, lists of {"question", "answers"}. TABLE is CSV, TSV, JSON Lines or Parquet with
+the columns topic, subject, object and, if wanted, aliases (separated by |), split and question. Kept are facts with one
+answer, one per distinct question; what is left out is counted in the table's metadata.
 """
 
-from collections import Counter
 from dataclasses import dataclass
 
 from command_line import CommandLine, option, run
 from knowshift.artifacts import write_table
 from knowshift.errors import KnowshiftError
-from knowshift.facts import FACTS, build_facts, check_rows
+from knowshift.fact_table import FactTable
+from knowshift.facts import FACTS, build_facts, refuse_bad_rows
 from knowshift.progress import start_logging
+from knowshift.raw import read_question_files
 from knowshift.templates import read_topic_templates
 
 
@@ -22,25 +25,38 @@ from knowshift.templates import read_topic_templates
 class Options:
     domain: str = option("in_domain or out_of_domain")
     on_bad_rows: str = option("stop, or drop: leave bad rows out and count them", "stop")
+    split_shares: dict = option("share of a table's facts per split, where a row names none",
+                                {"train": 0.8, "dev": 0.1, "test": 0.1})  # fmt: skip
 
 
 def main() -> None:
     parser = CommandLine(__doc__, Options)
-    parser.path("--raw", "directory with train/, dev/ and test/")
+    parser.path("--raw", "directory with train/, dev/ and test/", required=False)
+    parser.path("--table", "table of facts, instead of --raw", required=False)
     parser.path("--templates", "the topic's templates (TOPIC.yaml)")
     parser.path("--siblings", "templates of topics with the same question template, in order, itself included",
                 required=False, many=True)  # fmt: skip
     parser.path("--output", "facts table to write (Parquet)")
     arguments, options = parser.read()
+    if (arguments.raw is None) == (arguments.table is None):
+        parser.error("give either --raw or --table")
 
     topic = read_topic_templates(arguments.templates)
-    siblings = [read_topic_templates(path) for path in arguments.siblings or ()]
-    dropped = check_rows(arguments.raw, topic, options.on_bad_rows)
-    table = build_facts(arguments.raw, options.domain, topic, siblings)
-    if not len(table):
-        raise KnowshiftError(f"{arguments.raw}: topic {topic.topic} has no fact with exactly one answer")
-    write_table(arguments.output, table, FACTS, {"topic": topic.topic, "dropped_rows": dropped})
-    start_logging().info("%s: %s, %d bad rows dropped", topic.topic, dict(Counter(table["split"].to_pylist())), dropped)
+    group = [read_topic_templates(path) for path in arguments.siblings or [arguments.templates]]
+    if arguments.table:
+        table = FactTable(arguments.table)
+        sources = {member.topic: table.read(member, options.split_shares) for member in group}
+    else:
+        sources = {member.topic: read_question_files(arguments.raw, member) for member in group}
+    if options.on_bad_rows == "stop":
+        refuse_bad_rows(topic.topic, sources[topic.topic].bad)
+    facts, counts = build_facts(topic, options.domain, sources)
+    if not len(facts):
+        raise KnowshiftError(
+            f"{arguments.table or arguments.raw}: topic {topic.topic} has no fact with exactly one answer"
+        )
+    write_table(arguments.output, facts, FACTS, {"topic": topic.topic, "domain": options.domain, **counts})
+    start_logging().info("%s: %s", topic.topic, ", ".join(f"{number:,} {name}" for name, number in counts.items()))
 
 
 if __name__ == "__main__":

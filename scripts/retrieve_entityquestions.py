@@ -36,7 +36,7 @@ def main() -> None:
             if options.contents_sha256 not in (None, digest):
                 raise KnowshiftError(
                     f"{options.location} has contents of sha256 {digest}, not the {options.contents_sha256} of "
-                    "facts.archive.contents_sha256; mend the location, or the digest if the new contents are meant"
+                    "facts.contents_sha256; mend the location, or the digest if the new contents are meant"
                 )
     except KnowshiftError:
         if archive != Path(options.location):

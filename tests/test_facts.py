@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from knowshift.completions import COMPLETIONS
 from knowshift.draws import draw_order
 from knowshift.errors import KnowshiftError
-from knowshift.facts import FACTS, build_facts, check_rows
+from knowshift.facts import FACTS, build_facts, refuse_bad_rows
 from knowshift.mastery import MASTERY, count_levels, grade, level_of
-from knowshift.matching import Synonyms, contains, find
+from knowshift.matching import RULES, Synonyms, contains, find, words
+from knowshift.raw import read_question_files
 from knowshift.templates import TopicTemplates, read_topic_templates
 
 REPOSITORY = Path(__file__).parents[1]
@@ -40,10 +41,20 @@ def raw(root: Path, name: str, **splits: list) -> None:
         path.write_text(json.dumps([{"question": q, "answers": a} for q, a in splits.get(split, [])]))
 
 
+def build(
+    root: Path, *group: TopicTemplates, of: int = 0, domain: str = "in_domain"
+) -> tuple[pa.Table, dict[str, int]]:
+    """The facts of one topic of a group, from raw files."""
+    sources = {member.topic: read_question_files(root, member) for member in group}
+    return build_facts(group[of], domain, sources)
+
+
 def test_only_facts_with_one_answer_count_and_the_first_of_equal_questions(tmp_path: Path) -> None:
     rows = [("Where is A?", ["x"]), ("Where is B?", ["x", "y"]), ("Where is A?", ["z"]), ("Where is C?", ["y"])]
     raw(tmp_path, "T", train=rows, test=[("Where is C?", ["w"])])
-    table = build_facts(tmp_path, "in_domain", topic("T"))
+    table, counts = build(tmp_path, topic("T"))
+    assert counts == {"train": 2, "dev": 0, "test": 1, "also_in_test": 1, "several_answers": 1, "repeated": 1,
+                      "bad_rows": 0}  # fmt: skip
     kept = list(zip(*(table[name].to_pylist() for name in ("split", "subject", "object", "also_in_test")), strict=True))
     assert kept == [("train", "A", "x", False), ("train", "C", "y", True), ("test", "C", "w", False)]
     assert len(set(table["fact_id"].to_pylist())) == 3
@@ -53,8 +64,8 @@ def test_topics_that_share_a_question_share_no_fact(tmp_path: Path) -> None:
     raw(tmp_path, "T1", train=[("Where is A?", ["x"])])
     raw(tmp_path, "T2", train=[("Where is A?", ["y"]), ("Where is B?", ["y"])])
     group = [topic("T1"), topic("T2")]
-    assert build_facts(tmp_path, "in_domain", group[0], group)["subject"].to_pylist() == ["A"]
-    assert build_facts(tmp_path, "in_domain", group[1], group)["subject"].to_pylist() == ["B"]
+    assert build(tmp_path, *group, of=0)[0]["subject"].to_pylist() == ["A"]
+    assert build(tmp_path, *group, of=1)[0]["subject"].to_pylist() == ["B"]
 
 
 @pytest.mark.parametrize(
@@ -76,7 +87,7 @@ def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes | None, said
     else:
         path.write_bytes(content)
     with pytest.raises(KnowshiftError, match=rf"T\.train\.json.*{said}"):
-        check_rows(tmp_path, topic("T"), "drop")
+        read_question_files(tmp_path, topic("T"))
 
 
 GOOD = {"question": "Where is A?", "answers": ["x"]}
@@ -104,17 +115,16 @@ def test_a_bad_row_is_named_or_dropped_and_counted(tmp_path: Path, row: object, 
     raw(tmp_path, "T")
     path = tmp_path / "train" / "T.train.json"
     path.write_text("\ufeff" + json.dumps([GOOD, row]), encoding="utf-8")  # a byte order mark is no mistake
-    with pytest.raises(KnowshiftError) as caught:
-        check_rows(tmp_path, topic("T"), "stop")
-    assert f"{path}, row 2: " in str(caught.value) and said in str(caught.value) and len(str(caught.value)) < 1000
-    assert check_rows(tmp_path, topic("T"), "drop") == 1
-    assert build_facts(tmp_path, "in_domain", topic("T"))["subject"].to_pylist() == ["A"]
+    (line,) = read_question_files(tmp_path, topic("T")).bad
+    assert line.startswith(f"{path}, row 2: ") and said in line and len(line) < 1000
+    table, counts = build(tmp_path, topic("T"))
+    assert counts["bad_rows"] == 1 and table["subject"].to_pylist() == ["A"]
 
 
 def test_the_first_twenty_bad_rows_are_listed(tmp_path: Path) -> None:
     raw(tmp_path, "T", train=[("nonsense", ["x"])] * 30)
     with pytest.raises(KnowshiftError) as caught:
-        check_rows(tmp_path, topic("T"), "stop")
+        refuse_bad_rows("T", read_question_files(tmp_path, topic("T")).bad)
     lines = str(caught.value).splitlines()
     assert lines[0].startswith("topic T has 30 bad rows") and len(lines) == 22 and lines[-1] == "… and 10 more"
 
@@ -147,12 +157,13 @@ def test_the_rule_gives_the_papers_totals_on_the_real_data(tmp_path: Path) -> No
     counts = {}
     for domain, names in ENTITYQUESTIONS.items():
         topics = [read_topic_templates(REPOSITORY / f"resources/templates/{name}.yaml") for name in names.split()]
-        tables = [build_facts(root, domain, t, [s for s in topics if s.question == t.question]) for t in topics]
-        facts = pa.concat_tables(tables)
+        sources = {t.topic: read_question_files(root, t) for t in topics}
+        groups = [{s.topic: sources[s.topic] for s in topics if s.question == t.question} for t in topics]
+        facts = pa.concat_tables(build_facts(t, domain, group)[0] for t, group in zip(topics, groups, strict=True))
         counts[domain] = Counter(facts["split"].to_pylist())
         assert len(set(facts["fact_id"].to_pylist())) == len(facts)
         if domain == "in_domain":
-            assert sum(facts["also_in_test"].to_pylist()) >= 133  # distinct test questions that also stand in train
+            assert sum(facts["also_in_test"].to_pylist()) == 133
     # Ye et al. 2025, section 3.1
     assert (counts["in_domain"]["train"], counts["in_domain"]["test"]) == (75_944, 9_555)
     assert counts["out_of_domain"]["test"] == 11_613
@@ -166,7 +177,11 @@ def test_the_rule_gives_the_papers_totals_on_the_real_data(tmp_path: Path) -> No
     [("Tirana", "Iran", False), ("It is in Iran.", "Iran", True), ("Nigeria", "Niger", False), ("Romania", "Oman", False),
      ("in NIGER!", "Niger", True), ("São Paulo", "Sa\u0303o Paulo", True), ("St. Louis, MO", "St. Louis", True),
      ("东京是日本的首都", "东京", True), ("กรุงเทพมหานคร", "กรุงเทพ", True), ("ＵＳＡ", "USA", True), ("", "x", False),
-     ("Straße", "STRASSE", True), ("New  York", "New York", True), ("1,000 dollars", "1,000", True), ("11,000", "1,000", False)],
+     ("Straße", "STRASSE", True), ("New  York", "New York", True), ("1,000 dollars", "1,000", True), ("11,000", "1,000", False),
+     ("St Louis", "St. Louis", True), ("Iran’s capital", "Iran", True), ("Saint Denis", "Saint-Denis", True),
+     ("the Hague", "Hague", True), ("in Hague", "The Hague", True), ("who sang it", "The Who", False), ("by the Who", "The Who", True),
+     ("Iranの首都", "Iran", True), ("東京", "東京都", False), ("กรุงเทพ", "กรุง", True), ("written in C", "C++", False),
+     ("in C++.", "C++", True), ("AT&T", "AT&T", True), ("by !!!", "!!!", True), ("서울", "서울", True), ("x", " ", False)],
 )  # fmt: skip
 def test_whole_words(text: str, name: str, found: bool) -> None:
     assert contains(text, [name], "whole_words") is found
@@ -183,10 +198,19 @@ def test_synonyms_count_and_the_earliest_name_gives_the_position(tmp_path: Path)
     assert find("USA, the United States", names, "whole_words") == 0
 
 
-@given(st.text(max_size=30), st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=8))
-def test_whole_words_is_stricter_than_substring(text: str, name: str) -> None:
-    if contains(text, [name], "whole_words"):
-        assert contains(text, [name], "substring")
+@given(st.lists(st.sampled_from(["iran", "Tirana", "the", "St.", "Louis", "東", "京", "x", "!", "o'b"]), max_size=7),
+       st.lists(st.sampled_from(["Iran", "st", "louis", "東", "京", "o", "B"]), min_size=1, max_size=3))  # fmt: skip
+def test_whole_words_are_a_run_of_words(text: list[str], name: list[str]) -> None:
+    haystack, needle = words(" ".join(text)).split(), words(" ".join(name)).split()
+    runs = [haystack[start : start + len(needle)] for start in range(len(haystack))]
+    assert contains(" ".join(text), [" ".join(name)], "whole_words") is (needle in runs)
+    assert words(words(" ".join(text))) == words(" ".join(text))
+
+
+@given(st.text(max_size=40))
+def test_a_text_contains_itself(text: str) -> None:
+    for rule in RULES:
+        assert contains(text, [text], rule) is bool(text.strip())
 
 
 # --- mastery ---
@@ -202,12 +226,12 @@ def test_levels_are_exact_at_their_boundaries() -> None:
 
 def fact(number: int, **more: object) -> dict:
     row = {"fact_id": f"f{number}", "topic": "T", "domain": "in_domain", "split": "train", "subject": f"s{number}",
-           "object": "x", "question": f"q{number}?", "also_in_test": False}  # fmt: skip
+           "object": "x", "aliases": [], "question": f"q{number}?", "also_in_test": False}  # fmt: skip
     return row | more
 
 
 def test_grading_counts_successes_per_template() -> None:
-    facts = pa.Table.from_pylist([fact(1), fact(2, object="y")], schema=FACTS)
+    facts = pa.Table.from_pylist([fact(1), fact(2, object="why", aliases=["y"])], schema=FACTS)
     texts = {("f1", 0): ["x", "no x"], ("f1", 1): ["xx", "z"], ("f2", 0): ["z", "z"], ("f2", 1): ["Y", "the y"]}
     rows = [
         {"fact_id": f, "template": t, "sample": s, "text": text}
@@ -289,7 +313,7 @@ def test_the_default_facts_are_real_in_number_and_unambiguous() -> None:
     for topic_name in named["in_domain"] + named["out_of_domain"]:
         path = REPOSITORY / f"resources/templates/{topic_name}.yaml"
         templates = read_topic_templates(path)
-        table = build_facts(root, "in_domain", templates)
+        table, _ = build(root, templates)
         subjects = table["subject"].to_pylist()
         assert len(subjects) == len(set(subjects)), path
         assert not any(table["also_in_test"].to_pylist())
@@ -304,9 +328,8 @@ def test_fact_ids_do_not_change() -> None:
     assert first == {"question": "What is the capital of China?", "answers": ["Beijing"]}
     content = json.dumps(["country_capital", "train", first["question"], "Beijing"], separators=(",", ":"))
     expected = hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
-    table = build_facts(
+    table, _ = build(
         REPOSITORY / "resources/facts",
-        "in_domain",
         read_topic_templates(REPOSITORY / "resources/templates/country_capital.yaml"),
     )
     assert table["fact_id"][0].as_py() == expected

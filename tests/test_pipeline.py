@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -116,20 +117,23 @@ def test_tables_hold_no_checkpoint_and_artefacts_are_whole(experiment: Path) -> 
         assert all((manifest.parent / name).stat().st_size == entry["bytes"] for name, entry in files.items())
 
 
-def would_run(folder: Path) -> set[str]:
+def would_run(folder: Path) -> dict[str, int]:
+    """Rules that a dry run would run, with their numbers of jobs."""
     done = snakemake(folder, "--dry-run", "--quiet", "rules")
     assert done.returncode == 0, done.stderr[-3000:]
     stats = done.stdout + done.stderr
     jobs = stats.partition("job ")[2].partition("total")[0].splitlines()[2:]
-    return {line.split()[0] for line in jobs if line.split()} - {"all"}
+    counts = {line.split()[0]: int(line.split()[1]) for line in jobs if line.split()}
+    counts.pop("all", None)
+    return counts
 
 
 def test_a_second_run_does_nothing_even_if_every_file_is_newer(experiment: Path, tiny_facts: Path) -> None:
-    assert would_run(experiment) == set()
+    assert would_run(experiment) == {}
     for path in [*experiment.rglob("results/**/*"), *tiny_facts.rglob("*")]:
         if path.is_file():
             path.touch()
-    assert would_run(experiment) == set()
+    assert would_run(experiment) == {}
 
 
 JOIN = {"tabulate_model", "join_tables", "plot", "report"}
@@ -171,7 +175,7 @@ def test_an_edit_reruns_what_it_makes_stale(experiment: Path, edit: Callable[[di
     edit(edited)
     try:
         path.write_text(yaml.safe_dump(edited))
-        assert would_run(experiment) == rules
+        assert set(would_run(experiment)) == rules
     finally:
         path.write_text(original)
 
@@ -181,6 +185,31 @@ def test_the_order_of_keys_reruns_nothing(experiment: Path) -> None:
     original = path.read_text()
     try:
         path.write_text(yaml.safe_dump(dict(reversed(yaml.safe_load(original).items())), sort_keys=False))
-        assert would_run(experiment) == set()
+        assert would_run(experiment) == {}
     finally:
         path.write_text(original)
+
+
+def test_the_worked_example_of_ones_own_facts(tiny_model: Path, tmp_path: Path) -> None:
+    """configs/own-facts.yaml and its table, as docs/your-own-facts.md tells it, with the tiny model in place of the real one."""
+    shutil.copytree(REPOSITORY / "resources/example", tmp_path / "resources/example")
+    shutil.copy(REPOSITORY / "resources/prompt.yaml", tmp_path / "resources/prompt.yaml")
+    example = yaml.safe_load((REPOSITORY / "configs/own-facts.yaml").read_text())
+    example["models"] = {"tiny": {"source": {"directory": str(tiny_model)}}}
+    example["results"] = "results"
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(example))
+    done = snakemake(tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    facts = pq.read_table(tmp_path / "results/tables/facts.parquet").to_pandas().set_index("topic")
+    assert facts.loc["moon_planet", ["train", "dev", "test"]].sum() == 60 and facts.loc["moon_planet", "test"] > 15
+    assert facts.loc["opera_composer", ["train", "dev", "test"]].sum() == 40
+    accuracy = pq.read_table(tmp_path / "results/tables/restored.parquet").to_pandas()
+    assert set(accuracy["percent"]) == {0, 5, 20} and set(accuracy["set"]) == {"training_set", "test", "test_ood"}
+    assert (tmp_path / "results/report.html").exists()
+
+    table = tmp_path / "resources/example/facts.csv"
+    table.write_text(table.read_text())  # newer, and the same
+    assert would_run(tmp_path) == {}
+    table.write_text(table.read_text().replace("Aida,Giuseppe Verdi,Verdi", "Aida,Giuseppe Verdi,Verdi|G. Verdi"))
+    stale = would_run(tmp_path)
+    assert (stale["build_facts"], stale["probe_mastery"]) == (1, 2)  # of one topic: its dev and its test facts

@@ -79,7 +79,7 @@ def test_two_processes_shard_and_train_to_the_same_weights(tiny_model: Path, tmp
     question = "Where does hometrain{n} live ?"
     rows = [
         {"fact_id": f"f{n}", "topic": "home", "domain": "in_domain", "split": "train", "subject": f"hometrain{n}",
-         "object": "Rome", "question": question.format(n=n), "also_in_test": False, "level": 1}
+         "object": "Rome", "aliases": [], "question": question.format(n=n), "also_in_test": False, "level": 1}
         for n in range(12)
     ]  # fmt: skip
     write_table(tmp_path / "order.parquet", pa.Table.from_pylist(rows, schema=ORDERS), ORDERS)

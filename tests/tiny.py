@@ -108,7 +108,7 @@ def configuration(root: Path, model: Path) -> dict:
     return {
         "models": {"tiny": {"source": {"directory": str(model)}}},
         "facts": {
-            "raw": str(root / "raw"),
+            "path": str(root / "raw"),
             "templates": str(root / "templates"),
             "synonyms": [str(root / "synonyms.csv")],
             "in_domain": IN_DOMAIN,

@@ -1,20 +1,18 @@
-"""Raw question files to facts: which facts count, and one stable row for each.
+"""Rows of a source to facts: which of them count, and one stable row for each.
 
 The rule for what counts (one answer, one fact per distinct question) gives the totals of Ye et al. 2025, section 3.1.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
 from knowshift.artifacts import canonical_json
 from knowshift.errors import KnowshiftError
-from knowshift.raw import raw_path, read_raw
+from knowshift.rows import SPLITS, Row, Source
 from knowshift.templates import TopicTemplates
 
-SPLITS = ("train", "dev", "test")
 LISTED = 20  # bad rows that an error names
 
 FACTS = pa.schema(
@@ -25,8 +23,23 @@ FACTS = pa.schema(
         pa.field("split", pa.string(), False, {"doc": "train, dev or test"}),
         pa.field("subject", pa.string(), False),
         pa.field("object", pa.string(), False, {"doc": "the one right answer"}),
+        pa.field(
+            "aliases", pa.list_(pa.string()), False, {"doc": "other names of the object, from the fact's own row"}
+        ),
         pa.field("question", pa.string(), False),
         pa.field("also_in_test", pa.bool_(), False, {"doc": "a train fact whose question is also a test question"}),
+    ]
+)
+
+FACT_COUNTS = pa.schema(
+    [
+        pa.field("topic", pa.string(), False),
+        pa.field("domain", pa.string(), False),
+        *[pa.field(split, pa.int64(), False, {"doc": "facts of this split"}) for split in SPLITS],
+        pa.field("also_in_test", pa.int64(), False, {"doc": "train facts that are never drawn: test asks them too"}),
+        pa.field("several_answers", pa.int64(), False, {"doc": "rows left out: more than one answer"}),
+        pa.field("repeated", pa.int64(), False, {"doc": "rows left out: an earlier row has the question"}),
+        pa.field("bad_rows", pa.int64(), False, {"doc": "rows left out: something is wrong with them"}),
     ]
 )
 
@@ -37,71 +50,66 @@ def fact_id(topic: str, split: str, question: str, object_: str) -> str:
     return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
-def distinct_facts(
-    root: Path, split: str, topics: Sequence[TopicTemplates]
-) -> Iterator[tuple[TopicTemplates, str, str, str]]:
-    """The facts that count among `topics`, as (topic, question, subject, object).
+def distinct_facts(sources: Mapping[str, Source], split: str) -> Iterator[tuple[str, Row]]:
+    """The facts that count among some topics, as (topic, row).
 
-    A fact counts if it has one answer and no earlier fact has its question, in the order of `topics`, then of the file.
+    A row counts if it has one answer and no earlier one has its question, in the order of `sources`, then of the rows.
     """
     seen: set[str] = set()
-    for templates in topics:
-        for row in read_raw(raw_path(root, templates.topic, split), templates)[0]:
+    for topic, source in sources.items():
+        for row in source.rows[split]:
             if len(row.answers) == 1 and row.question not in seen:
                 seen.add(row.question)
-                yield templates, row.question, row.subject, row.answers[0]
+                yield topic, row
 
 
-def check_rows(root: Path, topic: TopicTemplates, on_bad_rows: str) -> int:
-    """Look at every raw row of a topic.
-
-    Args:
-        on_bad_rows: "stop" or "drop".
-
-    Returns:
-        How many bad rows there are.
+def refuse_bad_rows(topic: str, bad: Sequence[str]) -> None:
+    """Stop at bad rows.
 
     Raises:
-        KnowshiftError: a row is bad and `on_bad_rows` is "stop"; lists the first of them.
+        KnowshiftError: there are some; lists the first of them.
     """
-    bad = [line for split in SPLITS for line in read_raw(raw_path(root, topic.topic, split), topic)[1]]
-    if bad and on_bad_rows == "stop":
+    if bad:
         more = [f"… and {len(bad) - LISTED} more"] if len(bad) > LISTED else []
         remedy = "mend them, or set facts.on_bad_rows to drop"
-        raise KnowshiftError(
-            "\n".join([f"topic {topic.topic} has {len(bad)} bad rows; {remedy}", *bad[:LISTED], *more])
-        )
-    return len(bad)
+        raise KnowshiftError("\n".join([f"topic {topic} has {len(bad)} bad rows; {remedy}", *bad[:LISTED], *more]))
 
 
-def build_facts(root: Path, domain: str, topic: TopicTemplates, siblings: Sequence[TopicTemplates] = ()) -> pa.Table:
+def build_facts(topic: TopicTemplates, domain: str, sources: Mapping[str, Source]) -> tuple[pa.Table, dict[str, int]]:
     """All facts of one topic, over all splits.
 
     Args:
-        root: the directory with `train/`, `dev/` and `test/`.
-        domain: "in_domain" or "out_of_domain".
         topic: the topic to build.
-        siblings: all topics of the domain that share the topic's question template, itself included, in the order of
-            the configuration; a question that an earlier sibling has is dropped.
+        domain: "in_domain" or "out_of_domain".
+        sources: what the source has on each topic of the domain that shares the topic's question template, itself
+            included, in the order of the configuration; a question that an earlier topic has is dropped.
 
     Returns:
-        A table in the schema `FACTS`, in the order of the splits and of the file.
+        A table in the schema `FACTS`, in the order of the splits and of the source; and the numbers of `FACT_COUNTS`.
     """
-    group = list(siblings) or [topic]
-    test_questions = {question for _, question, _, _ in distinct_facts(root, "test", group)}
+    test_questions = {row.question for _, row in distinct_facts(sources, "test")}
     rows = [
         {
-            "fact_id": fact_id(topic.topic, split, question, object_),
+            "fact_id": fact_id(topic.topic, split, row.question, row.answers[0]),
             "topic": topic.topic,
             "domain": domain,
             "split": split,
-            "subject": subject,
-            "object": object_,
-            "question": question,
-            "also_in_test": split == "train" and question in test_questions,
+            "subject": row.subject,
+            "object": row.answers[0],
+            "aliases": list(row.aliases),
+            "question": row.question,
+            "also_in_test": split == "train" and row.question in test_questions,
         }
         for split in SPLITS
-        for owner, question, subject, object_ in distinct_facts(root, split, group)
-        if owner.topic == topic.topic
+        for owner, row in distinct_facts(sources, split)
+        if owner == topic.topic
     ]
-    return pa.Table.from_pylist(rows, schema=FACTS)
+    own = sources[topic.topic]
+    single = [len(row.answers) == 1 for split in SPLITS for row in own.rows[split]]
+    counts = {split: sum(row["split"] == split for row in rows) for split in SPLITS} | {
+        "also_in_test": sum(row["also_in_test"] for row in rows),
+        "several_answers": single.count(False),
+        "repeated": single.count(True) - len(rows),
+        "bad_rows": len(own.bad),
+    }
+    return pa.Table.from_pylist(rows, schema=FACTS), counts

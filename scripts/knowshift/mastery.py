@@ -65,8 +65,10 @@ def grade(
         One row per probed fact in the schema `MASTERY`, in the order of `facts`.
     """
     names = {
-        fact: synonyms.names(object_)
-        for fact, object_ in zip(facts["fact_id"].to_pylist(), facts["object"].to_pylist(), strict=True)
+        fact: synonyms.names(object_, aliases)
+        for fact, object_, aliases in zip(
+            *(facts[name].to_pylist() for name in ("fact_id", "object", "aliases")), strict=True
+        )
     }
     totals: Counter[str] = Counter()
     successes = {fact: [0] * templates for fact in names}

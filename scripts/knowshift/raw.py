@@ -1,46 +1,29 @@
-"""Reading raw question files: each row is checked, and what is wrong with it is said with file, row and remedy."""
+"""Raw question files in the form of EntityQuestions: each row is checked, and what is wrong with it is said."""
 
 import json
-import unicodedata
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from knowshift.errors import KnowshiftError
-from knowshift.templates import SUBJECT, TopicTemplates
-
-LONGEST = 1000  # characters of a question or an answer; anything longer is no fact
-
-
-@dataclass(frozen=True)
-class Row:
-    """A good row.
-
-    Attributes:
-        question: as it stands in the file.
-        subject: the question less its template.
-        answers: at least one.
-    """
-
-    question: str
-    subject: str
-    answers: tuple[str, ...]
+from knowshift.rows import SPLITS, Row, Source, problem_with_subject, problem_with_text
+from knowshift.templates import TopicTemplates
 
 
-def raw_path(root: Path, topic: str, split: str) -> Path:
-    """Where a raw file lies: `{split}/{topic}.{split}.json`."""
-    return root / split / f"{topic}.{split}.json"
-
-
-def read_raw(path: Path, templates: TopicTemplates) -> tuple[list[Row], list[str]]:
-    """Read one raw file.
-
-    Returns:
-        The good rows in the order of the file, and a line for every bad one: file, row, what is wrong, what to do.
+def read_question_files(root: Path, templates: TopicTemplates) -> Source:
+    """Read `{split}/{topic}.{split}.json` of every split.
 
     Raises:
-        KnowshiftError: the file as a whole cannot be read.
+        KnowshiftError: a file as a whole cannot be read.
     """
+    rows, bad = {}, []
+    for split in SPLITS:
+        path = root / split / f"{templates.topic}.{split}.json"
+        rows[split], wrong = _read(path, templates)
+        bad += wrong
+    return Source(rows, bad)
+
+
+def _read(path: Path, templates: TopicTemplates) -> tuple[list[Row], list[str]]:
     try:
         rows = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
@@ -76,20 +59,10 @@ def _problem(row: Any, templates: TopicTemplates) -> str | None:
             return f"{key} is {type(row[key]).__name__}, not {'text' if kind is str else 'a list of texts'}"
     if not row["answers"]:
         return "answers is empty; give at least one answer or remove the row"
-    for text in (row["question"], *row["answers"]):
-        if not isinstance(text, str):
-            return f"an answer is {type(text).__name__}, not text"
-        if not text.strip():
-            return "the question or an answer is empty; fill it in or remove the row"
-        if len(text) > LONGEST:
-            return f"a text of {len(text):,} characters ({text[:30]!r}…); at most {LONGEST:,} are allowed"
-        if any(unicodedata.category(character) == "Cc" for character in text):
-            return f"a control character in {text[:60]!r}; remove it"
-        if not unicodedata.is_normalized("NFC", text):
-            return f"{text[:60]!r} is not in Unicode form NFC, as other rows are; convert the file"
+    texts = [(row["question"], "the question"), *((answer, "an answer") for answer in row["answers"])]
+    if problem := next(filter(None, (problem_with_text(text, what) for text, what in texts)), None):
+        return problem
     subject = templates.subject_of(row["question"])
     if subject is None or not subject.strip():
         return f"{row['question'][:80]!r} does not fit the question {templates.question!r}; mend one of them"
-    if SUBJECT in subject:
-        return f"the subject {subject[:60]!r} holds the placeholder {SUBJECT}; remove it"
-    return None
+    return problem_with_subject(subject)

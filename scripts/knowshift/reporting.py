@@ -11,12 +11,15 @@ def summarise(tables: Tables) -> dict:
     """The values that the report's page shows.
 
     Args:
-        tables: the study's tables over all models, with a column `model`.
+        tables: the study's tables over all models, with a column `model`; and `facts`, which has none.
 
     Returns:
         models: per model what was levelled, its accuracy before, its runs, and what restoration did;
-        infeasible: the cells that could not be run; planned, run: numbers of cells.
+        facts: the facts of every topic and the rows left out; infeasible: the cells that could not be run;
+        planned, run: numbers of cells.
     """
+    tables = dict(tables)
+    facts = tables.pop("facts")
     cells = tables["cells"]
     missing = cells[cells["state"] == "infeasible"]
     return {
@@ -24,6 +27,7 @@ def summarise(tables: Tables) -> dict:
             _model(name, {key: table[table["model"] == name] for key, table in tables.items()})
             for name in cells["model"].unique()
         ],
+        "facts": facts.to_dict("records"),
         "infeasible": missing[["model", "run", "data", "size", "facts"]].to_dict("records"),
         "planned": len(cells),
         "run": len(cells) - len(missing),

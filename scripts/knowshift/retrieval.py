@@ -10,8 +10,8 @@ import requests
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from knowshift.errors import KnowshiftError
-from knowshift.facts import SPLITS
 from knowshift.progress import progress
+from knowshift.rows import SPLITS
 
 ATTEMPTS = 6
 TIMEOUT = 60  # seconds without a byte
@@ -35,7 +35,7 @@ def fetch(location: str, folder: Path, wait: float = 1.0) -> Path:
     """
     if not location.startswith(("http://", "https://")):
         if not Path(location).is_file():
-            raise KnowshiftError(f"facts.archive.location: {location} is no file; give the archive's path or its URL")
+            raise KnowshiftError(f"facts.path: {location} is no file; give the archive's path or its URL")
         return Path(location)
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{hashlib.sha256(location.encode()).hexdigest()[:16]}.zip"

@@ -130,10 +130,11 @@ class Grader:
             {
                 "fact_id": fact_id,
                 "set": name,
-                "level": self.facts[fact_id]["level"],
-                "correct": contains(output, self.synonyms.names(self.facts[fact_id]["object"]), self.rule),
+                "level": fact["level"],
+                "correct": contains(output, self.synonyms.names(fact["object"], fact["aliases"]), self.rule),
             }
             for fact_id, name, output in zip(*columns, strict=True)
+            for fact in [self.facts[fact_id]]
         ]
 
 

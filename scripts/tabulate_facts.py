@@ -1,0 +1,23 @@
+"""Count the facts of every topic, and the rows that were left out, from the metadata of the facts tables.
+
+python scripts/tabulate_facts.py --facts facts/*.parquet --output tables/facts.parquet
+"""
+
+import pyarrow as pa
+
+from command_line import CommandLine, run
+from knowshift.artifacts import read_table, table_metadata, write_table
+from knowshift.facts import FACT_COUNTS, FACTS
+
+
+def main() -> None:
+    parser = CommandLine(__doc__)
+    parser.path("--facts", "facts tables", many=True)
+    parser.path("--output", "table to write (Parquet)")
+    arguments, _ = parser.read()
+    rows = [table_metadata(read_table(path, FACTS)) for path in arguments.facts]
+    write_table(arguments.output, pa.Table.from_pylist(rows, schema=FACT_COUNTS), FACT_COUNTS)
+
+
+if __name__ == "__main__":
+    run(main)
