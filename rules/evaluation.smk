@@ -31,7 +31,7 @@ rule score_base:
         "Answers of {wildcards.model} before fine-tuning"
     shell:
         "python {params.script:q} --model {params.base:q} --mastery {input.mastery:q}"
-        " --templates {params.templates:q} --prompt {input.prompt:q} --spec {params.spec:q} --threads {threads}"
+        " --templates {params.templates:q} --prompt {input.prompt:q} --spec {params.spec:q} --threads {threads} --code {params.code}"
         " --outcomes {output.outcomes:q} --logits {output.logits:q} 2> {log:q}"
 
 
@@ -64,7 +64,7 @@ rule evaluate:
         "Answers of {wildcards.run}"
     shell:
         "python {params.script:q} --model {params.base:q} --delta {params.delta:q} --mastery {input.mastery:q}"
-        " --order {input.order:q} --prompt {input.prompt:q} --spec {params.spec:q} --threads {threads}"
+        " --order {input.order:q} --prompt {input.prompt:q} --spec {params.spec:q} --threads {threads} --code {params.code}"
         " --output {output.outcomes:q} 2> {log:q}"
 
 

@@ -29,7 +29,7 @@ rule probe_mastery:
         "What {wildcards.model} knows of {wildcards.topic} ({wildcards.split})"
     shell:
         "python {params.script:q} --model {params.base:q} --facts {input.facts:q}"
-        " --templates {input.templates:q} --spec {params.spec:q} --threads {threads}"
+        " --templates {input.templates:q} --spec {params.spec:q} --threads {threads} --code {params.code}"
         " --output {output.completions:q} 2> {log:q}"
 
 

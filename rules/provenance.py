@@ -17,6 +17,7 @@ NEUTRAL = {
     "knowshift.devices",
     "knowshift.errors",
     "knowshift.progress",
+    "knowshift.resume",
 }
 
 

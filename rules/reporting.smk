@@ -38,7 +38,7 @@ rule tabulate_model:
         restored=lambda wc: restored_outcomes(wc.model, feasible_runs(wc.model)),
         synonyms=[resource(path) for path in FACTS.synonyms],
     output:
-        expand(f"{RESULTS}/{{{{model}}}}/tables/{{table}}.parquet", table=TABLES),
+        expand(f"{RESULTS}/{{{{model}}}}/tables/{{table}}.parquet", table=[*TABLES, "answers"]),
     log:
         f"{RESULTS}/logs/tabulate_model/{{model}}.log",
     conda:

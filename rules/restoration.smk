@@ -61,7 +61,7 @@ rule evaluate_restored:
     shell:
         "python {params.script:q} --model {params.base:q} --delta {params.delta:q}"
         " --mastery {input.mastery:q} --order {input.order:q} --prompt {input.prompt:q} --spec {params.spec:q}"
-        " --threads {threads} --output {output.outcomes:q} --selection {output.selection:q} 2> {log:q}"
+        " --threads {threads} --code {params.code} --output {output.outcomes:q} --selection {output.selection:q} 2> {log:q}"
 
 
 rule export_model:

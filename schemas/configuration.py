@@ -130,7 +130,7 @@ class Mastery(Section):
     )
     dtype: Dtype = Field("float32", description="type that probing computes in")
     rows: Positive = Field(64, description="rows of a decoding pass; changes low bits")
-    prompt_rows: Positive = Field(16, description="rows of a prompt pass; changes low bits")
+    prompt_rows: Positive = Field(4, description="rows of a prompt pass; changes low bits")
 
     @model_validator(mode="after")
     def _rising(self) -> "Mastery":
@@ -170,7 +170,7 @@ class Evaluation(Section):
     max_new_tokens: Positive = Field(16, description="token limit of an answer")
     dtype: Dtype = Field("float32", description="type that evaluation computes in")
     rows: Positive = Field(32, description="rows of a decoding pass; changes low bits")
-    prompt_rows: Positive = Field(8, description="rows of a prompt pass; changes low bits")
+    prompt_rows: Positive = Field(4, description="rows of a prompt pass; changes low bits")
 
     @model_validator(mode="after")
     def _test(self) -> "Evaluation":

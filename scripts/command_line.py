@@ -47,13 +47,25 @@ class CommandLine(argparse.ArgumentParser):
                 flag, metavar=_metavar(field), default=None, help=f"{field.metadata['help']}{note}".replace("%", "%%")
             )
 
-    def path(self, flag: str, help: str, required: bool = True, many: bool = False) -> None:
+    def path(
+        self, flag: str, help: str, required: bool = True, many: bool = False, default: Path | None = None
+    ) -> None:
         """A file or directory argument (or a list of them)."""
-        self.add_argument(flag, type=Path, required=required, help=help, nargs="*" if many else None)
+        wanted = required and default is None
+        self.add_argument(flag, type=Path, required=wanted, default=default, help=help, nargs="*" if many else None)
 
-    def execution(self) -> None:
-        """Arguments of scripts that run a model: how fast, never what."""
+    def execution(self, chunk: int | None = None, unit: str = "") -> None:
+        """Arguments of scripts that run a model: how fast, never what.
+
+        Args:
+            chunk: of scripts that can be interrupted, how many units are done between two saves.
+            unit: what they count.
+        """
         self.add_argument("--threads", type=int, default=None, help="CPU threads (default: torch's choice)")
+        if chunk is not None:
+            self.add_argument("--chunk", type=int, default=chunk, metavar="N",
+                              help=f"save after so many {unit}; bounds memory, and what an interruption loses (default: {chunk})")  # fmt: skip
+            self.add_argument("--code", default="", help="version of the code; what another one saved is not continued")
         self.add_argument(
             "--device", default="auto", help="auto, cpu, or cuda:N; auto leases a free GPU where there is one"
         )

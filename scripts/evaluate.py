@@ -1,68 +1,123 @@
-"""Ask a fine-tuned model the held-out questions, and some of its own training set.
+"""Ask a fine-tuned model the held-out questions and some of its own training set, or any model any questions.
 
     python scripts/evaluate.py --model base/ --delta delta/ --mastery mastery.parquet --order order.parquet \
         --prompt resources/prompt.yaml --output outcomes.parquet
+    python scripts/evaluate.py --model DIR --questions FILE.jsonl --output answers.parquet
 
-Without --delta the model is scored as it is. Answers are stored ungraded.
+In the first form answers are stored ungraded; without --delta the model is scored as it is. In the second, each line of FILE is
+{"question": …, "answers": […]}, other keys are kept, and the answers are graded. An interrupted job goes on where it ended.
 """
 
-from dataclasses import dataclass
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
 
-from command_line import CommandLine, option, run
-from knowshift.artifacts import read_manifest, read_table, write_table
+import pyarrow as pa
+import pyarrow.parquet as pq
+from asking import CHUNK, Asked, AskingRun, run_questions
+
+from command_line import CommandLine, run
 from knowshift.devices import lease_device
-from knowshift.draws import ORDERS
-from knowshift.generation import Decoding
-from knowshift.mastery import MASTERY
-from knowshift.models import end_ids, load_model, load_tokenizer
+from knowshift.errors import KnowshiftError
+from knowshift.grading import grade_output
+from knowshift.models import check_model, load_model
 from knowshift.outcomes import OUTCOMES
-from knowshift.questions import cell_questions
+from knowshift.progress import start_logging
 from knowshift.restored import load_tuned
 from knowshift.scoring import score
-from knowshift.templates import read_prompt_template
+
+PROMPT = Path(__file__).parents[1] / "resources/prompt.yaml"
 
 
-@dataclass(frozen=True)
-class Options:
-    per_level: dict = option("questions per mastery level of each set, as JSON; null takes all")
-    training_set: int | None = option("questions from the training set, from the first; null takes all", 0)
-    size: int | None = option("size of the training set; null: all of the order", None)
-    seed: int = option("the experiment's seed", 1)
-    max_new_tokens: int = option("token limit of an answer", 16)
-    dtype: str = option("float32, bfloat16 or float16", "float32")
-    rows: int = option("rows of a decoding pass; changes low bits", 32)
-    prompt_rows: int = option("rows of a prompt pass; changes low bits", 8)
+def read_questions(path: Path) -> list[dict]:
+    """Questions with their answers, a JSON object per line.
+
+    Raises:
+        KnowshiftError: names the first line that is none.
+    """
+    rows = []
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        raise KnowshiftError(f"{path} does not exist; it should hold the questions") from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            whole = (
+                isinstance(row["question"], str) and row["answers"] and all(isinstance(a, str) for a in row["answers"])
+            )
+        except (ValueError, KeyError, TypeError):
+            whole = False
+        if not whole:
+            raise KnowshiftError(f'{path}, line {number}: must be {{"question": "…", "answers": ["…"]}} with an answer')
+        rows.append(row)
+    if not rows:
+        raise KnowshiftError(f"{path} is empty; it should hold the questions")
+    return rows
+
+
+def answer_file(asked: Asked, arguments: argparse.Namespace) -> None:
+    """Ask the questions of a file, and write them with their graded answers."""
+    rows = read_questions(arguments.questions)
+    questions = pa.table(
+        {
+            "fact_id": [str(number) for number in range(len(rows))],
+            "set": ["questions"] * len(rows),
+            "question": [row["question"] for row in rows],
+            "object": [row["answers"][0] for row in rows],
+        }
+    )
+    graded = [*OUTCOMES.names, "question", "answers", "whole_words", "substring", "exact"]
+    bools = [pa.field(name, pa.bool_(), False) for name in graded[-3:]]
+    schema = pa.schema(
+        [*OUTCOMES, pa.field("question", pa.string()), pa.field("answers", pa.list_(pa.string())), *bools]
+    )
+
+    def make(part: pa.Table, tick: Callable[..., None]) -> pa.Table:
+        table = score(asked.engine, asked.tokenizer, part, asked.prompt, asked.decoding, tick).to_pylist()
+        for row in table:
+            source = rows[int(row["fact_id"])]
+            row |= {name: source[name] for name in ("question", "answers")}
+            row |= grade_output(row["output"], source["answers"])
+        return pa.Table.from_pylist(table, schema=schema)
+
+    asked.write(questions, arguments.output, schema, make, (arguments.questions,))
+    table = pq.read_table(arguments.output, columns=graded[-3:]).to_pandas()
+    shares = ", ".join(f"{name} {100 * share:.1f} %" for name, share in table.mean().items())
+    start_logging().info("%d questions answered right: %s", len(table), shares)
 
 
 def main() -> None:
-    parser = CommandLine(__doc__, Options)
+    parser = CommandLine(__doc__, AskingRun)
     parser.path("--model", "model directory (the base)")
     parser.path("--delta", "delta directory", required=False)
-    parser.path("--mastery", "mastery table")
+    parser.path("--mastery", "mastery table", required=False)
     parser.path("--order", "order of training facts", required=False)
-    parser.path("--prompt", "prompt template (YAML)")
+    parser.path("--questions", "questions with their answers (JSON lines), instead of --mastery", required=False)
+    parser.path("--prompt", f"prompt template (default: {PROMPT.name} of this project)", default=PROMPT)
     parser.path("--output", "table of answers to write (Parquet)")
-    parser.execution()
+    parser.execution(chunk=CHUNK, unit="questions")
     arguments, options = parser.read()
+    if (arguments.mastery is None) == (arguments.questions is None):
+        parser.error("give either --mastery or --questions")
 
-    prompt = read_prompt_template(arguments.prompt)
-    mastery = read_table(arguments.mastery, MASTERY).replace_schema_metadata(None)
-    order = read_table(arguments.order, ORDERS, ["fact_id"])["fact_id"].to_pylist() if arguments.order else []
-    trained = order[: options.size][: options.training_set]
-    questions = cell_questions(mastery, options.per_level, options.seed, trained)
-    if (arguments.model / "manifest.json").is_file():
-        read_manifest(arguments.model)
+    check_model(arguments.model)
     with lease_device(arguments.device, arguments.threads) as device:
-        tokenizer = load_tokenizer(arguments.model)
-        if arguments.delta:
-            model = load_tuned(arguments.model, arguments.delta, options.dtype, device, arguments.threads or 1)
+
+        def load():
+            if arguments.delta:
+                return load_tuned(arguments.model, arguments.delta, options.dtype, device, arguments.threads or 1)
+            return load_model(arguments.model, options.dtype, device)
+
+        asked = Asked(arguments, options, load)
+        if arguments.questions:
+            answer_file(asked, arguments)
         else:
-            model = load_model(arguments.model, options.dtype, device)
-        decoding = Decoding(
-            options.max_new_tokens, end_ids(model, tokenizer), rows=options.rows, prompt_rows=options.prompt_rows
-        )
-        outcomes = score(model, tokenizer, questions, prompt, decoding)
-    write_table(arguments.output, outcomes, OUTCOMES)
+            questions = run_questions(arguments, options)
+            asked.answer(questions, arguments.output, arguments.delta, arguments.mastery, arguments.order)
 
 
 if __name__ == "__main__":

@@ -7,34 +7,21 @@
 
 from dataclasses import dataclass
 
+from asking import CHUNK, Asked, AskingRun, run_questions
+
 from command_line import CommandLine, option, run
-from knowshift.artifacts import read_manifest, read_table, write_table
+from knowshift.artifacts import write_table
 from knowshift.devices import lease_device
-from knowshift.draws import ORDERS
-from knowshift.generation import Decoding
-from knowshift.mastery import MASTERY
-from knowshift.models import end_ids, load_tokenizer
-from knowshift.outcomes import OUTCOMES
-from knowshift.questions import cell_questions
+from knowshift.models import check_model
 from knowshift.randomness import derive_seed
 from knowshift.restored import SELECTION, load_restored
-from knowshift.scoring import score
-from knowshift.templates import read_prompt_template
 
 
-@dataclass(frozen=True)
-class Options:
-    per_level: dict = option("questions per mastery level of each set, as JSON; null takes all")
+@dataclass(frozen=True, kw_only=True)
+class Options(AskingRun):
     percent: float = option("share of the region's parameters to restore, 0 to 100")
     strategy: str = option("top (largest relative changes first), bottom or random", "top")
     region: str = option("transformer, attention, mlp, embedding or all", "transformer")
-    training_set: int | None = option("questions from the training set, from the first; null takes all", 0)
-    size: int | None = option("size of the training set; null: all of the order", None)
-    seed: int = option("the experiment's seed", 1)
-    max_new_tokens: int = option("token limit of an answer", 16)
-    dtype: str = option("float32, bfloat16 or float16", "float32")
-    rows: int = option("rows of a decoding pass; changes low bits", 32)
-    prompt_rows: int = option("rows of a prompt pass; changes low bits", 8)
 
 
 def main() -> None:
@@ -46,28 +33,20 @@ def main() -> None:
     parser.path("--prompt", "prompt template (YAML)")
     parser.path("--output", "table of answers to write (Parquet)")
     parser.path("--selection", "table of what was restored, per tensor, to write (Parquet)")
-    parser.execution()
+    parser.execution(chunk=CHUNK, unit="questions")
     arguments, options = parser.read()
 
-    prompt = read_prompt_template(arguments.prompt)
-    mastery = read_table(arguments.mastery, MASTERY).replace_schema_metadata(None)
-    order = read_table(arguments.order, ORDERS, ["fact_id"])["fact_id"].to_pylist() if arguments.order else []
-    trained = order[: options.size][: options.training_set]
-    questions = cell_questions(mastery, options.per_level, options.seed, trained)
-    read_manifest(arguments.model)
+    questions = run_questions(arguments, options)
+    check_model(arguments.model)
+    about = {"strategy": options.strategy, "region": options.region, "percent": options.percent}
     with lease_device(arguments.device, arguments.threads) as device:
-        tokenizer = load_tokenizer(arguments.model)
         model, selection = load_restored(
             arguments.model, arguments.delta, options.strategy, options.region, options.percent,
             derive_seed(options.seed, "restore"), options.dtype, device, arguments.threads or 1,
         )  # fmt: skip
-        decoding = Decoding(
-            options.max_new_tokens, end_ids(model, tokenizer), rows=options.rows, prompt_rows=options.prompt_rows
-        )
-        outcomes = score(model, tokenizer, questions, prompt, decoding)
-    about = {"strategy": options.strategy, "region": options.region, "percent": options.percent}
-    write_table(arguments.output, outcomes, OUTCOMES, about)
-    write_table(arguments.selection, selection, SELECTION, about)
+        write_table(arguments.selection, selection, SELECTION, about)
+        asked = Asked(arguments, options, lambda: model)
+        asked.answer(questions, arguments.output, arguments.delta, arguments.mastery, arguments.order, about=about)
 
 
 if __name__ == "__main__":

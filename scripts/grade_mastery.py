@@ -7,14 +7,15 @@
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from command_line import CommandLine, option, run
 from knowshift.artifacts import read_table, table_metadata, write_table
 from knowshift.completions import COMPLETIONS
-from knowshift.errors import KnowshiftError
 from knowshift.facts import FACTS
 from knowshift.mastery import MASTERY, grade
 from knowshift.matching import Synonyms
+from knowshift.progress import progress
 
 
 @dataclass(frozen=True)
@@ -31,17 +32,15 @@ def main() -> None:
     parser.path("--output", "mastery table to write (Parquet)")
     arguments, options = parser.read()
 
-    facts = pa.concat_tables(read_table(path, FACTS) for path in arguments.facts)
-    tables = [read_table(path, COMPLETIONS) for path in arguments.completions]
-    used = {table_metadata(table)["templates"] for table in tables}
-    if len(used) != 1:
-        raise KnowshiftError(f"the completions were made with different numbers of templates: {sorted(used)}")
+    facts = pa.concat_tables(read_table(path, FACTS).replace_schema_metadata(None) for path in arguments.facts)
     synonyms = Synonyms.read(arguments.synonyms or ())
-    completions = pa.concat_tables(table.replace_schema_metadata(None) for table in tables)
-    table = grade(
-        facts.replace_schema_metadata(None), completions, *used, synonyms, options.matching, options.boundaries
-    )
-    write_table(arguments.output, table, MASTERY, {"matching": options.matching})
+    graded = []
+    for path in progress(arguments.completions, what="grading", unit="units"):
+        completions = read_table(path, COMPLETIONS)
+        templates = table_metadata(completions)["templates"]
+        probed = facts.filter(pc.is_in(facts["fact_id"], pc.unique(completions["fact_id"])))
+        graded.append(grade(probed, completions, templates, synonyms, options.matching, options.boundaries))
+    write_table(arguments.output, pa.concat_tables(graded), MASTERY, {"matching": options.matching})
 
 
 if __name__ == "__main__":

@@ -1,33 +1,38 @@
 """Sample completions of facts from a pre-trained model, to measure how well it knows them.
 
-    python scripts/probe_mastery.py --model base/ --facts facts/P36.parquet --split test \
-        --templates resources/templates/P36.yaml --output completions.parquet
+    python scripts/probe_mastery.py --model base/ --facts facts.parquet --templates resources/templates --output completions.parquet
 
-Whole completions are stored; whether they hold the object is decided later (grade_mastery.py).
+The facts are a table that build_facts.py makes; templates are a TOPIC.yaml, or a folder of them. Whole completions are stored;
+whether they hold the object is decided later (grade_mastery.py). An interrupted job goes on from its last finished chunk.
 """
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from command_line import CommandLine, option, run
-from knowshift.artifacts import read_manifest, read_table, write_table
+from knowshift.artifacts import read_table
 from knowshift.completions import COMPLETIONS
 from knowshift.devices import lease_device
 from knowshift.errors import KnowshiftError
 from knowshift.facts import FACTS
-from knowshift.generation import Decoding
-from knowshift.models import end_ids, load_model, load_tokenizer
+from knowshift.generation import Decoding, Engine
+from knowshift.models import check_model, end_ids, load_model, load_tokenizer
 from knowshift.probing import probe
 from knowshift.randomness import derive_seed
+from knowshift.resume import input_digests, write_in_chunks
 from knowshift.templates import read_topic_templates
 
 
 @dataclass(frozen=True)
 class Options:
-    split: str = option("train, dev or test")
+    split: str | None = option("train, dev or test; null takes all facts", None)
     seed: int = option("the experiment's seed", 1)
     templates_used: int = option("how many completion templates, from the first", 21)
     samples: int = option("completions sampled per template", 10)
@@ -36,7 +41,7 @@ class Options:
     facts_limit: int | None = option("probe at most so many facts, chosen by hash", None)
     dtype: str = option("float32, bfloat16 or float16", "float32")
     rows: int = option("rows of a decoding pass; changes low bits", 64)
-    prompt_rows: int = option("rows of a prompt pass; changes low bits", 16)
+    prompt_rows: int = option("rows of a prompt pass; changes low bits", 4)
 
 
 def choose(facts: pa.Table, limit: int | None, seed: int) -> pa.Table:
@@ -48,33 +53,60 @@ def choose(facts: pa.Table, limit: int | None, seed: int) -> pa.Table:
     return facts.filter(pc.is_in(facts["fact_id"], pa.array(ranked[:limit])))
 
 
+def completion_templates(path: Path, topic: str, used: int) -> tuple[str, ...]:
+    """The first completion templates of a topic."""
+    file = path / f"{topic}.yaml" if path.is_dir() else path
+    templates = read_topic_templates(file).completions
+    if len(templates) < used:
+        raise KnowshiftError(
+            f"{file} has {len(templates)} completion templates, but mastery.templates is {used}; write more or lower it"
+        )
+    return templates[:used]
+
+
 def main() -> None:
     parser = CommandLine(__doc__, Options)
     parser.path("--model", "model directory")
     parser.path("--facts", "facts table")
-    parser.path("--templates", "the topic's templates (TOPIC.yaml)")
+    parser.path("--templates", "the topic's templates (TOPIC.yaml), or a folder of them")
     parser.path("--output", "completions table to write (Parquet)")
-    parser.execution()
+    parser.execution(chunk=16384, unit="completions")
     arguments, options = parser.read()
 
-    templates = read_topic_templates(arguments.templates).completions
-    if len(templates) < options.templates_used:
-        raise KnowshiftError(
-            f"{arguments.templates} has {len(templates)} completion templates, but mastery.templates is "
-            f"{options.templates_used}; write more or lower it"
-        )
-    facts = read_table(arguments.facts, FACTS)
-    facts = choose(facts.filter(pc.equal(facts["split"], options.split)), options.facts_limit, options.seed)
-    if (arguments.model / "manifest.json").is_file():
-        read_manifest(arguments.model)
-    with lease_device(arguments.device, arguments.threads) as device:
-        model, tokenizer = load_model(arguments.model, options.dtype, device), load_tokenizer(arguments.model)
-        decoding = Decoding(
-            options.max_new_tokens, end_ids(model, tokenizer), options.temperature, options.rows, options.prompt_rows
-        )
-        used = templates[: options.templates_used]
-        table = probe(model, tokenizer, facts, used, options.samples, decoding, options.seed)
-    write_table(arguments.output, table, COMPLETIONS, {"templates": options.templates_used, "samples": options.samples})
+    facts = read_table(arguments.facts, FACTS).replace_schema_metadata(None)
+    if options.split is not None:
+        facts = facts.filter(pc.equal(facts["split"], options.split))
+    facts = choose(facts, options.facts_limit, options.seed)
+    topics = list(dict.fromkeys(facts["topic"].to_pylist()))
+    used = {topic: completion_templates(arguments.templates, topic, options.templates_used) for topic in topics}
+    check_model(arguments.model)
+
+    per_fact = options.templates_used * options.samples
+    size = max(1, arguments.chunk // per_fact)
+    members = [facts.filter(pc.equal(facts["topic"], topic)) for topic in topics]
+    parts = [part.slice(start, size) for part in members for start in range(0, len(part), size)]
+
+    with ExitStack() as stack:
+
+        @cache  # only where a chunk is missing
+        def engine() -> tuple[Engine, object, Decoding]:
+            device = stack.enter_context(lease_device(arguments.device, arguments.threads))
+            model, tokenizer = load_model(arguments.model, options.dtype, device), load_tokenizer(arguments.model)
+            decoding = Decoding(options.max_new_tokens, end_ids(model, tokenizer), options.temperature)
+            return Engine(model, options.rows, options.prompt_rows, arguments.threads), tokenizer, decoding
+
+        def make(part: pa.Table, tick: Callable[..., None]) -> pa.Table:
+            running, tokenizer, decoding = engine()
+            templates = used[part["topic"][0].as_py()]
+            return probe(running, tokenizer, part, templates, options.samples, decoding, options.seed, tick)
+
+        inputs = input_digests(arguments.model, arguments.facts, arguments.templates)
+        write_in_chunks(
+            arguments.output,
+            {"options": asdict(options), "inputs": inputs, "code": arguments.code, "chunk": size},
+            COMPLETIONS, parts, make, "completions", per_fact,
+            {"templates": options.templates_used, "samples": options.samples},
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from command_line import CommandLine, option, run
 from knowshift import tabulation as tables
-from knowshift.artifacts import read_table, write_table
+from knowshift.artifacts import read_table, write_table, write_tables
 from knowshift.divergence import DIVERGENCE
+from knowshift.grading import ANSWERS, Grader
 from knowshift.grid import CELLS, Cell, cells, describe
 from knowshift.mastery import LEVEL_COUNTS, MASTERY
 from knowshift.matching import Synonyms
@@ -54,7 +55,7 @@ def main() -> None:
 
     facts = {row["fact_id"]: row for row in read_table(arguments.mastery, MASTERY).to_pylist()}
     levels = read_table(arguments.levels, LEVEL_COUNTS)
-    grader = tables.Grader(facts, Synonyms.read(arguments.synonyms or ()), options.matching)
+    grader = Grader(facts, Synonyms.read(arguments.synonyms or ()), options.matching)
     order = {cell.run: place for place, cell in enumerate(cells(**options.grid))}
     outcomes = sorted(arguments.outcomes or (), key=lambda path: order[path.parent.name])
     graded = {"base": grader.grade(read_table(arguments.base_outcomes, OUTCOMES))}
@@ -92,6 +93,12 @@ def main() -> None:
         "restored": (tables.tabulate_restored(restored, graded), tables.RESTORED),
         "restored_where": (pa.Table.from_pylist(where, schema=tables.RESTORED_WHERE), tables.RESTORED_WHERE),
     }
+    unrestored = {(name, None, None, None): rows for name, rows in graded.items()}
+    answers = (
+        pa.Table.from_pylist([dict(zip(ANSWERS.names, key, strict=False)) | row for row in rows], schema=ANSWERS)
+        for key, rows in {**unrestored, **restored}.items()
+    )
+    write_tables(arguments.output / "answers.parquet", answers, ANSWERS)
     for name, (table, schema) in made.items():
         write_table(arguments.output / f"{name}.parquet", table.replace_schema_metadata(None), schema)
 

@@ -243,7 +243,7 @@ def test_grading_counts_successes_per_template() -> None:
     assert table["mastery"].to_pylist() == [0.5, 0.5]
     assert table["level"].to_pylist() == [2, 2]
     assert table["successes"].to_pylist() == [[2, 0], [0, 2]]
-    assert table["leading"].to_pylist() == [[1, 0], [0, 1]]
+    assert table["first_position"].to_pylist() == [[0, -1], [-1, 0]]
 
 
 # --- draws ---
@@ -251,7 +251,7 @@ def test_grading_counts_successes_per_template() -> None:
 
 def levelled(count: int = 60, topics: int = 3) -> pa.Table:
     rows = [
-        fact(n, topic=f"T{n % topics if n % 7 else 0}", level=n % 5, mastery=0.0, successes=[0], leading=[0])
+        fact(n, topic=f"T{n % topics if n % 7 else 0}", level=n % 5, mastery=0.0, successes=[0], first_position=[-1])
         for n in range(count)
     ]
     return pa.Table.from_pylist(rows, schema=MASTERY)

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from knowshift.errors import KnowshiftError
 
 MANIFEST = "manifest.json"
+ROW_GROUP = 1 << 16  # rows of a Parquet row group
 
 
 def canonical_json(value: Any) -> str:
@@ -105,13 +106,38 @@ def write_table(path: Path, table: pa.Table, schema: pa.Schema, metadata: Mappin
     Raises:
         KnowshiftError: the table's columns are not the schema's.
     """
-    if set(table.column_names) != set(schema.names):
-        odd = sorted(set(table.column_names) ^ set(schema.names))
-        raise KnowshiftError(f"{path}: columns {odd} are not both in the table and in its schema")
-    table = table.select(schema.names).cast(schema)
+    write_tables(path, [table], schema, metadata)
+
+
+def write_tables(
+    path: Path, tables: Iterable[pa.Table], schema: pa.Schema, metadata: Mapping[str, Any] | None = None
+) -> None:
+    """Write several tables as one, a few of them in memory at a time; see `write_table`.
+
+    The bytes depend on the rows alone, not on how they are cut into tables.
+    """
     kept = {**(schema.metadata or {}), b"knowshift": canonical_json(metadata or {}).encode()}
-    with whole_file(path) as partial:
-        pq.write_table(table.replace_schema_metadata(kept), partial, compression="zstd")
+    with (
+        whole_file(path) as partial,
+        pq.ParquetWriter(partial, schema.with_metadata(kept), compression="zstd") as writer,
+    ):
+        waiting = schema.empty_table()
+        for table in tables:
+            if set(table.column_names) != set(schema.names):
+                odd = sorted(set(table.column_names) ^ set(schema.names))
+                raise KnowshiftError(f"{path}: columns {odd} are not both in the table and in its schema")
+            table = table.select(schema.names).cast(schema).replace_schema_metadata(None)
+            waiting = pa.concat_tables([waiting.replace_schema_metadata(None), table])
+            while len(waiting) >= ROW_GROUP:
+                writer.write_table(_whole(waiting[:ROW_GROUP], kept), ROW_GROUP)
+                waiting = waiting[ROW_GROUP:]
+        if len(waiting):
+            writer.write_table(_whole(waiting, kept), ROW_GROUP)
+
+
+def _whole(table: pa.Table, metadata: dict[bytes, bytes]) -> pa.Table:
+    """The table in one piece: how it was cut would show in the pages that Parquet writes."""
+    return table.combine_chunks().replace_schema_metadata(metadata)
 
 
 def read_table(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:

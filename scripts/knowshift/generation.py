@@ -138,13 +138,14 @@ class Engine:
         model: in evaluation mode. On a CPU the engine takes it over: its linear layers are packed, in place.
         rows: rows of a decoding pass; changes low bits.
         prompt_rows: rows of a prompt pass; changes low bits.
-        threads: on a CPU, how many passes run side by side; changes no result.
+        threads: on a CPU, how many passes run side by side, each on one thread; changes no result. None: all cores.
     """
 
-    def __init__(self, model: PreTrainedModel, rows: int = 64, prompt_rows: int = 4, threads: int = 1) -> None:
+    def __init__(
+        self, model: PreTrainedModel, rows: int = 64, prompt_rows: int = 4, threads: int | None = None
+    ) -> None:
         self.model, self.rows, self.prompt_rows = model, rows, prompt_rows
-        on_cpu = model.device.type == "cpu"
-        self.workers = threads if on_cpu else 1
+        self.workers = (threads or torch.get_num_threads()) if model.device.type == "cpu" else 1
         model.set_attn_implementation(ATTENTION)
         pack_linears(model)
 
@@ -167,12 +168,15 @@ class Engine:
             Token ids of new tokens, without the end token, indexed [prompt][sample].
         """
         work = _Work(self, prompts, decoding, on_read, on_done)
-        if self.workers == 1:
+        if self.model.device.type != "cpu":
             work.run()
-        else:
-            with ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                for running in [pool.submit(work.run) for _ in range(self.workers)]:
-                    running.result()
+            return work.outputs
+        before = torch.get_num_threads()
+        with ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            running = [pool.submit(work.run) for _ in range(self.workers)]
+        torch.set_num_threads(before)  # part of it holds for the whole process
+        for thread in running:
+            thread.result()
         return work.outputs
 
 
@@ -187,12 +191,20 @@ class _Work:
         on_read: Callable[[Read], None] | None,
         on_done: Callable[[int, int], None] | None,
     ) -> None:
-        self.engine, self.prompts, self.decoding, self.on_read, self.on_done = engine, prompts, decoding, on_read, on_done
+        self.engine, self.prompts, self.decoding, self.on_read, self.on_done = (
+            engine,
+            prompts,
+            decoding,
+            on_read,
+            on_done,
+        )
         self.outputs: list[list[list[int]]] = [[[] for _ in prompt.keys] for prompt in prompts]
         self.lock = threading.Lock()
         groups: dict[tuple[int, int], list[int]] = defaultdict(list)
         for index, prompt in enumerate(prompts):
-            groups[_round_up(len(prompt.ids), PROMPT_BUCKET), _round_up(len(prompt.forced), PROMPT_BUCKET)].append(index)
+            groups[_round_up(len(prompt.ids), PROMPT_BUCKET), _round_up(len(prompt.forced), PROMPT_BUCKET)].append(
+                index
+            )
         self.waiting: dict[int, deque[tuple[int, int, list[int]]]] = defaultdict(deque)  # by cache bucket
         for (bucket, forced), members in sorted(groups.items()):
             for start in range(0, len(members), engine.prompt_rows):
@@ -261,7 +273,9 @@ class _Work:
             ids[row, starts[row] : starts[row] + len(tokens)] = tokens
         column = torch.arange(bucket + forced)
         # Padding attends to itself alone: a row of the mask with no entry would give NaN, which spreads through the cache.
-        seen = (column[:, None] >= column) & (column >= starts[:, None])[:, None] | torch.eye(len(column), dtype=torch.bool)
+        seen = (column[:, None] >= column) & (column >= starts[:, None])[:, None] | torch.eye(
+            len(column), dtype=torch.bool
+        )
         cache = DynamicCache(config=model.config)
         logits = model(
             input_ids=ids.to(model.device),

@@ -19,7 +19,10 @@ MASTERY = pa.schema(
         pa.field("level", pa.int8(), False, {"doc": "0 (R = 0) to 4"}),
         pa.field("successes", pa.list_(pa.int16()), False, {"doc": "completions with the object, per template"}),
         pa.field(
-            "leading", pa.list_(pa.int16()), False, {"doc": "completions that begin with the object, per template"}
+            "first_position",
+            pa.list_(pa.int32()),
+            False,
+            {"doc": "per template, where the object stands earliest in a completion, in characters; -1 if in none"},
         ),
     ]
 )
@@ -72,13 +75,15 @@ def grade(
     }
     totals: Counter[str] = Counter()
     successes = {fact: [0] * templates for fact in names}
-    leading = {fact: [0] * templates for fact in names}
+    first = {fact: [-1] * templates for fact in names}
     columns = (completions[name].to_pylist() for name in ("fact_id", "template", "text"))
     for fact, template, text in zip(*columns, strict=True):
         place = find(text, names[fact], rule)
         totals[fact] += 1
-        successes[fact][template] += place is not None
-        leading[fact][template] += place == 0
+        if place is not None:
+            successes[fact][template] += 1
+            earliest = first[fact][template]
+            first[fact][template] = place if earliest < 0 else min(place, earliest)
     probed = [row for row in facts.to_pylist() if totals[row["fact_id"]]]
     for row in probed:
         fact = row["fact_id"]
@@ -87,7 +92,7 @@ def grade(
             "mastery": right / totals[fact],
             "level": level_of(right, totals[fact], boundaries),
             "successes": successes[fact],
-            "leading": leading[fact],
+            "first_position": first[fact],
         }
     return pa.Table.from_pylist(probed, schema=MASTERY)
 

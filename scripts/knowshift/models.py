@@ -5,16 +5,29 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from knowshift.artifacts import MANIFEST, read_manifest
 from knowshift.errors import KnowshiftError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def check_model(directory: Path) -> None:
+    """See that a model directory is whole: every file against the manifest, where there is one.
+
+    Raises:
+        KnowshiftError: the directory has no configuration or no safetensors weights, or a file is damaged.
+    """
+    if not (directory / "config.json").is_file() or not any(directory.glob("*.safetensors")):
+        raise KnowshiftError(f"{directory} is no model: it needs config.json and weights in *.safetensors")
+    if (directory / MANIFEST).is_file():
+        read_manifest(directory)
 
 
 def load_model(directory: Path, dtype: str, device: torch.device | str = "cpu") -> PreTrainedModel:
     """A causal language model in evaluation mode, from a directory of safetensors.
 
     Raises:
-        KnowshiftError: the directory has no configuration or no safetensors weights.
+        KnowshiftError: see `check_model`.
     """
     if not (directory / "config.json").is_file() or not any(directory.glob("*.safetensors")):
         raise KnowshiftError(f"{directory} is no model: it needs config.json and weights in *.safetensors")

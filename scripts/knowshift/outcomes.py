@@ -9,6 +9,7 @@ OUTCOMES = pa.schema(
         pa.field("fact_id", pa.string(), False),
         pa.field("set", pa.string(), False, {"doc": "training_set, train, dev, test, dev_ood or test_ood"}),
         pa.field("output", pa.string(), False, {"doc": "greedy answer"}),
+        pa.field("gold_logprob", pa.float32(), False, {"doc": "mean log-probability of the object's tokens, in nats"}),
         pa.field(
             "first_tokens", pa.list_(pa.int32()), False, {"doc": "ids of the highest first-token logits, falling"}
         ),

@@ -16,9 +16,11 @@ def start_logging() -> logging.Logger:
     return logging.getLogger("knowshift")
 
 
-def progress(items: Iterable[T] | None = None, *, what: str, unit: str, total: int | None = None) -> tqdm:
+def progress(
+    items: Iterable[T] | None = None, *, what: str, unit: str, total: int | None = None, initial: int = 0
+) -> tqdm:
     """A progress bar: every second on a terminal, every ten seconds in a log file."""
     return tqdm(
-        items, desc=what, unit=f" {unit}", total=total, dynamic_ncols=True,
+        items, desc=what, unit=f" {unit}", total=total, initial=initial, dynamic_ncols=True,
         mininterval=1.0 if sys.stderr.isatty() else 10.0, file=sys.stderr,
     )  # fmt: skip

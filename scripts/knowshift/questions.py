@@ -49,13 +49,13 @@ def cell_questions(
         trained: ids of the training facts to ask, in their order; their set is `training_set`.
 
     Returns:
-        Columns fact_id, set, question.
+        Columns fact_id, set, question, object.
     """
-    columns = ["fact_id", "set", "question"]
-    questions = dict(zip(mastery["fact_id"].to_pylist(), mastery["question"].to_pylist(), strict=True))
-    own = [{"fact_id": fact, "set": "training_set", "question": questions[fact]} for fact in trained]
-    held_out = select_questions(mastery, per_level, seed).select(columns)
-    return pa.concat_tables([pa.Table.from_pylist(own, schema=held_out.schema), held_out])
+    columns = ["fact_id", "set", "question", "object"]
+    places = {fact: place for place, fact in enumerate(mastery["fact_id"].to_pylist())}
+    own = mastery.take(pa.array([places[fact] for fact in trained], pa.int64()))
+    own = own.append_column("set", pa.array(["training_set"] * len(own), pa.string())).select(columns)
+    return pa.concat_tables([own, select_questions(mastery, per_level, seed).select(columns)])
 
 
 def best_templates(mastery: pa.Table) -> dict[str, int]:
@@ -77,5 +77,5 @@ def leading_facts(questions: pa.Table, mastery: pa.Table) -> pa.Table:
     tests = pc.and_(pc.equal(questions["split"], "test"), pc.equal(questions["level"], 4))
     rows = questions.filter(tests)
     chosen = [best[topic] for topic in rows["topic"].to_pylist()]
-    leads = [counts[place] > 0 for counts, place in zip(rows["leading"].to_pylist(), chosen, strict=True)]
+    leads = [starts[place] == 0 for starts, place in zip(rows["first_position"].to_pylist(), chosen, strict=True)]
     return rows.append_column("template", pa.array(chosen, pa.int16())).filter(pa.array(leads, pa.bool_()))

@@ -4,52 +4,58 @@ Outputs are stored ungraded: whether they are right is decided from them later, 
 model again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import pyarrow as pa
-import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from knowshift.generation import Decoding, Prompt, generate
+from knowshift.generation import Decoding, Engine, Prompt, Read
 from knowshift.outcomes import FIRST_TOKENS, LEADING_LOGITS, OUTCOMES
-from knowshift.progress import progress
-from knowshift.prompts import encode
+from knowshift.prompts import encode, encode_examples
 from knowshift.templates import SUBJECT, PromptTemplate
 
 
 def score(
-    model: PreTrainedModel,
+    engine: Engine,
     tokenizer: PreTrainedTokenizerBase,
     questions: pa.Table,
     prompt: PromptTemplate,
     decoding: Decoding,
-    what: str = "scoring",
+    on_done: Callable[[int, int], None] | None = None,
 ) -> pa.Table:
     """Ask every question.
 
     Args:
-        questions: Q rows with at least fact_id, set and question.
+        questions: Q rows with at least fact_id, set, question and object.
         prompt: how a question is put.
         decoding: greedy, with the token limit.
+        on_done: called whenever a question is answered.
 
     Returns:
         Q rows in the schema `OUTCOMES`, in the order of `questions`.
     """
-    texts = [prompt.ask(question) for question in questions["question"].to_pylist()]
-    prompts = [Prompt(tuple(ids)) for ids in encode(tokenizer, texts)]
+    asked = [prompt.ask(question) for question in questions["question"].to_pylist()]
+    replies = [prompt.reply(object_) for object_ in questions["object"].to_pylist()]
+    prompts = [
+        Prompt(tuple(ids[:start]), forced=tuple(ids[start:-1]))  # the object's tokens, without the end token
+        for ids, start in encode_examples(tokenizer, asked, replies)
+    ]
     first: list[tuple[list[int], list[float]]] = [([], [])] * len(prompts)
+    gold = [0.0] * len(prompts)
 
-    def keep(index: int, logits: torch.Tensor) -> None:
-        best = logits.float().topk(min(FIRST_TOKENS, len(logits)))
-        first[index] = (best.indices.tolist(), best.values.tolist())
+    def keep(read: Read) -> None:
+        best = read.logits.float().topk(min(FIRST_TOKENS, len(read.logits)))
+        first[read.index] = (best.indices.tolist(), best.values.tolist())
+        gold[read.index] = sum(read.forced) / len(read.forced)
 
-    with progress(what=what, unit="questions", total=len(prompts)) as bar:
-        outputs = generate(model, prompts, decoding, on_first_logits=keep, on_done=lambda *_: bar.update())
+    outputs = engine.generate(prompts, decoding, keep, on_done)
     answers = tokenizer.batch_decode([ids for (ids,) in outputs], skip_special_tokens=True)
     columns = [
         questions["fact_id"],
         questions["set"],
         answers,
+        gold,
         [ids for ids, _ in first],
         [values for _, values in first],
     ]
@@ -57,11 +63,12 @@ def score(
 
 
 def leading_logits(
-    model: PreTrainedModel,
+    engine: Engine,
     tokenizer: PreTrainedTokenizerBase,
     facts: pa.Table,
     templates: Mapping[str, Sequence[str]],
     decoding: Decoding,
+    on_done: Callable[[int, int], None] | None = None,
 ) -> pa.Table:
     """The pre-trained model's logits of every token at the first answer position of each fact's completion template.
 
@@ -74,11 +81,13 @@ def leading_logits(
     """
     columns = (facts[name].to_pylist() for name in ("topic", "subject", "template"))
     texts = [templates[topic][place].replace(SUBJECT, subject) for topic, subject, place in zip(*columns, strict=True)]
-    logits: list[list[float]] = [[]] * len(texts)
+    logits: list[np.ndarray] = [np.empty(0, np.float32)] * len(texts)
 
-    def keep(index: int, values: torch.Tensor) -> None:
-        logits[index] = values.float().tolist()
+    def keep(read: Read) -> None:
+        logits[read.index] = read.logits.float().cpu().numpy()
 
-    one_token = Decoding(1, decoding.end_ids, rows=decoding.rows, prompt_rows=decoding.prompt_rows)
-    generate(model, [Prompt(tuple(ids)) for ids in encode(tokenizer, texts)], one_token, on_first_logits=keep)
-    return pa.table([facts["fact_id"], facts["template"], logits], names=LEADING_LOGITS.names).cast(LEADING_LOGITS)
+    one_token = Decoding(1, decoding.end_ids)
+    engine.generate([Prompt(tuple(ids)) for ids in encode(tokenizer, texts)], one_token, keep, on_done)
+    ends = np.cumsum([0, *map(len, logits)], dtype=np.int32)
+    values = pa.ListArray.from_arrays(ends, np.concatenate([np.empty(0, np.float32), *logits]))
+    return pa.table([facts["fact_id"], facts["template"], values], names=LEADING_LOGITS.names).cast(LEADING_LOGITS)

@@ -1,13 +1,11 @@
 """The study's tables for one model, from the artefacts of its cells; all grading of outputs happens here."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
 from knowshift.mastery import LEVELS
-from knowshift.matching import Synonyms, contains
 from knowshift.updates import concentration
 
 _RUN = pa.field("run", pa.string(), False, {"doc": "method-data-size-seed, or base for the pre-trained model"})
@@ -107,35 +105,6 @@ RESTORED_WHERE = pa.schema(
         pa.field("sum", pa.float64(), False),
     ]
 )
-
-
-@dataclass(frozen=True)
-class Grader:
-    """Decides which outputs are right.
-
-    Attributes:
-        facts: fact id to a row of `MASTERY`.
-        synonyms: other names of objects.
-        rule: the matching rule.
-    """
-
-    facts: Mapping[str, dict]
-    synonyms: Synonyms
-    rule: str
-
-    def grade(self, outcomes: pa.Table) -> list[dict]:
-        """One row per outcome: fact_id, set, level, correct."""
-        columns = (outcomes[name].to_pylist() for name in ("fact_id", "set", "output"))
-        return [
-            {
-                "fact_id": fact_id,
-                "set": name,
-                "level": fact["level"],
-                "correct": contains(output, self.synonyms.names(fact["object"], fact["aliases"]), self.rule),
-            }
-            for fact_id, name, output in zip(*columns, strict=True)
-            for fact in [self.facts[fact_id]]
-        ]
 
 
 def by_level(graded: Sequence[dict]) -> list[dict]:

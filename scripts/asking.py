@@ -1,0 +1,103 @@
+"""What the scripts that ask a model questions share: their options, and asking in chunks that survive interruption."""
+
+import argparse
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from command_line import option
+from knowshift.artifacts import read_table
+from knowshift.draws import ORDERS
+from knowshift.generation import Decoding, Engine
+from knowshift.mastery import MASTERY
+from knowshift.models import end_ids, load_tokenizer
+from knowshift.outcomes import OUTCOMES
+from knowshift.questions import cell_questions
+from knowshift.resume import input_digests, write_in_chunks
+from knowshift.scoring import score
+from knowshift.templates import read_prompt_template
+
+CHUNK = 2048  # questions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asking:
+    """Options of all scripts that ask questions."""
+
+    per_level: dict = option("questions per mastery level of each set, as JSON; null takes all", {})
+    seed: int = option("the experiment's seed", 1)
+    max_new_tokens: int = option("token limit of an answer", 16)
+    dtype: str = option("float32, bfloat16 or float16", "float32")
+    rows: int = option("rows of a decoding pass; changes low bits", 64)
+    prompt_rows: int = option("rows of a prompt pass; changes low bits", 4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskingRun(Asking):
+    """Options of the scripts that ask a fine-tuned model, some of its own training set too."""
+
+    training_set: int | None = option("questions from the training set, from the first; null takes all", 0)
+    size: int | None = option("size of the training set; null: all of the order", None)
+
+
+def run_questions(arguments: argparse.Namespace, options: AskingRun) -> pa.Table:
+    """The questions to a fine-tuned model, by its mastery table and its order of training facts."""
+    mastery = read_table(arguments.mastery, MASTERY).replace_schema_metadata(None)
+    order = read_table(arguments.order, ORDERS, ["fact_id"])["fact_id"].to_pylist() if arguments.order else []
+    trained = order[: options.size][: options.training_set]
+    return cell_questions(mastery, options.per_level, options.seed, trained)
+
+
+class Asked:
+    """A model that is loaded when the first question is put, and not at all where every answer is there already."""
+
+    def __init__(self, arguments: argparse.Namespace, options: Asking, load: Callable[[], PreTrainedModel]) -> None:
+        self.arguments, self.options, self._load = arguments, options, load
+        self.prompt = read_prompt_template(arguments.prompt)
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return load_tokenizer(self.arguments.model)
+
+    @cached_property
+    def model(self) -> PreTrainedModel:
+        return self._load()
+
+    @cached_property
+    def decoding(self) -> Decoding:
+        return Decoding(self.options.max_new_tokens, end_ids(self.model, self.tokenizer))
+
+    @cached_property
+    def engine(self) -> Engine:
+        return Engine(self.model, self.options.rows, self.options.prompt_rows, self.arguments.threads)
+
+    def answer(
+        self, questions: pa.Table, output: Path, *inputs: Path | None, about: Mapping[str, Any] | None = None
+    ) -> None:
+        """Ask `questions` and write the outcomes, from where an interrupted run of the same inputs ended."""
+
+        def make(part: pa.Table, tick: Callable[..., None]) -> pa.Table:
+            return score(self.engine, self.tokenizer, part, self.prompt, self.decoding, tick)
+
+        self.write(questions, output, OUTCOMES, make, inputs, about)
+
+    def write(
+        self,
+        rows: pa.Table,
+        output: Path,
+        schema: pa.Schema,
+        make: Callable[[pa.Table, Callable[..., None]], pa.Table],
+        inputs: tuple[Path | None, ...],
+        about: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Make a table from `rows` in chunks."""
+        size = self.arguments.chunk
+        key = {"options": asdict(self.options), "code": self.arguments.code, "chunk": size,
+               "inputs": input_digests(self.arguments.model, self.arguments.prompt, *inputs)}  # fmt: skip
+        parts = [rows.slice(start, size) for start in range(0, len(rows), size)]
+        write_in_chunks(output, key, schema, parts, make, "questions", metadata=about)

@@ -1,0 +1,131 @@
+"""Long jobs survive interruption, and two copies of one job never work side by side.
+
+Finished chunks lie in a hidden folder beside the output, since Snakemake deletes declared outputs before it starts a job
+again. They are kept with the key of what they were made from (options, code, inputs): chunks of another key are discarded.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from filelock import FileLock, Timeout
+
+from knowshift.artifacts import canonical_json, read_table, sha256_of, write_table, write_tables, write_text
+from knowshift.progress import progress, start_logging
+
+
+class Chunks:
+    """The chunks of one job that are finished, by number."""
+
+    def __init__(self, folder: Path, schema: pa.Schema) -> None:
+        self.folder, self.schema = folder, schema
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number:06d}.parquet"
+
+    def missing(self, count: int) -> list[int]:
+        """Which of `count` chunks are still to be made."""
+        return [number for number in range(count) if not self._path(number).exists()]
+
+    def save(self, number: int, table: pa.Table) -> None:
+        """Keep a finished chunk."""
+        write_table(self._path(number), table, self.schema)
+
+    def load(self, count: int) -> Iterator[pa.Table]:
+        """All chunks in order, one in memory at a time."""
+        return (read_table(self._path(number), self.schema) for number in range(count))
+
+
+@contextmanager
+def resumable(output: Path, key: Mapping[str, Any], schema: pa.Schema) -> Iterator[Chunks | None]:
+    """Hold the lock of `output` and yield its finished chunks; on success of the block they are removed.
+
+    A second copy of the job waits here. Where the first has made the output meanwhile, with the same key, it gets None:
+    there is nothing left to do.
+
+    Args:
+        output: the file that is made.
+        key: everything that changes it.
+        schema: of the chunks.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    beside = output.with_name(f".{output.name}")
+    lock, done, folder = (beside.with_name(f"{beside.name}.{end}") for end in ("lock", "done", "chunks"))
+    text = canonical_json(key)
+    with _waiting(lock) as waited:
+        if waited and output.exists() and done.exists() and done.read_text(encoding="utf-8") == text:
+            start_logging().info("another copy of this job has made %s meanwhile", output)
+            yield None
+            return
+        done.unlink(missing_ok=True)
+        made_with = folder / "key.json"
+        if folder.exists() and (not made_with.exists() or made_with.read_text(encoding="utf-8") != text):
+            shutil.rmtree(folder)
+        write_text(made_with, text)
+        yield Chunks(folder, schema)
+        write_text(done, text)
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def _waiting(path: Path) -> Iterator[bool]:
+    """Hold a lock; yields whether another process held it first. The system frees it however a process ends."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+        waited = False
+    except Timeout:
+        start_logging().info("another copy of this job holds %s; waiting for it", path)
+        lock.acquire()
+        waited = True
+    try:
+        yield waited
+    finally:
+        lock.release()
+
+
+def input_digests(*paths: Path | None) -> dict[str, str]:
+    """The sha256 of input files by name; of a folder, its manifest's, or those of its files."""
+    digests = {}
+    for path in filter(None, paths):
+        files = [path]
+        if path.is_dir():
+            manifest = path / "manifest.json"
+            files = [manifest] if manifest.exists() else sorted(file for file in path.iterdir() if file.is_file())
+        digests |= {f"{path.name}/{file.name}": sha256_of(file) for file in files}
+    return digests
+
+
+def write_in_chunks(
+    output: Path,
+    key: Mapping[str, Any],
+    schema: pa.Schema,
+    parts: Sequence[pa.Table],
+    make: Callable[[pa.Table, Callable[..., None]], pa.Table],
+    unit: str,
+    per_row: int = 1,
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Make a table part by part, from where an interrupted run ended; its bytes do not depend on interruptions.
+
+    Args:
+        output: the table.
+        key: everything that changes it, see `resumable`.
+        schema: of the table.
+        parts: what its chunks are made from.
+        make: makes the chunk of a part, and calls the function it is given whenever one unit is done.
+        unit: what is counted on the progress bar, `per_row` of them for each row of a part.
+        metadata: for the table.
+    """
+    with resumable(output, key, schema) as chunks:
+        if chunks is None:
+            return
+        missing = chunks.missing(len(parts))
+        total, left = (per_row * sum(map(len, some)) for some in (parts, [parts[number] for number in missing]))
+        with progress(what=output.name, unit=unit, total=total, initial=total - left) as bar:
+            for number in missing:
+                chunks.save(number, make(parts[number], lambda *_: bar.update()))
+        write_tables(output, chunks.load(len(parts)), schema, metadata)
