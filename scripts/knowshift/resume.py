@@ -43,8 +43,8 @@ class Chunks:
 def resumable(output: Path, key: Mapping[str, Any], schema: pa.Schema) -> Iterator[Chunks | None]:
     """Hold the lock of `output` and yield its finished chunks; on success of the block they are removed.
 
-    A second copy of the job waits here. Where the first has made the output meanwhile, with the same key, it gets None:
-    there is nothing left to do.
+    A second copy of the job waits here. Where the output is there with the same key, it gets None: there is nothing left
+    to do. (Snakemake deletes outputs before it starts a job, so what is there was made by another copy meanwhile.)
 
     Args:
         output: the file that is made.
@@ -56,8 +56,9 @@ def resumable(output: Path, key: Mapping[str, Any], schema: pa.Schema) -> Iterat
     lock, done, folder = (beside.with_name(f"{beside.name}.{end}") for end in ("lock", "done", "chunks"))
     text = canonical_json(key)
     with _waiting(lock) as waited:
-        if waited and output.exists() and done.exists() and done.read_text(encoding="utf-8") == text:
-            start_logging().info("another copy of this job has made %s meanwhile", output)
+        same = output.exists() and done.exists() and done.read_text(encoding="utf-8") == text
+        if same and (waited or key.get("code")):
+            start_logging().info("%s has been made by another copy of this job", output)
             yield None
             return
         done.unlink(missing_ok=True)
