@@ -3,8 +3,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
+BENCH = .venv-bench
+BENCH_MODEL = results/smollm2-135m
+BENCH_TUNED = $(BENCH_MODEL)/exports/full-mixed-100-s1/top-transformer-0
 
-.PHONY: run test smoke lint format lock schema clean help
+.PHONY: run test smoke lint format lock schema bench clean help
 
 run: $(INSTALLED) ## the default experiment, to results/report.html
 	. $(BIN)/activate && snakemake --cores all
@@ -28,8 +31,16 @@ schema: $(INSTALLED) ## write schemas/config.schema.json from schemas/configurat
 	PYTHONPATH=scripts $(BIN)/python schemas/configuration.py > schemas/config.schema.json.new
 	mv schemas/config.schema.json.new schemas/config.schema.json
 
-clean: ## remove the environment and all results
-	rm -rf $(VENV) results .snakemake
+# Nothing is restored in $(BENCH_TUNED): it is the fine-tuned model. vLLM takes part where tests/benchmarks/vllm_environment.sh
+# has made its environment.
+bench: $(BENCH)/.installed ## the benchmarks, as ratios against named peers
+	. $(BIN)/activate && snakemake --cores all $(BENCH_MODEL)/base/manifest.json $(BENCH_TUNED)/manifest.json
+	$(BENCH)/bin/python tests/benchmarks/matching.py --model $(BENCH_MODEL)
+	$(BENCH)/bin/python tests/benchmarks/evaluation.py --model $(BENCH_TUNED)
+	$(BENCH)/bin/python tests/benchmarks/probe.py --model $(BENCH_MODEL)/base $(addprefix --vllm ,$(wildcard .venv-vllm/bin/python))
+
+clean: ## remove the environments and all results
+	rm -rf $(VENV) $(BENCH) .venv-vllm results .snakemake
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -38,4 +49,11 @@ $(INSTALLED): envs/requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "knowshift needs Python 3.11 or newer; name one with: make PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --requirement envs/requirements.lock
+	@touch $@
+
+# The peers come on top of what $(VENV) holds, in an environment of their own that sees it: torch is not installed twice.
+$(BENCH)/.installed: $(INSTALLED) pyproject.toml
+	$(PYTHON) -m venv $(BENCH)
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$$($(BENCH)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/knowshift.pth"
+	$(BENCH)/bin/python -m pip install --disable-pip-version-check --quiet --constraint envs/requirements.lock $$($(BENCH)/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["bench"])')
 	@touch $@

@@ -1,12 +1,14 @@
 """Timing whole processes and functions, and tables of what was measured; shared by the benchmarks."""
 
+import fcntl
 import json
 import os
 import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -36,6 +38,23 @@ def timed_process(command: Sequence[str], **environment: str) -> tuple[float, fl
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{output[-2000:]}")
     return time.perf_counter() - start, usage.ru_maxrss / 1024
+
+
+@contextmanager
+def alone(lock: Path | None) -> Iterator[None]:
+    """Hold a lock file while something is timed, where people who share a machine have agreed on one."""
+    if lock is None:
+        yield
+        return
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def cpu_seconds() -> float:
+    """Seconds that the machine's CPUs have worked since it started, for whomever."""
+    user, nice, system, _, _, *interrupts = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    return sum(map(int, (user, nice, system, *interrupts[:2]))) / os.sysconf("SC_CLK_TCK")
 
 
 def median(values: Sequence[float]) -> float:
