@@ -8,12 +8,13 @@ takes two passes: one counts keys per bin (a stored histogram can stand for it),
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from queue import SimpleQueue
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-from knowshift.changes import BIN_SHIFT, BINS, LOW, changed, relative_change
+from knowshift.changes import BIN_SHIFT, BINS, LOW, add_at, changes
 from knowshift.errors import KnowshiftError
 from knowshift.pairs import Pairs
 from knowshift.progress import progress
@@ -67,16 +68,17 @@ class Ranking:
         Returns:
             Keys (int32, non-negative, larger is selected sooner), relative changes, and the number left out.
         """
-        before, after, same = changed(name, base, tuned, skip and self.strategy != "random")
-        r = relative_change(before, after)
+        change = changes(name, base, tuned, skip and self.strategy != "random")
         if self.strategy == "random":
-            counters = np.arange(start, start + r.size, dtype=np.uint64)
+            counters = np.arange(start, start + change.r.size, dtype=np.uint64)
             bits = counter_bits(np.uint64(derive_seed(self.seed, "restore", name)), counters)
-            return (bits >> np.uint64(33)).astype(np.int32), r, same
-        if self.strategy == "absolute":
-            return np.abs(after - before).view(np.int32), r, same
-        bits = r.view(np.int32)
-        return LARGEST - bits if self.strategy == "bottom" else bits, r, same
+            keys = (bits >> np.uint64(33)).astype(np.int32)
+        elif self.strategy == "absolute":
+            keys = np.abs(change.after - change.before).view(np.int32)
+        else:
+            keys = change.r.view(np.int32)
+            keys = LARGEST - keys if self.strategy == "bottom" else keys
+        return keys, change.r, change.same
 
 
 @dataclass(frozen=True)
@@ -132,33 +134,25 @@ class _Tally:
     inside: np.ndarray
 
 
-def _sums(classes: np.ndarray, r: np.ndarray, size: int) -> np.ndarray:
-    """(3, size): number, sum of r and number unchanged in each class, as float64."""
-    count = np.bincount(classes, minlength=size)
-    unchanged = np.bincount(classes[r == 0], minlength=size)
-    return np.stack([count, np.bincount(classes, r, minlength=size), unchanged])
-
-
 def count_keys(pairs: Pairs, ranking: Ranking, threads: int = 1) -> np.ndarray:
     """The number of keys in each of the `BINS` bins, over all tensors of `pairs`."""
 
-    def count(segment: tuple[str, int, int]) -> tuple[np.ndarray, np.ndarray]:
-        name = segment[0]
-        counts = np.zeros(BINS, np.int64)
-        for start, base, tuned in pairs.pieces(*segment):
-            keys, _, same = ranking.keys(name, start, base, tuned)
-            place = torch.from_numpy((keys >> BIN_SHIFT).astype(np.int64))
-            torch.from_numpy(counts).scatter_add_(0, place, torch.ones(1, dtype=torch.int64).expand(len(place)))
-            counts[ranking.unchanged_key >> BIN_SHIFT] += same
-        bins = np.flatnonzero(counts)
-        return bins, counts[bins]
+    free: SimpleQueue[np.ndarray] = SimpleQueue()
+    for _ in range(threads):
+        free.put(np.zeros(BINS, np.int64))
 
-    total = np.zeros(BINS, np.int64)
+    def count(segment: tuple[str, int, int]) -> None:
+        counts = free.get()
+        for start, base, tuned in pairs.pieces(*segment):
+            keys, _, same = ranking.keys(segment[0], start, base, tuned)
+            add_at(counts, (keys >> BIN_SHIFT).astype(np.int64), np.ones(len(keys), np.int64))
+            counts[ranking.unchanged_key >> BIN_SHIFT] += same
+        free.put(counts)
+
     segments = pairs.segments()
     with ThreadPoolExecutor(threads) as pool:
-        for bins, counts in progress(pool.map(count, segments), what="ranking", unit="parts", total=len(segments)):
-            total[bins] += counts
-    return total
+        list(progress(pool.map(count, segments), what="ranking", unit="parts", total=len(segments)))
+    return sum(free.get() for _ in range(threads))
 
 
 def select(
@@ -232,12 +226,15 @@ def _tally(pairs: Pairs, ranking: Ranking, cuts: np.ndarray, threads: int) -> di
         classes, inside = np.zeros((3, 2 * len(cuts) + 1)), np.zeros((3, len(cuts) << BIN_SHIFT))
         for start, base, tuned in pairs.pieces(*segment):
             keys, r, same = ranking.keys(name, start, base, tuned)
-            kind = class_of[keys >> BIN_SHIFT]
-            classes += _sums(kind, r, classes.shape[1])
+            kind = np.take(class_of, keys >> BIN_SHIFT)
+            size = classes.shape[1]
+            classes += [np.bincount(kind, minlength=size), np.bincount(kind, r, size), np.bincount(kind[r == 0], None, size)]
             there = np.flatnonzero(kind & 1)
             if len(there):
                 finer = (kind[there].astype(np.int64) >> 1 << BIN_SHIFT) | (keys[there] & LOW)
-                inside += _sums(finer, r[there], inside.shape[1])
+                np.add.at(inside[0], finer, 1.0)
+                np.add.at(inside[1], finer, r[there].astype(np.float64))
+                np.add.at(inside[2], finer, (r[there] == 0).astype(np.float64))
             if same:
                 kind = int(class_of[unchanged >> BIN_SHIFT])
                 classes[::2, kind] += same

@@ -7,12 +7,12 @@ order of the numbers, and a bin spans at most 1/4096 of its value. It knows no s
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
+from queue import SimpleQueue
 
 import numpy as np
 import pyarrow as pa
-import torch
 
-from knowshift.changes import BIN_SHIFT, BINS, LOW, changed, relative_change
+from knowshift.changes import BIN_SHIFT, BINS, LOW, add_at, bits_of, changes
 from knowshift.pairs import Pairs
 from knowshift.progress import progress
 from knowshift.regions import layer_and_module
@@ -72,12 +72,18 @@ def _add(packed: np.ndarray, bits: np.ndarray) -> None:
     place = (bits >> BIN_SHIFT).astype(np.int64)
     value = (bits & LOW).astype(np.int64)
     value |= _ONE
-    torch.from_numpy(packed).scatter_add_(0, torch.from_numpy(place), torch.from_numpy(value))
+    add_at(packed, place, value)
 
 
-def _filled(packed: np.ndarray) -> _Filled:
-    bins = np.flatnonzero(packed)
-    return _Filled(bins, packed[bins] >> _COUNT_SHIFT, packed[bins] & (_ONE - 1))
+def _take(packed: np.ndarray, lowest: int, largest: int) -> _Filled:
+    """Empty a histogram whose values' bits lie between two, except for those of 0."""
+    first = lowest >> BIN_SHIFT
+    bins = first + np.flatnonzero(packed[first : (largest >> BIN_SHIFT) + 1])
+    if first and packed[0]:
+        bins = np.concatenate([[0], bins])
+    values = packed[bins]
+    packed[bins] = 0
+    return _Filled(bins, values >> _COUNT_SHIFT, values & (_ONE - 1))
 
 
 def _merge(parts: list[_Filled]) -> _Filled:
@@ -100,22 +106,25 @@ class _Part:
     largest: float
 
 
-def _summarise(pairs: Pairs, name: str, start: int, stop: int) -> _Part:
-    packed, of_zeros = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)
-    unchanged, largest = 0, 0.0
+def _summarise(pairs: Pairs, name: str, start: int, stop: int, packed: np.ndarray, of_zeros: np.ndarray) -> _Part:
+    """Summarise a segment with the help of two empty histograms, which are empty again afterwards."""
+    unchanged, lowest, largest = 0, BINS << BIN_SHIFT, 0
     for _, base, tuned in pairs.pieces(name, start, stop):
-        before, after, same = changed(name, base, tuned)
-        bits = relative_change(before, after).view(np.int32)
+        change = changes(name, base, tuned)
+        bits = change.r.view(np.int32)
         _add(packed, bits)
-        packed[0] += same * _ONE
-        zeros = before == 0
+        packed[0] += change.same * _ONE
+        zeros = change.before == 0
         if zeros.any():
             _add(of_zeros, bits[zeros])
-        if same:
-            of_zeros[0] += (torch.count_nonzero(base == 0).item() - np.count_nonzero(zeros)) * _ONE
-        unchanged += same + bits.size - np.count_nonzero(bits)
-        largest = max(largest, float(bits.max(initial=0).view(np.float32)))
-    return _Part(_filled(packed), _filled(of_zeros), unchanged, largest)
+        if change.same:
+            of_zeros[0] += (np.count_nonzero(bits_of(base) << 1 == 0) - np.count_nonzero(zeros)) * _ONE
+        unchanged += change.same + bits.size - np.count_nonzero(bits)
+        if bits.size:
+            largest = max(largest, int(bits.max()))
+            lowest = min(lowest, int((bits - 1).view(np.uint32).min()) + 1)  # of those above 0
+    value = float(np.int32(largest).view(np.float32))
+    return _Part(_take(packed, lowest, largest), _take(of_zeros, lowest, largest), unchanged, value)
 
 
 def summarise(pairs: Pairs, region: str, threads: int = 1) -> tuple[pa.Table, pa.Table]:
@@ -131,8 +140,18 @@ def summarise(pairs: Pairs, region: str, threads: int = 1) -> tuple[pa.Table, pa
     zero_count, zero_low = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)
     rows: list[dict] = []
     segments = pairs.segments()
+    free: SimpleQueue[list[np.ndarray]] = SimpleQueue()
+    for _ in range(threads):
+        free.put([np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)])
+
+    def work(segment: tuple[str, int, int]) -> _Part:
+        histograms = free.get()
+        part = _summarise(pairs, *segment, *histograms)
+        free.put(histograms)
+        return part
+
     with ThreadPoolExecutor(threads) as pool:
-        done = pool.map(lambda segment: _summarise(pairs, *segment), segments)
+        done = pool.map(work, segments)
         parts: list[_Part] = []
         for (name, _, stop), part in zip(progress(segments, what="comparing", unit="parts"), done, strict=True):
             parts.append(part)
