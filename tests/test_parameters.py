@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
@@ -13,19 +15,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+import knowshift.deltas
 import knowshift.pairs
 import knowshift.selection
 import knowshift.updates
 from knowshift.artifacts import read_manifest, whole_directory
-from knowshift.deltas import Delta, decode, diff_weights, encode
+from knowshift.deltas import Delta, decode, diff_weights, encode, open_pairs
 from knowshift.divergence import kl_of_logits
 from knowshift.errors import KnowshiftError
 from knowshift.models import load_model
-from knowshift.pairs import Pairs
-from knowshift.regions import in_region, layer_and_module
+from knowshift.pairs import Pairs, of_directories
+from knowshift.regions import in_region, layer_and_module, layers_of, members
 from knowshift.restored import load_restored, load_tuned
 from knowshift.selection import STRATEGIES, Selection, select
 from knowshift.updates import QUANTILES, concentration, count_of, summarise
+from knowshift.weights import Weights
 
 LAYER = "model.layers.0.mlp.up_proj.weight"
 NAMES = [LAYER, "model.layers.0.self_attn.q_proj.weight", "model.layers.1.mlp.up_proj.weight", "model.norm.weight",
@@ -209,7 +213,10 @@ def test_skipping_unchanged_parameters_changes_no_statistic() -> None:
         expected = summarise(sparse(torch.bfloat16), "all"), select(sparse(torch.bfloat16), "top", "all", [1, 50])
         for module in (knowshift.updates, knowshift.selection):
             patch.setattr(module, "changes", lambda name, base, tuned, skip=True: whole(name, base, tuned, False))
-        assert (summarise(sparse(torch.bfloat16), "all"), select(sparse(torch.bfloat16), "top", "all", [1, 50])) == expected
+        assert (
+            summarise(sparse(torch.bfloat16), "all"),
+            select(sparse(torch.bfloat16), "top", "all", [1, 50]),
+        ) == expected
 
 
 def test_regions_of_names() -> None:
@@ -219,6 +226,37 @@ def test_regions_of_names() -> None:
     assert {name for name in NAMES[:3] if in_region(name, "attention")} | {
         n for n in NAMES[:3] if in_region(n, "mlp")
     } == set(NAMES[:3])
+    assert members(NAMES, "0") == NAMES[:2] and members(NAMES, "1") == NAMES[2:3]
+    assert members(NAMES, "0-1") == members(NAMES, "0,1") == members(NAMES, "transformer")
+    assert members(NAMES, r"(q|v)_proj\.weight$") == NAMES[1:2]
+    assert layers_of("0,5,7-9") == {0, 5, 7, 8, 9} and layers_of("layers") is None
+
+
+@pytest.mark.parametrize(
+    ("region", "said"),
+    [
+        ("0-2", "no layer 2; it has 2"),
+        ("3-1", "end before"),
+        ("transfomer", "no tensor.*transformer"),
+        ("(", "expression"),
+    ],
+)
+def test_a_region_that_is_none_is_named(region: str, said: str) -> None:
+    with pytest.raises(KnowshiftError, match=said):
+        members(NAMES, region)
+
+
+@pytest.mark.parametrize("side", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_values_that_are_not_finite_are_named(side: int, dtype: torch.dtype) -> None:
+    every = triples(dtype=dtype)
+    every[2][side][3, 4] = math.inf if side == 1 else math.nan
+    for work in (lambda: summarise(held(every), "all"), lambda: select(held(every), "absolute", "all", [5])):
+        with pytest.raises(KnowshiftError, match=f"{every[2][0]} has values {['before', 'after'][side - 1]} training"):
+            work()
+    same = torch.full((100,), math.nan, dtype=dtype)  # equal bits, which are skipped
+    with pytest.raises(KnowshiftError, match="before training"):
+        summarise(held([(LAYER, same, same)]), "all")
 
 
 # --- deltas ---
@@ -283,9 +321,63 @@ def test_models_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(KnowshiftError, match=r"\[17, 23\].*\[5, 23\]"):
         make_delta(base, wider, tmp_path / "d2")
     broken = write_model(tmp_path / "broken", ((n, t if i else t * torch.nan) for i, (n, _, t) in enumerate(every)))
-    with pytest.raises(KnowshiftError, match="not finite"):
-        make_delta(base, broken, tmp_path / "d3")
+    for number, sides in enumerate([(base, broken), (broken, base)]):
+        with pytest.raises(KnowshiftError, match=rf"{every[0][0]} of .*broken.* not finite"):
+            make_delta(*sides, tmp_path / f"d3{number}")
+    embedding = [(n, t[:5].clone() if "embed" in n else t) for n, _, t in every]
+    with pytest.raises(KnowshiftError, match=r"embed_tokens.*resized"):
+        of_directories(base, write_model(tmp_path / "resized", embedding))
     assert not list(tmp_path.glob("*d[123]*"))
+
+
+def test_tied_embeddings_count_once(tmp_path: Path) -> None:
+    every = triples()
+    head = [("lm_head.weight", base, tuned) for name, base, tuned in every if "embed" in name]
+    base = write_model(tmp_path / "base", ((n, b.clone()) for n, b, _ in every + head))
+    tuned = write_model(tmp_path / "tuned", ((n, t) for n, _, t in every))
+    with pytest.raises(KnowshiftError, match=r"only .*base has the tensor lm_head"):
+        of_directories(base, tuned)
+    (base / "config.json").write_text('{"tie_word_embeddings": true}')
+    assert list(of_directories(base, tuned).within("embedding").shapes) == ["model.embed_tokens.weight"]
+
+
+@pytest.mark.parametrize(
+    "dtypes", [(torch.float32, torch.float32), (torch.float32, torch.bfloat16), (torch.bfloat16, torch.float32)]
+)
+def test_directories_and_deltas_give_the_same_pairs(tmp_path: Path, dtypes, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name in ((knowshift.pairs, "PIECE"), (knowshift.deltas, "CHUNK")):
+        monkeypatch.setattr(module, name, 100)
+    every = triples()
+    base = write_model(tmp_path / "base", ((n, b.to(dtypes[0])) for n, b, _ in every), 2)
+    tuned = write_model(tmp_path / "tuned", ((n, t.to(dtypes[1])) for n, _, t in every), 3)
+    delta = make_delta(base, tuned, tmp_path / "delta")
+    expected = held([(n, b.to(dtypes[0]).to(dtypes[1]), t.to(dtypes[1])) for n, b, t in every])
+    for pairs in (open_pairs(base, tuned=tuned), open_pairs(base, delta=delta)):
+        assert pairs.shapes == expected.shapes and pairs.dtypes == expected.dtypes
+        assert select(pairs, "top", "all", [10, 50], threads=2) == select(expected, "top", "all", [10, 50])
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_exports_are_the_restored_model_in_the_shards_of_the_base(tmp_path: Path, shards: int) -> None:
+    every = triples(dtype=torch.bfloat16)
+    base = write_model(tmp_path / "base", ((n, b) for n, b, _ in every), shards)
+    (base / "config.json").write_text('{"dtype": "float32"}')
+    tuned = write_model(tmp_path / "tuned", ((n, t) for n, _, t in every), 3)
+    command = ["--base", base, "--tuned", tuned, "--percent", "20", "--output", tmp_path / "restored"]
+    script = Path(__file__).parents[1] / "scripts/export_model.py"
+    subprocess.run([sys.executable, script, *command], check=True, capture_output=True)
+    members = [triple for triple in every if in_region(triple[0], "transformer")]
+    masks = dict(zip((n for n, _, _ in members), plain_masks(members, "top", 20), strict=True))
+    restored = Weights(tmp_path / "restored")
+    assert restored.shards() == Weights(base).shards()
+    for name, before, after in every:
+        assert torch.equal(restored.read(name), torch.where(masks[name], before, after) if name in masks else after)
+    selection = json.loads((tmp_path / "restored/selection.json").read_text())
+    assert selection["n"] == 3 * 17 * 23 and selection["k_count"] == count_of(3 * 17 * 23, 20)
+    assert selection["restored_per_tensor"] == {name: int(mask.sum()) for name, mask in masks.items()}
+    assert "`transformer`" in (tmp_path / "restored/README.md").read_text()
+    assert json.loads((base / "config.json").read_text())["dtype"] == "float32"
+    assert not (tmp_path / "restored/config.json").exists()  # taken from the tuned model, which has none
 
 
 def test_a_damaged_delta_is_noticed_and_the_remedy_named(tmp_path: Path) -> None:

@@ -143,11 +143,13 @@ def count_keys(pairs: Pairs, ranking: Ranking, threads: int = 1) -> np.ndarray:
 
     def count(segment: tuple[str, int, int]) -> None:
         counts = free.get()
-        for start, base, tuned in pairs.pieces(*segment):
-            keys, _, same = ranking.keys(segment[0], start, base, tuned)
-            add_at(counts, (keys >> BIN_SHIFT).astype(np.int64), np.ones(len(keys), np.int64))
-            counts[ranking.unchanged_key >> BIN_SHIFT] += same
-        free.put(counts)
+        try:
+            for start, base, tuned in pairs.pieces(*segment):
+                keys, _, same = ranking.keys(segment[0], start, base, tuned)
+                add_at(counts, (keys >> BIN_SHIFT).astype(np.int64), np.ones(len(keys), np.int64))
+                counts[ranking.unchanged_key >> BIN_SHIFT] += same
+        finally:
+            free.put(counts)
 
     segments = pairs.segments()
     with ThreadPoolExecutor(threads) as pool:
@@ -228,7 +230,11 @@ def _tally(pairs: Pairs, ranking: Ranking, cuts: np.ndarray, threads: int) -> di
             keys, r, same = ranking.keys(name, start, base, tuned)
             kind = np.take(class_of, keys >> BIN_SHIFT)
             size = classes.shape[1]
-            classes += [np.bincount(kind, minlength=size), np.bincount(kind, r, size), np.bincount(kind[r == 0], None, size)]
+            classes += [
+                np.bincount(kind, minlength=size),
+                np.bincount(kind, r, size),
+                np.bincount(kind[r == 0], None, size),
+            ]
             there = np.flatnonzero(kind & 1)
             if len(there):
                 finer = (kind[there].astype(np.int64) >> 1 << BIN_SHIFT) | (keys[there] & LOW)

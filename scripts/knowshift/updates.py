@@ -146,9 +146,10 @@ def summarise(pairs: Pairs, region: str, threads: int = 1) -> tuple[pa.Table, pa
 
     def work(segment: tuple[str, int, int]) -> _Part:
         histograms = free.get()
-        part = _summarise(pairs, *segment, *histograms)
-        free.put(histograms)
-        return part
+        try:
+            return _summarise(pairs, *segment, *histograms)
+        finally:
+            free.put(histograms)
 
     with ThreadPoolExecutor(threads) as pool:
         done = pool.map(work, segments)
