@@ -34,8 +34,8 @@ wildcard_constraints:
     data=r"level[0-4]|mixed",
     run=r"[a-z]+-(level[0-4]|mixed)-(\d+|all)-s\d+",
     seed=r"\d+",
-    strategy="top|bottom|random",
-    region=r"[a-z]+",
+    strategy="top|bottom|random|absolute",
+    region=f"{configuration.REGION_NAME}|{configuration.LAYERS}",
     percent=r"\d+(\.\d+)?",
 
 

@@ -70,7 +70,7 @@ rule diff_weights:
     resources:
         mem_mb=2000,
     params:
-        code="knowshift-delta-1",
+        code="knowshift-delta-2",
         script=script("diff_weights"),
         base=subpath(input.base, parent=True),
         delta=subpath(output.manifest, parent=True),

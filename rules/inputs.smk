@@ -103,9 +103,22 @@ def run_questions(run):
     return {"training_set": SETTINGS.evaluation.training_set, "size": size_of(run)}
 
 
+def pattern_of(region):
+    """What scripts are told of a region: of a named one, its regular expression."""
+    return SETTINGS.named_regions.get(region, region)
+
+
+def restored_part(wildcards):
+    """What of a fine-tuning is undone."""
+    return {
+        "strategy": wildcards.strategy,
+        "region": pattern_of(wildcards.region),
+        "percent": float(wildcards.percent),
+    }
+
+
 def restore_spec(wildcards):
-    kept = {"strategy": wildcards.strategy, "region": wildcards.region, "percent": float(wildcards.percent)}
-    return evaluation_spec(**run_questions(wildcards.run), **kept)
+    return evaluation_spec(**run_questions(wildcards.run), **restored_part(wildcards))
 
 
 def restored_outcomes(model, runs):

@@ -18,7 +18,7 @@ rule rank_updates:
     resources:
         mem_mb=2000,
     params:
-        spec=lambda wc: canonical_json({"region": wc.region}),
+        spec=lambda wc: canonical_json({"region": pattern_of(wc.region)}),
         code=digest("rank_updates"),
         script=script("rank_updates"),
         base=subpath(input.base, parent=True),
@@ -76,11 +76,9 @@ rule export_model:
         "../envs/knowshift.yaml"
     threads: 1
     resources:
-        mem_mb=memory(3),
+        mem_mb=2000,
     params:
-        spec=lambda wc: canonical_json(
-            {"strategy": wc.strategy, "region": wc.region, "percent": float(wc.percent), "seed": SETTINGS.seed}
-        ),
+        spec=lambda wc: canonical_json({**restored_part(wc), "seed": SETTINGS.seed}),
         code=digest("export_model"),
         script=script("export_model"),
         base=subpath(input.base, parent=True),

@@ -7,18 +7,19 @@ is allowed. `config.schema.json` beside this file, which editors can use, is wri
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from knowshift.errors import KnowshiftError
+from knowshift.regions import LAYERS, REGIONS, layers_of
 from knowshift.templates import read_prompt_template, read_topic_templates
 
 Data = Literal["level0", "level1", "level2", "level3", "level4", "mixed"]
 Dtype = Literal["float32", "bfloat16", "float16"]
-Strategy = Literal["top", "bottom", "random"]
-Region = Literal["transformer", "attention", "mlp", "embedding", "all"]
+Strategy = Literal["top", "bottom", "random", "absolute"]
 Percent = Annotated[float, Field(ge=0, le=100)]
 Positive = Annotated[int, Field(gt=0)]
 QuestionSet = Literal["dev", "test", "dev_ood", "test_ood"]
@@ -34,6 +35,35 @@ def _distinct(values: list) -> list:
     if len({str(value) for value in values}) < len(values):
         raise ValueError(f"{values} names something twice")
     return values
+
+
+def _region(value: Any) -> Any:
+    """A region: a name (known or not is seen later, among named_regions) or a list of layers; one layer may be an int."""
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if isinstance(text, str):
+        if not re.fullmatch(rf"{REGION_NAME}|{LAYERS}", text):
+            raise ValueError(
+                f"{text!r} is no region: {', '.join(REGIONS)}, layers such as 0-3 or 0,5,7-9, or one of named_regions"
+            )
+        try:
+            layers_of(text)
+        except KnowshiftError as error:
+            raise ValueError(str(error)) from None
+    return text
+
+
+REGION_NAME = r"[A-Za-z]\w*"  # no hyphen: it parts the names of files
+Region = Annotated[str, BeforeValidator(_region, json_schema_input_type=str | int)]
+
+
+def _pattern(value: str) -> str:
+    if value in REGIONS or re.fullmatch(LAYERS, value):
+        raise ValueError(f"{value!r} is a region already; name it where it is used")
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"{value!r} is no regular expression: {error}") from None
+    return value
 
 
 def Several(item: Any) -> Any:
@@ -188,8 +218,12 @@ class Restoration(Section):
     data: list[Data] | None = Field(None, description="among finetuning.data; null: all of it")
     sizes: list[Positive | Literal["all"]] | None = Field(None, description="among finetuning.sizes; null: all")
     seeds: list[int] | None = Field(None, description="among finetuning.seeds; null: all")
-    strategy: Strategy = Field("top", description="which parameters come first; top: largest relative change")
-    region: Region = Field("transformer", description="parameters that are ranked together")
+    strategy: Strategy = Field(
+        "top", description="which come first: top, bottom by relative change, absolute by change"
+    )
+    region: Region = Field(
+        "transformer", description=f"parameters ranked together: {', '.join(REGIONS)}, layers (0-3), or a named region"
+    )
     percents: Several(Percent) = Field([1, 3, 5, 10, 20, 40, 60], description="shares of the region to restore")
 
 
@@ -212,6 +246,9 @@ class Configuration(Section):
     finetuning: Finetuning
     evaluation: Evaluation
     divergence: Divergence = Divergence()
+    named_regions: dict[Annotated[str, Field(pattern=f"^{REGION_NAME}$")], Annotated[str, AfterValidator(_pattern)]] = (
+        Field({}, description="more regions: a name and a regular expression that is searched for in tensor names")
+    )
     regions: Several(Region) = Field(["transformer"], description="regions whose relative changes are summarised")
     restoration: list[Restoration] = Field([], description="which part of which updates is undone, then scored")
     exports: list[Export] = Field([], description="restored models to write out")
@@ -227,6 +264,15 @@ class Configuration(Section):
                 for value in getattr(entry, key) or ():
                     if value not in allowed:
                         raise ValueError(f"restoration.{number}.{key}: {value} is not in the grid, which has {allowed}")
+        if taken := sorted(set(self.named_regions) & set(REGIONS)):
+            raise ValueError(f"named_regions.{taken[0]}: this name is that of a region already")
+        used = {f"regions.{number}": region for number, region in enumerate(self.regions)}
+        for key in ("restoration", "exports"):
+            used |= {f"{key}.{number}.region": entry.region for number, entry in enumerate(getattr(self, key))}
+        for key, region in used.items():
+            if region not in {*REGIONS, *self.named_regions} and not region[0].isdigit():
+                known_regions = ", ".join([*REGIONS, *self.named_regions])
+                raise ValueError(f"{key}: {region!r} is none of {known_regions}, and not among named_regions")
         for number, entry in enumerate(self.exports):
             if entry.model not in self.models:
                 raise ValueError(f"exports.{number}.model: {entry.model} is not among {list(self.models)}")

@@ -6,30 +6,31 @@
 
 from dataclasses import dataclass
 
-import torch
-
 from command_line import CommandLine, option, run
 from knowshift.artifacts import write_table
-from knowshift.deltas import Delta
+from knowshift.deltas import open_pairs
 from knowshift.updates import HISTOGRAM, TENSORS, summarise
 
 
 @dataclass(frozen=True)
 class Options:
-    region: str = option("transformer, attention, mlp, embedding or all", "transformer")
+    region: str = option(
+        "transformer, attention, mlp, embedding, all, layers such as 0-3, or a regular expression over tensor names",
+        "transformer",
+    )
 
 
 def main() -> None:
     parser = CommandLine(__doc__, Options)
     parser.path("--base", "model directory before training")
-    parser.path("--delta", "delta directory")
+    parser.path("--delta", "delta directory", required=False)
+    parser.path("--tuned", "model directory after training, instead of --delta", required=False)
     parser.path("--histogram", "histogram to write (Parquet)")
     parser.path("--tensors", "statistics per tensor to write (Parquet)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     arguments, options = parser.read()
-    torch.set_num_threads(arguments.threads)
-    delta = Delta(arguments.delta, arguments.base, arguments.threads)
-    histogram, tensors = summarise(delta, options.region)
+    pairs = open_pairs(arguments.base, arguments.tuned, arguments.delta)
+    histogram, tensors = summarise(pairs, options.region, arguments.threads)
     write_table(arguments.histogram, histogram, HISTOGRAM, {"region": options.region})
     write_table(arguments.tensors, tensors, TENSORS, {"region": options.region})
 

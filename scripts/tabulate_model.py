@@ -18,7 +18,7 @@ from knowshift.grid import CELLS, Cell, cells, describe
 from knowshift.mastery import LEVEL_COUNTS, MASTERY
 from knowshift.matching import Synonyms
 from knowshift.outcomes import OUTCOMES
-from knowshift.restored import SELECTION
+from knowshift.selection import SELECTION
 from knowshift.training import STEPS
 from knowshift.updates import HISTOGRAM, TENSORS
 
@@ -32,7 +32,8 @@ class Options:
 
 def restored_key(path) -> tuple[str, str, str, float]:
     """(run, strategy, region, percent) of a path `…/RUN/restored/STRATEGY-REGION-PERCENT.*`."""
-    strategy, region, percent = path.name.removesuffix(".parquet").removesuffix(".selection").split("-")
+    strategy, _, rest = path.name.removesuffix(".parquet").removesuffix(".selection").partition("-")
+    region, _, percent = rest.rpartition("-")  # a region may have hyphens, as 0-3
     return path.parent.parent.name, strategy, region, float(percent)
 
 

@@ -1,7 +1,11 @@
 """Deltas, relative changes and restoration: identities, and agreement with a plain implementation."""
 
 import json
+import math
+import subprocess
+import sys
 from collections.abc import Iterable
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -11,22 +15,32 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+import knowshift.deltas
+import knowshift.pairs
+import knowshift.selection
+import knowshift.updates
 from knowshift.artifacts import read_manifest, whole_directory
-from knowshift.deltas import Delta, decode, diff_weights, encode
+from knowshift.deltas import Delta, decode, diff_weights, encode, open_pairs
 from knowshift.divergence import kl_of_logits
 from knowshift.errors import KnowshiftError
 from knowshift.models import load_model
-from knowshift.regions import in_region, layer_and_module
+from knowshift.pairs import Pairs, of_directories
+from knowshift.regions import in_region, layer_and_module, layers_of, members
 from knowshift.restored import load_restored, load_tuned
-from knowshift.selection import Pair, restore
-from knowshift.updates import concentration, count_of, relative_change, summarise
+from knowshift.selection import STRATEGIES, Selection, select
+from knowshift.updates import QUANTILES, concentration, count_of, summarise
+from knowshift.weights import Weights
 
 LAYER = "model.layers.0.mlp.up_proj.weight"
 NAMES = [LAYER, "model.layers.0.self_attn.q_proj.weight", "model.layers.1.mlp.up_proj.weight", "model.norm.weight",
          "model.layers.1.input_layernorm.weight", "model.embed_tokens.weight"]  # fmt: skip
 
 
-def pairs(seed: int = 0, dtype: torch.dtype = torch.float32, ties: bool = False) -> list[Pair]:
+Triple = tuple[str, torch.Tensor, torch.Tensor]
+
+
+def triples(seed: int = 0, dtype: torch.dtype = torch.float32, ties: bool = False) -> list[Triple]:
+    """(name, base, tuned) in the order of names."""
     draw = torch.Generator().manual_seed(seed)
     made = []
     for name in sorted(NAMES):
@@ -38,64 +52,117 @@ def pairs(seed: int = 0, dtype: torch.dtype = torch.float32, ties: bool = False)
     return made
 
 
-def plain_mask(members: list[Pair], percent: float) -> dict[str, torch.Tensor]:
-    """The authors' procedure, kept whole in memory: one vector of all relative changes, sorted, the largest first."""
-    r = torch.cat([relative_change(base, tuned) for _, base, tuned in members])
-    # A stable falling sort takes the earlier of equals first, which is the order of (tensor name, flat index).
-    chosen = torch.sort(r, descending=True, stable=True).indices[: len(r) * int(percent * 1000) // 100_000]
-    mask = torch.zeros(len(r), dtype=torch.bool)
-    mask[chosen] = True
+def held(members: list[Triple]) -> Pairs:
+    """Pairs in memory."""
+    tensors = {name: (base.reshape(-1), tuned.reshape(-1)) for name, base, tuned in members}
+    shapes = {name: tuple(tuned.shape) for name, _, tuned in members}
+    dtypes = {name: tuned.dtype for name, _, tuned in members}
+    return Pairs(shapes, dtypes, lambda name, start, stop: tuple(tensor[start:stop] for tensor in tensors[name]))
+
+
+def undone(members: list[Triple], selection: Selection) -> list[torch.Tensor]:
+    """The restored tensors of a region."""
+    return [
+        torch.cat([piece for _, piece in selection.restored(held(members), name)]).reshape(tuned.shape)
+        for name, _, tuned in members
+    ]
+
+
+def plain_changes(members: list[Triple], strategy: str = "top") -> torch.Tensor:
+    """One vector of the changes of a whole region, relative or absolute, by torch in float32."""
+    before, after = (torch.cat([pair[side].reshape(-1).float() for pair in members]) for side in (1, 2))
+    change = (after - before).abs()
+    return change if strategy == "absolute" else change / (before.abs() + 1e-8)
+
+
+def plain_masks(members: list[Triple], strategy: str, percent: float) -> list[torch.Tensor]:
+    """The authors' procedure, kept whole in memory: one vector of all changes, sorted."""
+    change = plain_changes(members, strategy)
+    # A stable sort takes the earlier of equals first, which is the order of (tensor name, flat index).
+    order = torch.sort(change, descending=strategy != "bottom", stable=True).indices
+    mask = torch.zeros(len(change), dtype=torch.bool)
+    mask[order[: math.floor(Fraction(str(percent)) * len(change) / 100)]] = True
     parts = mask.split([base.numel() for _, base, _ in members])
-    return {name: part for (name, _, _), part in zip(members, parts, strict=True)}
+    return [part.reshape(base.shape) for (_, base, _), part in zip(members, parts, strict=True)]
+
+
+def check_against_the_reference(members: list[Triple], strategy: str, percents: list[float], threads: int = 1) -> None:
+    selections = select(held(members), strategy, "all", percents, threads=threads)
+    for percent, selection in zip(percents, selections, strict=True):
+        masks = plain_masks(members, strategy, percent)
+        for restored, mask, (_, base, tuned) in zip(undone(members, selection), masks, members, strict=True):
+            integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}[base.element_size()]
+            assert torch.equal(restored.view(integers), torch.where(mask, base, tuned).view(integers))
+        r = plain_changes(members).split([base.numel() for _, base, _ in members])
+        for row, part, mask in zip(selection.tensors.to_pylist(), r, masks, strict=True):
+            chosen = part[mask.reshape(-1)].double()
+            assert row["restored"] == len(chosen) and row["restored_unchanged"] == int((chosen == 0).sum())
+            assert row["restored_sum"] == pytest.approx(float(chosen.sum()), rel=1e-12)
+            assert row["sum"] == pytest.approx(float(part.double().sum()), rel=1e-12)
 
 
 @pytest.mark.parametrize("ties", [False, True])
-@pytest.mark.parametrize("percent", [0, 0.1, 1, 3, 20, 50, 97.5, 100])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_selection_is_that_of_a_full_sort(percent: float, dtype: torch.dtype, ties: bool) -> None:
-    every = pairs(dtype=dtype, ties=ties)
-    members = [pair for pair in every if in_region(pair[0], "transformer")]
-    expected = plain_mask(members, percent)
-    parts = list(restore(lambda: every, "top", "transformer", percent, 0))
-    assert [part.name for part in parts] == [name for name, _, _ in members]
-    for part, (_, base, tuned) in zip(parts, members, strict=True):
-        mask = expected[part.name].reshape(base.shape)
-        assert torch.equal(part.tensor, torch.where(mask, base, tuned))
-        assert part.restored == int(mask.sum())
-    assert sum(part.restored for part in parts) == count_of(3 * 17 * 23, percent)
+@pytest.mark.parametrize("strategy", ["top", "bottom", "absolute"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_selections_are_those_of_a_full_sort(strategy: str, dtype: torch.dtype, ties: bool) -> None:
+    check_against_the_reference(triples(dtype=dtype, ties=ties), strategy, [0, 0.1, 1, 3, 20, 50, 97.5, 100])
 
 
-@pytest.mark.parametrize("strategy", ["top", "bottom", "random"])
+@settings(max_examples=60, deadline=None)
+@given(
+    values=st.lists(
+        st.lists(st.tuples(*[st.sampled_from([0.0, -0.0, 1.0, 1.5, -2.0, 1e-8, 3e-39, 1e4])] * 2), min_size=1, max_size=60),
+        min_size=1, max_size=4,
+    ),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float16]),
+    strategy=st.sampled_from(["top", "bottom", "absolute"]),
+    percents=st.lists(st.floats(0, 100), min_size=1, max_size=4),
+    small=st.booleans(),
+)  # fmt: skip
+def test_ties_and_zeros_are_resolved_as_by_a_stable_sort(values, dtype, strategy, percents, small) -> None:
+    members = [
+        (f"t{number}", *(torch.tensor(side).to(dtype) for side in zip(*pair, strict=True)))
+        for number, pair in enumerate(values)
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        if small:  # many pieces and segments of each tensor
+            patch.setattr(knowshift.pairs, "PIECE", 4)
+            patch.setattr(knowshift.pairs, "SEGMENT", 8)
+        check_against_the_reference(members, strategy, percents, threads=2)
+
+
+def test_a_stored_histogram_saves_a_pass_and_changes_nothing() -> None:
+    every = held(triples(ties=True))
+    histogram, _ = summarise(every, "transformer")
+    for strategy in ("top", "bottom"):
+        expected = select(every, strategy, "transformer", [5, 60])
+        for one, two in zip(
+            expected, select(every, strategy, "transformer", [5, 60], histogram=histogram), strict=True
+        ):
+            assert one == two
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_selections_are_nested_and_end_at_base_and_tuned(strategy: str) -> None:
-    every = pairs()
-
-    def restored(percent: float) -> list[torch.Tensor]:
-        return [part.tensor for part in restore(lambda: every, strategy, "all", percent, 5)]
-
-    assert all(torch.equal(a, tuned) for a, (_, _, tuned) in zip(restored(0), every, strict=True))
-    assert all(torch.equal(a, base) for a, (_, base, _) in zip(restored(100), every, strict=True))
-    before = restored(10)
-    for small, large, (_, base, tuned) in zip(before, restored(40), every, strict=True):
-        undone = (small == base) & (base != tuned)
-        assert torch.equal(large[undone], base[undone])
-
-
-def test_bottom_takes_what_top_leaves() -> None:
-    every = [(name, base, tuned) for name, base, tuned in pairs() if not in_region(name, "embedding")]
-    for name, base, tuned in every:
-        tuned += 1e-3 * (torch.arange(base.numel()).reshape(base.shape) + 1 + hash(name) % 7)  # no two changes alike
-    top = restore(lambda: every, "top", "all", 40, 0)
-    bottom = restore(lambda: every, "bottom", "all", 60, 0)
-    for high, low, (_, base, tuned) in zip(top, bottom, every, strict=True):
-        assert torch.equal((high.tensor == base) ^ (low.tensor == base), tuned != base)
+    every = triples()
+    nothing, few, more, whole = (
+        undone(every, one) for one in select(held(every), strategy, "all", [0, 10, 40, 100], 5)
+    )
+    assert all(torch.equal(a, tuned) for a, (_, _, tuned) in zip(nothing, every, strict=True))
+    assert all(torch.equal(a, base) for a, (_, base, _) in zip(whole, every, strict=True))
+    for small, large, (_, base, tuned) in zip(few, more, every, strict=True):
+        back = (small == base) & (base != tuned)
+        assert torch.equal(large[back], base[back])
 
 
 def test_random_selections_follow_the_seed_and_have_no_bias() -> None:
-    base, tuned = torch.zeros(400, 500), torch.ones(400, 500)
+    members = [(LAYER, torch.zeros(400, 500), torch.ones(400, 500))]
 
     def mask(seed: int) -> torch.Tensor:
-        (part,) = restore(lambda: [(LAYER, base, tuned)], "random", "all", 30, seed)
-        return part.tensor == 0
+        (selection,) = select(held(members), "random", "all", [30], seed)
+        assert selection.tensors["restored"].to_pylist() == [60_000]
+        (restored,) = undone(members, selection)
+        return restored == 0
 
     assert torch.equal(mask(1), mask(1)) and not torch.equal(mask(1), mask(2))
     assert int(mask(1).sum()) == 60_000
@@ -107,18 +174,49 @@ def test_counts_are_exact_where_floats_are_not() -> None:
     assert count_of(10**12 + 1, 100) == 10**12 + 1
 
 
-def test_histogram_sums_and_concentration_agree_with_a_sort() -> None:
-    every = pairs()
-    histogram, tensors = summarise(every, "transformer")
-    members = [pair for pair in every if in_region(pair[0], "transformer")]
-    r = torch.cat([relative_change(base, tuned) for _, base, tuned in members]).double().sort(descending=True).values
+@pytest.mark.parametrize("small", [False, True])
+def test_histogram_and_statistics_agree_with_a_sort(small: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if small:
+        monkeypatch.setattr(knowshift.pairs, "PIECE", 50)
+        monkeypatch.setattr(knowshift.pairs, "SEGMENT", 100)
+    every = triples()
+    histogram, tensors = summarise(held(every), "transformer", threads=2)
+    members = [triple for triple in every if in_region(triple[0], "transformer")]
+    r = plain_changes(members).double()
+    falling = r.sort(descending=True).values
     assert int(np.sum(histogram["count"].to_numpy())) == len(r)
-    assert np.sum(histogram["sum"].to_numpy()) == pytest.approx(float(r.sum()))
+    assert np.sum(histogram["sum"].to_numpy()) == pytest.approx(float(r.sum()), rel=1e-14)
     for percent in (1, 5, 20, 60, 100):
         share = concentration(histogram["count"].to_numpy(), histogram["sum"].to_numpy(), percent)
-        assert share == pytest.approx(float(r[: count_of(len(r), percent)].sum() / r.sum()), rel=1e-3)
-    assert sum(tensors["zero_before"].to_pylist()) == 9
-    assert sum(tensors["unchanged"].to_pylist()) == sum(int((base == tuned).sum()) for _, base, tuned in members)
+        assert share == pytest.approx(float(falling[: count_of(len(r), percent)].sum() / r.sum()), rel=1e-3)
+    assert sum(tensors["zero_before"].to_pylist()) == sum(histogram["zero_count"].to_pylist()) == 9
+    for row, part in zip(tensors.to_pylist(), r.split([17 * 23] * 3), strict=True):
+        assert row["unchanged"] == int((part == 0).sum()) and row["largest"] == float(part.max())
+        assert row["mean"] == pytest.approx(float(part.mean()), rel=1e-14)
+        ranked = part.sort().values
+        for name, share in QUANTILES.items():
+            exact = float(ranked[int(len(part) * share) - 1])
+            assert exact * (1 - 1 / 4096) <= row[name] <= exact
+
+
+def test_skipping_unchanged_parameters_changes_no_statistic() -> None:
+    def sparse(dtype: torch.dtype) -> Pairs:  # nine in ten unchanged, zeros among them: these are skipped
+        draw = torch.Generator().manual_seed(3)
+        base = torch.randn(5000, generator=draw).to(torch.bfloat16)
+        base[:100] = 0
+        tuned = torch.where(torch.rand(5000, generator=draw) < 0.1, base + 0.1, base)
+        return held([(LAYER, base.to(dtype), tuned.to(dtype))])
+
+    with pytest.MonkeyPatch.context() as patch:
+        whole = knowshift.updates.changes
+        assert whole(LAYER, *sparse(torch.bfloat16).read(LAYER, 0, 5000)).same > 4000
+        expected = summarise(sparse(torch.bfloat16), "all"), select(sparse(torch.bfloat16), "top", "all", [1, 50])
+        for module in (knowshift.updates, knowshift.selection):
+            patch.setattr(module, "changes", lambda name, base, tuned, skip=True: whole(name, base, tuned, False))
+        assert (
+            summarise(sparse(torch.bfloat16), "all"),
+            select(sparse(torch.bfloat16), "top", "all", [1, 50]),
+        ) == expected
 
 
 def test_regions_of_names() -> None:
@@ -128,6 +226,37 @@ def test_regions_of_names() -> None:
     assert {name for name in NAMES[:3] if in_region(name, "attention")} | {
         n for n in NAMES[:3] if in_region(n, "mlp")
     } == set(NAMES[:3])
+    assert members(NAMES, "0") == NAMES[:2] and members(NAMES, "1") == NAMES[2:3]
+    assert members(NAMES, "0-1") == members(NAMES, "0,1") == members(NAMES, "transformer")
+    assert members(NAMES, r"(q|v)_proj\.weight$") == NAMES[1:2]
+    assert layers_of("0,5,7-9") == {0, 5, 7, 8, 9} and layers_of("layers") is None
+
+
+@pytest.mark.parametrize(
+    ("region", "said"),
+    [
+        ("0-2", "no layer 2; it has 2"),
+        ("3-1", "end before"),
+        ("transfomer", "no tensor.*transformer"),
+        ("(", "expression"),
+    ],
+)
+def test_a_region_that_is_none_is_named(region: str, said: str) -> None:
+    with pytest.raises(KnowshiftError, match=said):
+        members(NAMES, region)
+
+
+@pytest.mark.parametrize("side", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_values_that_are_not_finite_are_named(side: int, dtype: torch.dtype) -> None:
+    every = triples(dtype=dtype)
+    every[2][side][3, 4] = math.inf if side == 1 else math.nan
+    for work in (lambda: summarise(held(every), "all"), lambda: select(held(every), "absolute", "all", [5])):
+        with pytest.raises(KnowshiftError, match=f"{every[2][0]} has values {['before', 'after'][side - 1]} training"):
+            work()
+    same = torch.full((100,), math.nan, dtype=dtype)  # equal bits, which are skipped
+    with pytest.raises(KnowshiftError, match="before training"):
+        summarise(held([(LAYER, same, same)]), "all")
 
 
 # --- deltas ---
@@ -169,7 +298,7 @@ def make_delta(base: Path, tuned: Path, output: Path) -> Path:
 @pytest.mark.parametrize("shards", [(1, 1), (2, 3)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_base_and_delta_give_the_tuned_weights(tmp_path: Path, shards: tuple[int, int], dtype: torch.dtype) -> None:
-    every = pairs(dtype=dtype)
+    every = triples(dtype=dtype)
     base = write_model(tmp_path / "base", ((n, b) for n, b, _ in every), shards[0])
     tuned = write_model(tmp_path / "tuned", ((n, t) for n, _, t in every), shards[1])
     delta = make_delta(base, tuned, tmp_path / "delta")
@@ -183,7 +312,7 @@ def test_base_and_delta_give_the_tuned_weights(tmp_path: Path, shards: tuple[int
 
 
 def test_models_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
-    every = pairs()
+    every = triples()
     base = write_model(tmp_path / "base", ((n, b) for n, b, _ in every))
     fewer = write_model(tmp_path / "fewer", ((n, t) for n, _, t in every[1:]))
     with pytest.raises(KnowshiftError, match=every[0][0]):
@@ -192,13 +321,67 @@ def test_models_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(KnowshiftError, match=r"\[17, 23\].*\[5, 23\]"):
         make_delta(base, wider, tmp_path / "d2")
     broken = write_model(tmp_path / "broken", ((n, t if i else t * torch.nan) for i, (n, _, t) in enumerate(every)))
-    with pytest.raises(KnowshiftError, match="not finite"):
-        make_delta(base, broken, tmp_path / "d3")
+    for number, sides in enumerate([(base, broken), (broken, base)]):
+        with pytest.raises(KnowshiftError, match=rf"{every[0][0]} of .*broken.* not finite"):
+            make_delta(*sides, tmp_path / f"d3{number}")
+    embedding = [(n, t[:5].clone() if "embed" in n else t) for n, _, t in every]
+    with pytest.raises(KnowshiftError, match=r"embed_tokens.*resized"):
+        of_directories(base, write_model(tmp_path / "resized", embedding))
     assert not list(tmp_path.glob("*d[123]*"))
 
 
+def test_tied_embeddings_count_once(tmp_path: Path) -> None:
+    every = triples()
+    head = [("lm_head.weight", base, tuned) for name, base, tuned in every if "embed" in name]
+    base = write_model(tmp_path / "base", ((n, b.clone()) for n, b, _ in every + head))
+    tuned = write_model(tmp_path / "tuned", ((n, t) for n, _, t in every))
+    with pytest.raises(KnowshiftError, match=r"only .*base has the tensor lm_head"):
+        of_directories(base, tuned)
+    (base / "config.json").write_text('{"tie_word_embeddings": true}')
+    assert list(of_directories(base, tuned).within("embedding").shapes) == ["model.embed_tokens.weight"]
+
+
+@pytest.mark.parametrize(
+    "dtypes", [(torch.float32, torch.float32), (torch.float32, torch.bfloat16), (torch.bfloat16, torch.float32)]
+)
+def test_directories_and_deltas_give_the_same_pairs(tmp_path: Path, dtypes, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name in ((knowshift.pairs, "PIECE"), (knowshift.deltas, "CHUNK")):
+        monkeypatch.setattr(module, name, 100)
+    every = triples()
+    base = write_model(tmp_path / "base", ((n, b.to(dtypes[0])) for n, b, _ in every), 2)
+    tuned = write_model(tmp_path / "tuned", ((n, t.to(dtypes[1])) for n, _, t in every), 3)
+    delta = make_delta(base, tuned, tmp_path / "delta")
+    expected = held([(n, b.to(dtypes[0]).to(dtypes[1]), t.to(dtypes[1])) for n, b, t in every])
+    for pairs in (open_pairs(base, tuned=tuned), open_pairs(base, delta=delta)):
+        assert pairs.shapes == expected.shapes and pairs.dtypes == expected.dtypes
+        assert select(pairs, "top", "all", [10, 50], threads=2) == select(expected, "top", "all", [10, 50])
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_exports_are_the_restored_model_in_the_shards_of_the_base(tmp_path: Path, shards: int) -> None:
+    every = triples(dtype=torch.bfloat16)
+    base = write_model(tmp_path / "base", ((n, b) for n, b, _ in every), shards)
+    (base / "config.json").write_text('{"dtype": "float32"}')
+    tuned = write_model(tmp_path / "tuned", ((n, t) for n, _, t in every), 3)
+    command = ["--base", base, "--tuned", tuned, "--percent", "20", "--output", tmp_path / "restored"]
+    script = Path(__file__).parents[1] / "scripts/export_model.py"
+    subprocess.run([sys.executable, script, *command], check=True, capture_output=True)
+    members = [triple for triple in every if in_region(triple[0], "transformer")]
+    masks = dict(zip((n for n, _, _ in members), plain_masks(members, "top", 20), strict=True))
+    restored = Weights(tmp_path / "restored")
+    assert restored.shards() == Weights(base).shards()
+    for name, before, after in every:
+        assert torch.equal(restored.read(name), torch.where(masks[name], before, after) if name in masks else after)
+    selection = json.loads((tmp_path / "restored/selection.json").read_text())
+    assert selection["n"] == 3 * 17 * 23 and selection["k_count"] == count_of(3 * 17 * 23, 20)
+    assert selection["restored_per_tensor"] == {name: int(mask.sum()) for name, mask in masks.items()}
+    assert "`transformer`" in (tmp_path / "restored/README.md").read_text()
+    assert json.loads((base / "config.json").read_text())["dtype"] == "float32"
+    assert not (tmp_path / "restored/config.json").exists()  # taken from the tuned model, which has none
+
+
 def test_a_damaged_delta_is_noticed_and_the_remedy_named(tmp_path: Path) -> None:
-    every = pairs()
+    every = triples()
     base = write_model(tmp_path / "base", ((n, b) for n, b, _ in every))
     tuned = write_model(tmp_path / "tuned", ((n, t) for n, _, t in every))
     delta = make_delta(base, tuned, tmp_path / "delta")

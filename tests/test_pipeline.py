@@ -84,6 +84,9 @@ def test_restoring_nothing_is_the_fine_tuned_model_and_everything_restores_every
     assert (restored[restored["percent"] == 0]["gain"] == 0).all()
     where = table(experiment, "restored_where").query("strategy == 'top' and percent == 100")
     assert where["restored"].sum() == where["parameters"].sum() > 0
+    layers = pq.read_table(folder / "restored/top-0-1-100.parquet")  # all layers that the tiny model has
+    assert layers.equals(pq.read_table(folder / "restored/top-transformer-100.parquet"))
+    assert set(where[where["region"] == "0-1"]["layer"]) == {0, 1}
     mlp = table(experiment, "restored_where").query("region == 'mlp'")
     assert mlp["restored"].sum() == mlp["parameters"].sum() // 2
 
@@ -99,6 +102,9 @@ def test_exported_models_load_anywhere(experiment: Path) -> None:
     assert torch.isfinite(model(**tokenizer("hometrain1 lives in", return_tensors="pt")).logits).all()
     selection = json.loads((folder / "selection.json").read_text())
     assert selection["k_count"] == selection["n"] * 20 // 100 == sum(selection["restored_per_tensor"].values())
+    named = json.loads((folder.parent / "absolute-values-50/selection.json").read_text())
+    assert named["restored_per_tensor"].keys() == {f"model.layers.{i}.self_attn.v_proj.weight" for i in (0, 1)}
+    assert named["k_count"] == named["n"] // 2 == sum(named["restored_per_tensor"].values())
 
 
 def test_the_report_is_one_file_that_needs_no_network(experiment: Path) -> None:

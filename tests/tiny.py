@@ -131,6 +131,11 @@ def configuration(root: Path, model: Path) -> dict:
         "restoration": [
             {"data": ["mixed"], "sizes": [8], "seeds": [1], "percents": [0, 20, 100]},
             {"data": ["mixed"], "sizes": [8], "seeds": [1], "strategy": "random", "region": "mlp", "percents": [50]},
+            {"data": ["mixed"], "sizes": [8], "seeds": [1], "region": "0-1", "percents": [100]},
         ],
-        "exports": [{"model": "tiny", "run": "full-mixed-8-s1", "percent": 20}],
+        "named_regions": {"values": r"v_proj\.weight$"},
+        "exports": [
+            {"model": "tiny", "run": "full-mixed-8-s1", "percent": 20},
+            {"model": "tiny", "run": "full-mixed-8-s1", "strategy": "absolute", "region": "values", "percent": 50},
+        ],
     }

@@ -1,9 +1,10 @@
 """The delta artefact: what fine-tuning changed, lossless and compressed.
 
-base + delta = tuned, bit for bit, for every dtype. Per tensor the two bit patterns are read as integers and subtracted;
-small differences of either sign become small unsigned numbers (zig-zag), whose bytes are stored plane by plane, because
-the high planes are nearly all zero, under zstd in chunks that decode in parallel. A delta knows the identity of its base
-and refuses any other. It knows no shares, regions or strategies: no later question asks for it to be made again.
+base + delta = tuned, bit for bit, for every dtype. Per chunk of a tensor the two bit patterns are read as integers and
+subtracted; small differences of either sign become small unsigned numbers (zig-zag). Training moves parameters by similar
+amounts, so in units of the last place those of one exponent move alike: the differences are put in the order of the
+base's exponents, which the reader knows, and stored byte plane by byte plane under zstd. A delta knows the identity of
+its base and refuses any other. It knows no shares, regions or strategies: no later question asks for it to be made again.
 """
 
 import hashlib
@@ -20,14 +21,14 @@ from safetensors.torch import save_file
 
 from knowshift.artifacts import read_manifest, sha256_of
 from knowshift.errors import KnowshiftError
-from knowshift.weights import Weights
+from knowshift.pairs import PIECE, Pairs, check_same, of_directories
+from knowshift.weights import Place, Weights, read_header, read_piece
 
-DELTA_FORMAT = "knowshift-delta-1"
-CHUNK = 1 << 20  # elements
+DELTA_FORMAT = "knowshift-delta-2"  # stands in rules/finetuning.smk too
+CHUNK = PIECE  # elements; part of the format
 LEVEL = 1  # of zstd: higher ones gain under 1 % here and cost several times the time
 
-_SIGNED = {1: np.int8, 2: np.int16, 4: np.int32, 8: np.int64}
-_TORCH_SIGNED = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_SIGNED = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def base_identity(base: Path) -> str:
@@ -43,7 +44,14 @@ def base_identity(base: Path) -> str:
 def _bits(tensor: torch.Tensor) -> np.ndarray:
     """A tensor's bit patterns as a flat array of signed integers."""
     flat = tensor.contiguous().reshape(-1)
-    return flat.view(_TORCH_SIGNED[flat.element_size()]).numpy()
+    return flat.view(_SIGNED[flat.element_size()]).numpy()
+
+
+def _order(base: np.ndarray) -> np.ndarray:
+    """Places of a chunk in the order of the eight bits after the sign, in float32 and bfloat16 the exponent."""
+    unsigned = np.dtype(f"u{base.itemsize}").type
+    exponents = (base.view(unsigned) << unsigned(1)) >> unsigned(8 * base.itemsize - 8)
+    return np.argsort(exponents.astype(np.uint8), kind="stable")
 
 
 def encode_chunk(base: np.ndarray, tuned: np.ndarray) -> bytes:
@@ -52,7 +60,12 @@ def encode_chunk(base: np.ndarray, tuned: np.ndarray) -> bytes:
     unsigned = np.dtype(f"u{width}")
     difference = tuned.view(unsigned) - base.view(unsigned)
     zigzag = (difference << unsigned.type(1)) ^ (difference.view(base.dtype) >> (8 * width - 1)).view(unsigned)
-    planes = np.ascontiguousarray(zigzag.view(np.uint8).reshape(-1, width).T)
+    planes = np.ascontiguousarray(zigzag[_order(base)].view(np.uint8).reshape(-1, width).T)
+    if width == 2:  # most differences are below 16: two of them share a byte, and rare high halves lie apart
+        first, second = planes[0, : base.size & -2].reshape(-1, 2).T
+        low = (first & 15) | (second << 4)
+        high = (first >> 4) | (second & 0xF0)
+        planes = np.concatenate([low, high, planes[0, base.size & -2 :], planes[1]])
     return zstandard.ZstdCompressor(level=LEVEL).compress(planes.data)
 
 
@@ -60,11 +73,24 @@ def decode_chunk(base: np.ndarray, blob: bytes) -> np.ndarray:
     """The tuned integers from the base's integers and what `encode_chunk` made."""
     width = base.itemsize
     unsigned = np.dtype(f"u{width}")
-    planes = np.frombuffer(zstandard.ZstdDecompressor().decompress(blob), np.uint8).reshape(width, -1)
-    zigzag = np.ascontiguousarray(planes.T).view(unsigned)[:, 0]
+    stored = np.frombuffer(zstandard.ZstdDecompressor().decompress(blob), np.uint8)
+    zigzag = np.zeros(base.size, unsigned)
+    planes = zigzag.view(np.uint8).reshape(-1, width)
+    if width == 2:
+        half = base.size // 2
+        low, high = stored[:half], stored[half : 2 * half]
+        planes[: 2 * half : 2, 0] = (low & 15) | (high << 4)
+        planes[1 : 2 * half : 2, 0] = (low >> 4) | (high & 0xF0)
+        planes[2 * half :, 0] = stored[2 * half : base.size]
+        planes[:, 1] = stored[base.size :]
+    else:
+        planes[:] = stored.reshape(width, -1).T
     one = unsigned.type(1)
     difference = (zigzag >> one) ^ (unsigned.type(0) - (zigzag & one))
-    return (base.view(unsigned) + difference).view(base.dtype)
+    tuned = np.empty_like(zigzag)
+    tuned[_order(base)] = difference
+    tuned += base.view(unsigned)
+    return tuned.view(base.dtype)
 
 
 def _slices(size: int) -> list[slice]:
@@ -118,22 +144,19 @@ def diff_weights(base: Path, tuned: Path, output: Path, threads: int = 1) -> dic
         Facts for the manifest: format, base identity, bytes before and after.
 
     Raises:
-        KnowshiftError: the models differ in the names or shapes of their tensors, or a tuned tensor is not finite.
+        KnowshiftError: the models differ in the names or shapes of their tensors, or a value is not finite.
     """
     before, after = Weights(base), Weights(tuned)
-    if odd := sorted(set(before.names()) ^ set(after.names())):
-        owner = base if odd[0] in before.shard_of else tuned
-        raise KnowshiftError(f"{base} and {tuned} are different models: only {owner} has the tensor {odd[0]}")
+    check_same(before, after, base, tuned)
     identity = base_identity(base)
     raw = 0
     for number, names in enumerate(after.shards().values(), 1):
         blobs, entries = {}, {}
         for name in names:
             old, new = before.read(name), after.read(name)
-            if old.shape != new.shape:
-                raise KnowshiftError(f"tensor {name} is {list(old.shape)} in {base} but {list(new.shape)} in {tuned}")
-            if not torch.isfinite(new).all():
-                raise KnowshiftError(f"tensor {name} of {tuned} has values that are not finite; the training diverged")
+            for directory, tensor in ((base, old), (tuned, new)):
+                if not torch.isfinite(tensor).all():
+                    raise KnowshiftError(f"tensor {name} of {directory} has values that are not finite")
             blobs[name], entries[name] = encode(old, new, threads)
             raw += new.numel() * new.element_size()
         header = {"format": DELTA_FORMAT, "base": identity, "tensors": json.dumps(entries, sort_keys=True)}
@@ -142,7 +165,7 @@ def diff_weights(base: Path, tuned: Path, output: Path, threads: int = 1) -> dic
 
 
 class Delta:
-    """A delta directory, readable a tensor at a time.
+    """A delta directory, readable a tensor or a piece of one at a time.
 
     Raises:
         KnowshiftError: the delta is of another format, or was made against another base.
@@ -155,26 +178,38 @@ class Delta:
         if manifest["base"] != base_identity(base):
             raise KnowshiftError(f"{directory} was made against other weights than those in {base}")
         self.base, self.threads = Weights(base), threads
-        self._place: dict[str, tuple[Path, dict]] = {}
+        self._entries: dict[str, dict] = {}
+        self._places: dict[str, Place] = {}
         for path in sorted(directory.glob("delta-*.safetensors")):
             with safe_open(path, "pt") as file:
-                entries = json.loads(file.metadata()["tensors"])
-            self._place |= {name: (path, entry) for name, entry in entries.items()}
+                self._entries |= json.loads(file.metadata()["tensors"])
+            self._places |= read_header(path)
 
     @property
     def dtype(self) -> str:
         """The type of the tuned weights, such as "float32"."""
-        return next(iter(self._place.values()))[1]["dtype"]
+        return next(iter(self._entries.values()))["dtype"]
 
     def names(self) -> list[str]:
         """Tensor names, sorted."""
-        return sorted(self._place)
+        return sorted(self._entries)
 
     def tuned(self, name: str, base: torch.Tensor) -> torch.Tensor:
         """One tensor of the tuned model, from the same tensor of the base."""
-        path, entry = self._place[name]
-        with safe_open(path, "pt") as file:
-            return decode(base, file.get_tensor(name), entry, self.threads)
+        return decode(base, read_piece(self._places[name]), self._entries[name], self.threads)
+
+    def pairs(self) -> Pairs:
+        """The base and the tuned model, in pieces that are decoded when they are read."""
+        dtypes = {name: getattr(torch, entry["dtype"]) for name, entry in self._entries.items()}
+        ends = {name: np.cumsum([0, *entry["chunks"]]).tolist() for name, entry in self._entries.items()}
+
+        def read(name: str, start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
+            base = self.base.piece(name, start, stop).to(dtypes[name])
+            number = start // CHUNK  # pieces are chunks
+            blob = read_piece(self._places[name], ends[name][number], ends[name][number + 1])
+            return base, torch.from_numpy(decode_chunk(_bits(base), blob.numpy().data)).view(base.dtype)
+
+        return Pairs({name: tuple(self._entries[name]["shape"]) for name in self.names()}, dtypes, read)
 
     def __iter__(self) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
         """(name, base, tuned) in the order of names, base in the dtype of tuned; one pair in memory at a time."""
@@ -182,3 +217,14 @@ class Delta:
             base = self.base.read(name)
             tuned = self.tuned(name, base)
             yield name, base.to(tuned.dtype), tuned
+
+
+def open_pairs(base: Path, tuned: Path | None = None, delta: Path | None = None) -> Pairs:
+    """A model before and after training, the latter from its directory or from a delta.
+
+    Raises:
+        KnowshiftError: neither or both are given, or what is given does not belong to the base.
+    """
+    if (tuned is None) == (delta is None):
+        raise KnowshiftError("give the fine-tuned model either as a directory (--tuned) or as a delta (--delta)")
+    return of_directories(base, tuned) if delta is None else Delta(delta, base).pairs()

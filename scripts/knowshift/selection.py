@@ -1,141 +1,308 @@
 """Exactly which parameters to restore: the top k % of a whole region, without sorting it (paper, section 4.2).
 
 Every strategy gives each parameter a 31-bit sort key; the floor(n * k / 100) largest keys are selected over all tensors
-together, ties broken by (tensor name, flat index), so any two machines select the same parameters.
+together, ties broken by (tensor name, flat index), so any two machines select the same parameters. Any number of shares
+takes two passes: one counts keys per bin (a stored histogram can stand for it), one looks into the bins where cuts fall.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from queue import SimpleQueue
 
 import numpy as np
+import pyarrow as pa
 import torch
 
+from knowshift.changes import BIN_SHIFT, BINS, LOW, add_at, changes
+from knowshift.errors import KnowshiftError
+from knowshift.pairs import Pairs
+from knowshift.progress import progress
 from knowshift.randomness import counter_bits, derive_seed
-from knowshift.regions import in_region
-from knowshift.updates import BIN_SHIFT, BINS, count_of, order_bits, relative_change
+from knowshift.regions import layer_and_module
+from knowshift.updates import count_of
 
-STRATEGIES = ("top", "bottom", "random")
+STRATEGIES = ("top", "bottom", "random", "absolute")
 LARGEST = 0x7FFFFFFF
 
-Pair = tuple[str, torch.Tensor, torch.Tensor]
-
-
-def sort_keys(name: str, base: torch.Tensor, tuned: torch.Tensor, strategy: str, seed: int) -> torch.Tensor:
-    """The sort key of every parameter of a tensor: flat int32, non-negative, larger is selected sooner.
-
-    top: the largest relative changes; bottom: the smallest; random: by a counter under the seed and the tensor's name.
-    """
-    if strategy == "random":
-        key = np.uint64(derive_seed(seed, "restore", name))
-        bits = counter_bits(key, np.arange(base.numel(), dtype=np.uint64)) >> np.uint64(33)
-        return torch.from_numpy(bits.astype(np.int32))
-    bits = order_bits(relative_change(base, tuned))
-    return LARGEST - bits if strategy == "bottom" else bits
+SELECTION = pa.schema(
+    [
+        pa.field("tensor", pa.string(), False),
+        pa.field("layer", pa.int32(), True),
+        pa.field("module", pa.string(), False),
+        pa.field("parameters", pa.int64(), False),
+        pa.field("restored", pa.int64(), False, {"doc": "parameters put back to their value before training"}),
+        pa.field("restored_unchanged", pa.int64(), False, {"doc": "those of them that training had not changed"}),
+        pa.field("restored_sum", pa.float64(), False, {"doc": "sum of relative changes undone"}),
+        pa.field("sum", pa.float64(), False, {"doc": "sum of relative changes"}),
+    ]
+)
 
 
 @dataclass(frozen=True)
-class Cut:
-    """Where a selection ends: every key above `key`, and the first `ties` parameters whose key equals it.
+class Ranking:
+    """An order of parameters, by a strategy.
+
+    top: the largest relative changes first; bottom: the smallest; absolute: the largest |s - p|, s after and p before
+    training; random: by a counter under the seed and the tensor's name.
+    """
+
+    strategy: str
+    seed: int = 0
+
+    @property
+    def unchanged_key(self) -> int:
+        """The key of a parameter that did not change (random has none)."""
+        return LARGEST if self.strategy == "bottom" else 0
+
+    def keys(
+        self, name: str, start: int, base: torch.Tensor, tuned: torch.Tensor, skip: bool = True
+    ) -> tuple[np.ndarray, np.ndarray, int]:
+        """The sort keys of a piece of a tensor.
+
+        Args:
+            name, start: the tensor, and the place of the piece's first element in it.
+            base, tuned: the piece before and after training, flat.
+            skip: leave out unchanged parameters where that saves time; never done for random.
+
+        Returns:
+            Keys (int32, non-negative, larger is selected sooner), relative changes, and the number left out.
+        """
+        change = changes(name, base, tuned, skip and self.strategy != "random")
+        if self.strategy == "random":
+            counters = np.arange(start, start + change.r.size, dtype=np.uint64)
+            bits = counter_bits(np.uint64(derive_seed(self.seed, "restore", name)), counters)
+            keys = (bits >> np.uint64(33)).astype(np.int32)
+        elif self.strategy == "absolute":
+            keys = np.abs(change.after - change.before).view(np.int32)
+        else:
+            keys = change.r.view(np.int32)
+            keys = LARGEST - keys if self.strategy == "bottom" else keys
+        return keys, change.r, change.same
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What one share of a region is: every key above `key`, and of those that equal it the first `ties` of each tensor.
 
     Attributes:
         parameters: n, parameters of the region.
         selected: floor(n * k / 100).
+        ties: by tensor.
+        tensors: a row per tensor, in the schema `SELECTION`.
     """
 
+    ranking: Ranking
+    percent: float
     key: int
-    ties: int
     parameters: int
     selected: int
+    ties: dict[str, int]
+    tensors: pa.Table
 
+    @property
+    def threshold(self) -> float | None:
+        """The change at the cut, relative or for `absolute` absolute; None for random, or if nothing is selected."""
+        if self.ranking.strategy == "random" or not self.selected:
+            return None
+        bits = LARGEST - self.key if self.ranking.strategy == "bottom" else self.key
+        return float(np.int32(bits).view(np.float32))
 
-def find_cut(keys: Callable[[], Iterable[torch.Tensor]], percent: float) -> Cut:
-    """The exact cut, in two passes over the keys and memory for one tensor and one histogram bin.
-
-    Args:
-        keys: makes an iterator over the keys of every tensor of the region, in one order; called twice.
-        percent: k, 0 to 100.
-    """
-    histogram = np.zeros(BINS, np.int64)
-    for tensor in keys():
-        histogram += torch.bincount((tensor >> BIN_SHIFT).long(), minlength=BINS).numpy()
-    parameters = int(histogram.sum())
-    selected = count_of(parameters, percent)
-    if selected == 0:
-        return Cut(LARGEST, 0, parameters, 0)
-    from_above = np.cumsum(histogram[::-1])
-    place = int(np.searchsorted(from_above, selected, side="left"))
-    bin_ = BINS - 1 - place
-    above = int(from_above[place - 1]) if place else 0
-    inside = torch.cat([tensor[(tensor >> BIN_SHIFT) == bin_] for tensor in keys()]).sort(descending=True).values
-    key = int(inside[selected - above - 1])
-    ties = selected - above - int((inside > key).sum())
-    return Cut(key, ties, parameters, selected)
-
-
-class Selector:
-    """Marks the selected parameters of one tensor after another; tensors must come in the order of the cut."""
-
-    def __init__(self, cut: Cut) -> None:
-        self.cut = cut
-        self._ties = cut.ties
-
-    def mask(self, keys: torch.Tensor) -> torch.Tensor:
-        """Flat booleans: which parameters of this tensor are selected."""
-        selected = keys > self.cut.key
-        if self._ties:
-            equal = torch.nonzero(keys == self.cut.key)[: self._ties, 0]
-            selected[equal] = True
-            self._ties -= len(equal)
-        return selected
+    def restored(self, pairs: Pairs, name: str) -> Iterator[tuple[int, torch.Tensor]]:
+        """(place of the first element, flat piece) of a tensor: before training where selected, after it elsewhere."""
+        left = self.ties[name]
+        for start, base, tuned in pairs.pieces(name, 0, pairs.parameters(name)):
+            keys, _, _ = self.ranking.keys(name, start, base, tuned, skip=False)
+            mask = keys > self.key
+            equal = np.flatnonzero(keys == self.key)[:left]
+            mask[equal] = True
+            left -= len(equal)
+            yield start, torch.where(torch.from_numpy(mask), base, tuned)
 
 
 @dataclass(frozen=True)
-class Part:
-    """One tensor of a region after restoration.
+class _Tally:
+    """Of one tensor (or a part of one): number, sum of r and number unchanged, each per class of parameters.
 
     Attributes:
-        tensor: base where selected, tuned elsewhere.
-        restored: how many parameters were selected.
-        restored_unchanged: how many of those training had not changed.
-        restored_sum: sum(r) of those selected.
-        sum: sum(r) of the tensor.
+        classes: (3, 2m+1) for m bins where cuts fall: 2j+1 is the j-th of them, 2j what lies below it and above the last.
+        places, inside: the finer classes (j << 11 | the low bits of the key) that occur in those bins, and (3, …).
     """
 
-    name: str
-    tensor: torch.Tensor
-    restored: int
-    restored_unchanged: int
-    restored_sum: float
-    sum: float
+    classes: np.ndarray
+    places: np.ndarray
+    inside: np.ndarray
 
 
-def restore(
-    pairs: Callable[[], Iterable[Pair]], strategy: str, region: str, percent: float, seed: int
-) -> Iterator[Part]:
-    """The tensors of a region with the selected part of the update undone.
+def count_keys(pairs: Pairs, ranking: Ranking, threads: int = 1) -> np.ndarray:
+    """The number of keys in each of the `BINS` bins, over all tensors of `pairs`."""
+
+    free: SimpleQueue[np.ndarray] = SimpleQueue()
+    for _ in range(threads):
+        free.put(np.zeros(BINS, np.int64))
+
+    def count(segment: tuple[str, int, int]) -> None:
+        counts = free.get()
+        try:
+            for start, base, tuned in pairs.pieces(*segment):
+                keys, _, same = ranking.keys(segment[0], start, base, tuned)
+                add_at(counts, (keys >> BIN_SHIFT).astype(np.int64), np.ones(len(keys), np.int64))
+                counts[ranking.unchanged_key >> BIN_SHIFT] += same
+        finally:
+            free.put(counts)
+
+    segments = pairs.segments()
+    with ThreadPoolExecutor(threads) as pool:
+        list(progress(pool.map(count, segments), what="ranking", unit="parts", total=len(segments)))
+    return sum(free.get() for _ in range(threads))
+
+
+def select(
+    pairs: Pairs,
+    strategy: str,
+    region: str,
+    percents: Sequence[float],
+    seed: int = 0,
+    threads: int = 1,
+    histogram: pa.Table | None = None,
+) -> list[Selection]:
+    """The exact selection of every share, in two passes over the pairs together.
 
     Args:
-        pairs: makes an iterator over (name, base, tuned) of the same dtype in the order of names; called three times,
-            so that no tensor is held.
-        strategy: "top", "bottom" or "random".
+        strategy: one of `STRATEGIES`.
         region: which parameters are ranked together.
-        percent: share of the region's parameters to restore.
+        percents: shares of the region's parameters to restore, 0 to 100.
         seed: for the random strategy.
+        histogram: of `updates.summarise` for these pairs and this region; saves the first pass of `top` and `bottom`.
+
+    Raises:
+        KnowshiftError: there is no such strategy, region or share, or a value is not finite.
     """
+    if strategy not in STRATEGIES:
+        raise KnowshiftError(f"strategy {strategy!r} is none of {', '.join(STRATEGIES)}")
+    if odd := [percent for percent in percents if not 0 <= percent <= 100]:
+        raise KnowshiftError(f"{odd[0]} is no share: it must lie between 0 and 100 %")
+    pairs, ranking = pairs.within(region), Ranking(strategy, seed)
+    if histogram is not None and strategy in ("top", "bottom"):
+        counts = np.zeros(BINS, np.int64)
+        counts[histogram["bin"].to_numpy()] = histogram["count"].to_numpy()
+        counts = counts[::-1] if strategy == "bottom" else counts
+    else:
+        counts = count_keys(pairs, ranking, threads)
+    parameters = int(counts.sum())
+    wanted = [count_of(parameters, percent) for percent in percents]
+    from_above = np.cumsum(counts[::-1])
+    bin_of = BINS - 1 - np.searchsorted(from_above, wanted)
+    cuts, number = np.unique(bin_of, return_inverse=True)
+    tallies = _tally(pairs, ranking, cuts, threads)
 
-    def members() -> Iterator[Pair]:
-        return (pair for pair in pairs() if in_region(pair[0], region))
+    inside = np.zeros(len(cuts) << BIN_SHIFT, np.int64)
+    for tally in tallies.values():
+        inside[tally.places] += tally.inside[0].astype(np.int64)
+    selections = []
+    for percent, selected, cut, bin_ in zip(percents, wanted, number, bin_of, strict=True):
+        rest = selected - int(from_above[BINS - 1 - bin_] - counts[bin_])  # to be taken from the bin
+        falling = np.cumsum(inside[cut << BIN_SHIFT : (cut + 1) << BIN_SHIFT][::-1])
+        place = int(np.searchsorted(falling, rest))
+        ties = rest - (int(falling[place - 1]) if place else 0)
+        key = int(bin_) << BIN_SHIFT | (LOW - place)
+        by_tensor, rows = {}, []
+        for name, tally in tallies.items():
+            by_tensor[name], row = _restored_of(pairs, ranking, name, tally, int(cut), key, ties)
+            ties -= by_tensor[name]
+            rows.append(row)
+        table = pa.Table.from_pylist(rows, schema=SELECTION)
+        selections.append(Selection(ranking, percent, key, parameters, selected, by_tensor, table))
+    return selections
 
-    selector = Selector(find_cut(lambda: (sort_keys(*pair, strategy, seed) for pair in members()), percent))
-    for name, base, tuned in members():
-        mask = selector.mask(sort_keys(name, base, tuned, strategy, seed))
-        r = relative_change(base, tuned).double()
-        undone = r[mask]
-        yield Part(
-            name,
-            torch.where(mask, base.reshape(-1), tuned.reshape(-1)).reshape(tuned.shape),
-            int(mask.sum()),
-            int((undone == 0).sum()),
-            float(undone.sum()),
-            float(r.sum()),
-        )
+
+def _tally(pairs: Pairs, ranking: Ranking, cuts: np.ndarray, threads: int) -> dict[str, _Tally]:
+    """The second pass: every tensor's parameters by class."""
+    rises = np.zeros(BINS + 1, np.uint16)  # the class rises where a bin with a cut begins, and where it ends
+    np.add.at(rises, np.concatenate([cuts, cuts + 1]), 1)
+    class_of = np.cumsum(rises[:-1], dtype=np.uint16)
+    unchanged = ranking.unchanged_key
+
+    def tally(segment: tuple[str, int, int]) -> _Tally:
+        name = segment[0]
+        classes, inside = np.zeros((3, 2 * len(cuts) + 1)), np.zeros((3, len(cuts) << BIN_SHIFT))
+        for start, base, tuned in pairs.pieces(*segment):
+            keys, r, same = ranking.keys(name, start, base, tuned)
+            kind = np.take(class_of, keys >> BIN_SHIFT)
+            size = classes.shape[1]
+            classes += [
+                np.bincount(kind, minlength=size),
+                np.bincount(kind, r, size),
+                np.bincount(kind[r == 0], None, size),
+            ]
+            there = np.flatnonzero(kind & 1)
+            if len(there):
+                finer = (kind[there].astype(np.int64) >> 1 << BIN_SHIFT) | (keys[there] & LOW)
+                np.add.at(inside[0], finer, 1.0)
+                np.add.at(inside[1], finer, r[there].astype(np.float64))
+                np.add.at(inside[2], finer, (r[there] == 0).astype(np.float64))
+            if same:
+                kind = int(class_of[unchanged >> BIN_SHIFT])
+                classes[::2, kind] += same
+                if kind & 1:
+                    inside[::2, kind >> 1 << BIN_SHIFT | unchanged & LOW] += same
+        places = np.flatnonzero(inside[0])
+        return _Tally(classes, places, inside[:, places])
+
+    segments = pairs.segments()
+    found: dict[str, _Tally] = {}
+    with ThreadPoolExecutor(threads) as pool:
+        done = progress(pool.map(tally, segments), what="selecting", unit="parts", total=len(segments))
+        for (name, _, _), part in zip(segments, done, strict=True):
+            found[name] = _join(found[name], part) if name in found else part
+    return found
+
+
+def _join(one: _Tally, other: _Tally) -> _Tally:
+    places = np.union1d(one.places, other.places)
+    inside = np.zeros((3, len(places)))
+    for part in (one, other):
+        inside[:, np.searchsorted(places, part.places)] += part.inside
+    return _Tally(one.classes + other.classes, places, inside)
+
+
+def _restored_of(
+    pairs: Pairs, ranking: Ranking, name: str, tally: _Tally, cut: int, key: int, ties: int
+) -> tuple[int, dict]:
+    """How many of at most `ties` parameters with the key of the cut a tensor takes, and its row of `SELECTION`."""
+    place = cut << BIN_SHIFT | key & LOW
+    above = (tally.places > place) & (tally.places >> BIN_SHIFT == cut)
+    held = tally.classes[:, 2 * cut + 2 :].sum(1) + tally.inside[:, above].sum(1)
+    equal = tally.inside[:, tally.places == place].sum(1)
+    taken = min(int(equal[0]), ties)
+    held += equal if taken == equal[0] else _first(pairs, ranking, name, key, taken)
+    layer, module = layer_and_module(name)
+    count, total, unchanged = held
+    row = {
+        "tensor": name,
+        "layer": layer,
+        "module": module,
+        "parameters": pairs.parameters(name),
+        "restored": int(count),
+        "restored_unchanged": int(unchanged),
+        "restored_sum": float(total),
+        "sum": float(tally.classes[1].sum()),
+    }
+    return taken, row
+
+
+def _first(pairs: Pairs, ranking: Ranking, name: str, key: int, count: int) -> np.ndarray:
+    """(3,): number, sum of r and number unchanged of a tensor's first `count` parameters with a key."""
+    if ranking.strategy in ("top", "bottom"):  # they all have one r
+        bits = LARGEST - key if ranking.strategy == "bottom" else key
+        r = float(np.int32(bits).view(np.float32))
+        return np.array([count, count * r, count * (r == 0)], float)
+    total, left = np.zeros(3), count
+    for start, base, tuned in pairs.pieces(name, 0, pairs.parameters(name)):
+        if not left:
+            break
+        keys, r, _ = ranking.keys(name, start, base, tuned, skip=False)
+        equal = np.flatnonzero(keys == key)[:left]
+        total += [len(equal), r[equal].sum(dtype=np.float64), np.count_nonzero(r[equal] == 0)]
+        left -= len(equal)
+    return total

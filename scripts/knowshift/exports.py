@@ -1,0 +1,87 @@
+"""Restored models as ordinary Hugging Face directories, written piece by piece: no tensor is ever in memory whole."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.compute as pc
+import torch
+
+from knowshift.pairs import Pairs
+from knowshift.selection import Selection
+from knowshift.weights import INDEX, Weights, write_safetensors
+
+COPIED = ("*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken", "LICENSE*")
+NOT_COPIED = {"manifest.json", "selection.json", "trainer_state.json", INDEX}
+
+CARD = """---
+library_name: transformers
+pipeline_tag: text-generation
+tags: [knowshift]
+---
+# {name}
+
+A fine-tuned model of which a part of the update was undone. Of the {n:,} parameters in the region `{region}`,
+{k_count:,} ({percent:g} %) have their values from before fine-tuning again, chosen by the strategy `{strategy}`:
+{chosen}. All other parameters are those of the fine-tuned model, stored as {dtypes}.
+
+Made with knowshift: `export_model.py --strategy {strategy} --region '{region}' --percent {percent:g} --seed {seed}`.
+`selection.json` holds the numbers, and how many parameters of each tensor were restored. The method is that of Ye et al.,
+EMNLP 2025 (arXiv:2509.16596).
+"""
+CHOSEN = {
+    "top": "those that fine-tuning changed most, relative to their value",
+    "bottom": "those that fine-tuning changed least, relative to their value",
+    "absolute": "those that fine-tuning changed most, in absolute terms",
+    "random": "at random, by the seed",
+}
+
+
+def export(output: Path, base: Path, files: Path, pairs: Pairs, selection: Selection, about: dict) -> None:
+    """Write a restored model into a directory, in the shards of the base.
+
+    Args:
+        output: the directory.
+        base: the model directory before training.
+        files: the directory that configuration and tokenizer are copied from.
+        pairs: the model before and after training.
+        selection: what to restore.
+        about: name, strategy, region, percent and seed, for the card and `selection.json`.
+    """
+    placed, total = {}, 0
+    for shard, names in Weights(base).shards().items():
+        tensors = {name: (pairs.dtypes[name], pairs.shapes[name]) for name in names}
+        total += write_safetensors(output / shard, tensors, lambda name: _pieces(pairs, selection, name))
+        placed |= dict.fromkeys(names, shard)
+    if len(set(placed.values())) > 1:
+        index = {"metadata": {"total_size": total}, "weight_map": placed}
+        (output / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+
+    dtypes = sorted({str(dtype).removeprefix("torch.") for dtype in pairs.dtypes.values()})
+    for pattern in COPIED:
+        for path in sorted(set(files.glob(pattern))):
+            if path.name not in NOT_COPIED:
+                shutil.copyfile(path, output / path.name)
+    if (output / "config.json").is_file() and len(dtypes) == 1:
+        config = json.loads((output / "config.json").read_text(encoding="utf-8"))
+        config["torch_dtype" if "torch_dtype" in config else "dtype"] = dtypes[0]
+        (output / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+    name = about.pop("name")
+    counts = {"n": selection.parameters, "k_count": selection.selected, "threshold": selection.threshold}
+    chosen = CHOSEN[about["strategy"]]
+    card = CARD.format(name=name, chosen=chosen, dtypes=" and ".join(dtypes), **counts, **about)
+    (output / "README.md").write_text(card, encoding="utf-8")
+    table = selection.tensors
+    restored = dict(zip(table["tensor"].to_pylist(), table["restored"].to_pylist(), strict=True))
+    unchanged = pc.sum(table["restored_unchanged"]).as_py()
+    report = {**about, **counts, "restored_unchanged": unchanged, "restored_per_tensor": restored}
+    (output / "selection.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def _pieces(pairs: Pairs, selection: Selection, name: str) -> Iterator[torch.Tensor]:
+    """Consecutive flat pieces of a tensor of the restored model."""
+    if name in selection.ties:
+        return (piece for _, piece in selection.restored(pairs, name))
+    return (tuned for _, _, tuned in pairs.pieces(name, 0, pairs.parameters(name)))

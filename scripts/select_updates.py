@@ -1,0 +1,59 @@
+"""Which parameters a restoration would put back, for many shares at once: thresholds, and counts per tensor.
+
+    python scripts/select_updates.py --base base/ --tuned checkpoint/ --percents '[1, 3, 5, 10, 20, 40, 60]' \
+        --output selections.parquet
+
+No model is run or written. `evaluate_restored.py` asks a restored model, `export_model.py` writes one.
+"""
+
+from dataclasses import asdict, dataclass
+
+import pyarrow as pa
+
+from command_line import CommandLine, option, run
+from knowshift.artifacts import write_table
+from knowshift.deltas import open_pairs
+from knowshift.randomness import derive_seed
+from knowshift.selection import SELECTION, select
+
+SELECTIONS = pa.schema(
+    [
+        pa.field("percent", pa.float64(), False, {"doc": "share of the region's parameters to restore"}),
+        pa.field("threshold", pa.float64(), True, {"doc": "change at the cut; null for random, or nothing selected"}),
+        *SELECTION,
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    percents: list = option("shares of the region's parameters, 0 to 100, as JSON", [1, 3, 5, 10, 20, 40, 60])
+    strategy: str = option("top (largest relative changes first), bottom, random, or absolute changes", "top")
+    region: str = option(
+        "transformer, attention, mlp, embedding, all, layers such as 0-3, or a regular expression over tensor names",
+        "transformer",
+    )
+    seed: int = option("the experiment's seed", 1)
+
+
+def main() -> None:
+    parser = CommandLine(__doc__, Options)
+    parser.path("--base", "model directory before training")
+    parser.path("--tuned", "model directory after training", required=False)
+    parser.path("--delta", "delta directory, instead of --tuned", required=False)
+    parser.path("--output", "table to write (Parquet), a row per share and tensor")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    arguments, options = parser.read()
+    pairs = open_pairs(arguments.base, arguments.tuned, arguments.delta)
+    seed = derive_seed(options.seed, "restore")
+    found = select(pairs, options.strategy, options.region, options.percents, seed, arguments.threads)
+    tables = []
+    for one in found:
+        size = one.tensors.num_rows
+        first = [pa.repeat(pa.scalar(value, pa.float64()), size) for value in (one.percent, one.threshold)]
+        tables.append(pa.table([*first, *one.tensors.columns], schema=SELECTIONS))
+    write_table(arguments.output, pa.concat_tables(tables), SELECTIONS, asdict(options))
+
+
+if __name__ == "__main__":
+    run(main)
