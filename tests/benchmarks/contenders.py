@@ -24,20 +24,21 @@ def engine(model_path: Path, dtype: str, threads: int) -> Run:
     """The engine of this repository."""
     import torch
 
-    from knowshift.generation import Decoding, Prompt, generate
+    from knowshift.generation import Decoding, Engine, Prompt
     from knowshift.models import load_model
     from knowshift.randomness import derive_seed
 
     torch.set_num_threads(threads)
-    model = load_model(model_path, dtype)
+    running = Engine(load_model(model_path, dtype), threads=threads)
 
     def run(prompts: Sequence[list[int]], rows: int) -> int:
         keyed = [
             Prompt(tuple(ids), tuple(derive_seed(1, "benchmark", index, sample) for sample in range(SAMPLES)))
             for index, ids in enumerate(prompts)
         ]
-        decoding = Decoding(NEW_TOKENS, frozenset(), TEMPERATURE, rows=rows, prompt_rows=max(1, rows // 4))
-        return sum(len(ids) for samples in generate(model, keyed, decoding) for ids in samples)
+        decoding = Decoding(NEW_TOKENS, frozenset(), TEMPERATURE)
+        running.rows = rows
+        return sum(len(ids) for samples in running.generate(keyed, decoding) for ids in samples)
 
     return run
 

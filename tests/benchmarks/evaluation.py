@@ -28,7 +28,7 @@ import pyarrow as pa  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 import torch  # noqa: E402
 
-from knowshift.generation import Decoding  # noqa: E402
+from knowshift.generation import Decoding, Engine  # noqa: E402
 from knowshift.models import end_ids, load_model, load_tokenizer  # noqa: E402
 from knowshift.prompts import encode  # noqa: E402
 from knowshift.scoring import score  # noqa: E402
@@ -75,13 +75,12 @@ def ours(model_path: Path, rows: list[dict], arguments: argparse.Namespace) -> A
             "fact_id": [str(index) for index in range(len(rows))],
             "set": ["test"] * len(rows),
             "question": [row["question"] for row in rows],
+            "object": [row["answers"][0] for row in rows],
         }
     )
-    decoding = Decoding(
-        NEW_TOKENS, end_ids(model, tokenizer), rows=arguments.rows, prompt_rows=max(1, arguments.rows // 4)
-    )
-    prompt = read_prompt_template(PROMPT)
-    return lambda: score(model, tokenizer, questions, prompt, decoding)["output"].to_pylist()
+    decoding, prompt = Decoding(NEW_TOKENS, end_ids(model, tokenizer)), read_prompt_template(PROMPT)
+    engine = Engine(model, rows=arguments.rows, threads=arguments.threads)
+    return lambda: score(engine, tokenizer, questions, prompt, decoding)["output"].to_pylist()
 
 
 def harness(model_path: Path, rows: list[dict], arguments: argparse.Namespace) -> Callable[[int], Answer]:
