@@ -15,7 +15,7 @@ import provenance
 import tiny
 
 REPOSITORY = Path(__file__).parents[1]
-SCRIPTS = sorted(path for path in (REPOSITORY / "scripts").glob("*.py") if path.stem != "command_line")
+SCRIPTS = sorted(path for path in (REPOSITORY / "scripts").glob("*.py") if path.stem not in ("command_line", "asking"))
 
 
 @pytest.fixture
