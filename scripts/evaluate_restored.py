@@ -20,8 +20,10 @@ from knowshift.restored import SELECTION, load_restored
 @dataclass(frozen=True, kw_only=True)
 class Options(AskingRun):
     percent: float = option("share of the region's parameters to restore, 0 to 100")
-    strategy: str = option("top (largest relative changes first), bottom or random", "top")
-    region: str = option("transformer, attention, mlp, embedding or all", "transformer")
+    strategy: str = option("top (largest relative changes first), bottom, absolute or random", "top")
+    region: str = option(
+        "transformer, attention, mlp, embedding, all, layers such as 0-3, or a pattern of tensor names", "transformer"
+    )
 
 
 def main() -> None:
