@@ -28,7 +28,15 @@ Share = Annotated[float, Field(ge=0, le=1)]
 ENTITYQUESTIONS = "https://nlp.cs.princeton.edu/projects/entity-questions/dataset.zip"
 ENTITYQUESTIONS_CONTENTS = "3764f132af26ac073a37f3aa00620775c708844f34a29cc2257c89439dae2eff"
 
-RESERVED = {"raw", "downloads", "facts", "tables", "figures", "logs", "benchmarks"}  # folders beside those of the models
+RESERVED = {
+    "raw",
+    "downloads",
+    "facts",
+    "tables",
+    "figures",
+    "logs",
+    "benchmarks",
+}  # folders beside those of the models
 
 
 def _distinct(values: list) -> list:
