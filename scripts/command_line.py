@@ -54,6 +54,13 @@ class CommandLine(argparse.ArgumentParser):
         wanted = required and default is None
         self.add_argument(flag, type=Path, required=wanted, default=default, help=help, nargs="*" if many else None)
 
+    def versions(self) -> None:
+        """Arguments of scripts that compare a model before and after training."""
+        self.path("--base", "model directory before training")
+        self.path("--tuned", "model directory after training", required=False)
+        self.path("--delta", "delta directory, instead of --tuned", required=False)
+        self.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+
     def execution(self, chunk: int | None = None, unit: str = "") -> None:
         """Arguments of scripts that run a model: how fast, never what.
 

@@ -5,7 +5,7 @@
     python scripts/evaluate.py --model DIR --questions FILE.jsonl --output answers.parquet
 
 In the first form answers are stored ungraded; without --delta the model is scored as it is. In the second, each line of FILE is
-{"question": …, "answers": […]}, other keys are kept, and the answers are graded. An interrupted job goes on where it ended.
+{"question": …, "answers": […]}, other keys are ignored, and the answers are graded. An interrupted job goes on where it ended.
 """
 
 import argparse

@@ -22,12 +22,9 @@ class Options:
 
 def main() -> None:
     parser = CommandLine(__doc__, Options)
-    parser.path("--base", "model directory before training")
-    parser.path("--delta", "delta directory", required=False)
-    parser.path("--tuned", "model directory after training, instead of --delta", required=False)
+    parser.versions()
     parser.path("--histogram", "histogram to write (Parquet)")
     parser.path("--tensors", "statistics per tensor to write (Parquet)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     arguments, options = parser.read()
     pairs = open_pairs(arguments.base, arguments.tuned, arguments.delta)
     histogram, tensors = summarise(pairs, options.region, arguments.threads)

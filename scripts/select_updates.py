@@ -38,11 +38,8 @@ class Options:
 
 def main() -> None:
     parser = CommandLine(__doc__, Options)
-    parser.path("--base", "model directory before training")
-    parser.path("--tuned", "model directory after training", required=False)
-    parser.path("--delta", "delta directory, instead of --tuned", required=False)
+    parser.versions()
     parser.path("--output", "table to write (Parquet), a row per share and tensor")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     arguments, options = parser.read()
     pairs = open_pairs(arguments.base, arguments.tuned, arguments.delta)
     seed = derive_seed(options.seed, "restore")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from knowshift.matching import RULES, Synonyms, contains, words
+from knowshift.matching import ARTICLES, RULES, Synonyms, contains, words
 
 ANSWERS = pa.schema(
     [
@@ -43,7 +43,7 @@ def grade_output(output: str, names: Sequence[str]) -> dict[str, bool]:
 def _bare(text: str) -> str:
     """The words of a text without an article before them; what has no words is compared as it stands."""
     folded = words(text)
-    for article in ("the ", "a ", "an "):
+    for article in ARTICLES:
         folded = folded.removeprefix(article)
     return folded or unicodedata.normalize("NFKC", text).strip()
 

@@ -11,14 +11,18 @@ from knowshift.errors import KnowshiftError
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+def _check_files(directory: Path) -> None:
+    if not (directory / "config.json").is_file() or not any(directory.glob("*.safetensors")):
+        raise KnowshiftError(f"{directory} is no model: it needs config.json and weights in *.safetensors")
+
+
 def check_model(directory: Path) -> None:
     """See that a model directory is whole: every file against the manifest, where there is one.
 
     Raises:
         KnowshiftError: the directory has no configuration or no safetensors weights, or a file is damaged.
     """
-    if not (directory / "config.json").is_file() or not any(directory.glob("*.safetensors")):
-        raise KnowshiftError(f"{directory} is no model: it needs config.json and weights in *.safetensors")
+    _check_files(directory)
     if (directory / MANIFEST).is_file():
         read_manifest(directory)
 
@@ -29,8 +33,7 @@ def load_model(directory: Path, dtype: str, device: torch.device | str = "cpu") 
     Raises:
         KnowshiftError: see `check_model`.
     """
-    if not (directory / "config.json").is_file() or not any(directory.glob("*.safetensors")):
-        raise KnowshiftError(f"{directory} is no model: it needs config.json and weights in *.safetensors")
+    _check_files(directory)
     model = AutoModelForCausalLM.from_pretrained(
         directory, dtype=DTYPES[dtype], use_safetensors=True, local_files_only=True, attn_implementation="sdpa"
     )
