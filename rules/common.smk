@@ -32,7 +32,7 @@ wildcard_constraints:
     topic=r"\w+",
     split="train|dev|test",
     data=r"level[0-4]|mixed",
-    run=r"[a-z]+-(level[0-4]|mixed)-(\d+|all)-s\d+",
+    run=rf"{configuration.METHOD}-(level[0-4]|mixed)-(\d+|all)-s\d+",
     seed=r"\d+",
     strategy="top|bottom|random|absolute",
     region=f"{configuration.REGION_NAME}|{configuration.LAYERS}",

@@ -1,6 +1,6 @@
 # What models answer, before and after fine-tuning, and how far their next-token distributions moved.
 #   needs   MODEL/base/, MODEL/mastery.parquet, MODEL/orders/, MODEL/runs/RUN/delta/
-#   makes   MODEL/base_scores/, MODEL/runs/RUN/outcomes.parquet, MODEL/runs/RUN/divergence.parquet
+#   makes   MODEL/base_scores/, MODEL/runs/RUN/outcomes.parquet, MODEL/runs/RUN/divergence.parquet, MODEL/instruct/outcomes.parquet
 rule score_base:
     input:
         base=rules.resolve_model.output.manifest,
@@ -21,6 +21,7 @@ rule score_base:
     resources:
         mem_mb=memory(2),
         gpu=int(HAS_GPU),
+        chunk=2048,  # questions between two saves
     params:
         spec=evaluation_spec(),
         code=digest("score_base"),
@@ -31,14 +32,15 @@ rule score_base:
         "Answers of {wildcards.model} before fine-tuning"
     shell:
         "python {params.script:q} --model {params.base:q} --mastery {input.mastery:q}"
-        " --templates {params.templates:q} --prompt {input.prompt:q} --spec {params.spec:q} --threads {threads} --code {params.code}"
+        " --templates {params.templates:q} --prompt {input.prompt:q} --spec {params.spec:q} --threads {threads} --chunk {resources.chunk} --code {params.code}"
         " --outcomes {output.outcomes:q} --logits {output.logits:q} 2> {log:q}"
 
 
 rule evaluate:
     input:
         base=rules.resolve_model.output.manifest,
-        delta=rules.diff_weights.output.manifest,
+        delta=ancient(rules.diff_weights.output.delta),
+        manifest=rules.diff_weights.output.manifest,
         mastery=rules.grade_mastery.output.mastery,
         order=order_of,
         prompt=resource(FACTS.prompt),
@@ -54,17 +56,48 @@ rule evaluate:
     resources:
         mem_mb=memory(3),
         gpu=int(HAS_GPU),
+        chunk=2048,  # questions between two saves
     params:
         spec=lambda wc: evaluation_spec(**run_questions(wc.run)),
         code=digest("evaluate"),
         script=script("evaluate"),
         base=subpath(input.base, parent=True),
-        delta=subpath(input.delta, parent=True),
     message:
         "Answers of {wildcards.run}"
     shell:
-        "python {params.script:q} --model {params.base:q} --delta {params.delta:q} --mastery {input.mastery:q}"
-        " --order {input.order:q} --prompt {input.prompt:q} --spec {params.spec:q} --threads {threads} --code {params.code}"
+        "python {params.script:q} --model {params.base:q} --delta {input.delta:q} --mastery {input.mastery:q}"
+        " --order {input.order:q} --prompt {input.prompt:q} --spec {params.spec:q} --threads {threads} --chunk {resources.chunk} --code {params.code}"
+        " --output {output.outcomes:q} 2> {log:q}"
+
+
+rule evaluate_instruct:
+    input:
+        model=rules.resolve_instruct.output.manifest,
+        mastery=rules.grade_mastery.output.mastery,
+        prompt=resource(FACTS.prompt),
+    output:
+        outcomes=f"{RESULTS}/{{model}}/instruct/outcomes.parquet",
+    log:
+        f"{RESULTS}/logs/evaluate_instruct/{{model}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/evaluate_instruct/{{model}}.tsv"
+    conda:
+        "../envs/knowshift.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(2),
+        gpu=int(HAS_GPU),
+        chunk=2048,
+    params:
+        spec=lambda wc: evaluation_spec(chat=SETTINGS.models[wc.model].instruct.prompt == "chat"),
+        code=digest("evaluate"),
+        script=script("evaluate"),
+        model=subpath(input.model, parent=True),
+    message:
+        "Answers of the chat model beside {wildcards.model}"
+    shell:
+        "python {params.script:q} --model {params.model:q} --mastery {input.mastery:q} --prompt {input.prompt:q}"
+        " --spec {params.spec:q} --threads {threads} --chunk {resources.chunk} --code {params.code}"
         " --output {output.outcomes:q} 2> {log:q}"
 
 

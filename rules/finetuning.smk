@@ -1,6 +1,6 @@
 # Fine-tuned models, kept as deltas; the checkpoint is only the way there.
 #   needs   MODEL/base/, MODEL/mastery.parquet
-#   makes   MODEL/orders/, MODEL/runs/RUN/steps.parquet, MODEL/runs/RUN/delta/
+#   makes   MODEL/orders/, MODEL/runs/RUN/{steps,speed}.parquet, MODEL/runs/RUN/delta/ and delta.json, its manifest
 rule draw_order:
     input:
         mastery=rules.grade_mastery.output.mastery,
@@ -31,6 +31,7 @@ rule finetune:
     output:
         checkpoint=temp(directory(f"{RESULTS}/{{model}}/runs/{{run}}/checkpoint")),
         steps=f"{RESULTS}/{{model}}/runs/{{run}}/steps.parquet",
+        speed=f"{RESULTS}/{{model}}/runs/{{run}}/speed.parquet",
     log:
         f"{RESULTS}/logs/finetune/{{model}}.{{run}}.log",
     benchmark:
@@ -41,6 +42,9 @@ rule finetune:
     resources:
         mem_mb=memory(5),
         gpu=int(HAS_GPU),
+        save_every=600,  # seconds; what a kill without warning loses at most
+        gradient_checkpointing=0,  # 1: less memory, more time, the same result
+        tensorboard=0,  # 1: events beside the table of steps, while it trains
     params:
         spec=finetune_spec,
         code=digest("finetune"),
@@ -50,7 +54,13 @@ rule finetune:
         "Fine-tune {wildcards.model}: {wildcards.run}"
     shell:
         "python {params.script:q} --model {params.base:q} --order {input.order:q} --prompt {input.prompt:q}"
-        " --spec {params.spec:q} --threads {threads} --output {output.checkpoint:q} --steps {output.steps:q} 2> {log:q}"
+        " --spec {params.spec:q} --threads {threads} --code {params.code} --save-every {resources.save_every}"
+        " --gradient-checkpointing {resources.gradient_checkpointing} --tensorboard {resources.tensorboard}"
+        " --output {output.checkpoint:q} --steps {output.steps:q} --speed {output.speed:q} 2> {log:q}"
+
+
+# Of cells that nothing restores, deltas may pass away as checkpoints do.
+PASSING = temp if GRID.keep_deltas == "restored" else lambda path: path
 
 
 # Keyed to the version of the delta format, not to its code: a delta is lossless, so no other code gives another model.
@@ -59,7 +69,8 @@ rule diff_weights:
         base=rules.resolve_model.output.manifest,
         checkpoint=rules.finetune.output.checkpoint,
     output:
-        manifest=f"{RESULTS}/{{model}}/runs/{{run}}/delta/manifest.json",
+        delta=PASSING(directory(f"{RESULTS}/{{model}}/runs/{{run}}/delta")),
+        manifest=f"{RESULTS}/{{model}}/runs/{{run}}/delta.json",
     log:
         f"{RESULTS}/logs/diff_weights/{{model}}.{{run}}.log",
     benchmark:
@@ -73,9 +84,20 @@ rule diff_weights:
         code="knowshift-delta-2",
         script=script("diff_weights"),
         base=subpath(input.base, parent=True),
-        delta=subpath(output.manifest, parent=True),
     message:
         "Delta of {wildcards.run}"
     shell:
         "python {params.script:q} --base {params.base:q} --tuned {input.checkpoint:q} --threads {threads}"
-        " --output {params.delta:q} 2> {log:q}"
+        " --output {output.delta:q} --manifest {output.manifest:q} 2> {log:q}"
+
+
+if GRID.keep_deltas == "restored":
+
+    ruleorder: keep_delta > diff_weights
+
+    use rule diff_weights as keep_delta with:
+        output:
+            delta=directory(f"{RESULTS}/{{model}}/runs/{{run}}/delta"),
+            manifest=f"{RESULTS}/{{model}}/runs/{{run}}/delta.json",
+        wildcard_constraints:
+            run=kept_runs(),

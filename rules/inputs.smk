@@ -3,6 +3,7 @@ DOMAINS = {"in_domain": FACTS.in_domain, "out_of_domain": FACTS.out_of_domain}
 DOMAIN_OF = {topic: domain for domain, topics in DOMAINS.items() for topic in topics}
 RAW = f"{RESULTS}/raw" if FACTS.source == "archive" else resource(FACTS.path)
 MASTERY = SETTINGS.mastery
+CELLS = cells(**fields(GRID, *configuration.GRID_KEYS))  # that are wanted; some may have too few facts
 UNITS = [(topic, split) for domain, topics in DOMAINS.items() for topic in topics for split in SPLITS[domain]]
 
 
@@ -49,9 +50,8 @@ def table_rows(wildcards):
     return fact_table().digest(siblings(wildcards.topic)) if FACTS.source == "table" else ""
 
 
-def source_spec(model):
-    """A model's source; of a local folder also a digest, because Snakemake does not look inside it."""
-    source = SETTINGS.models[model].source
+def source_spec(source):
+    """Where a model comes from; of a local folder also a digest, because Snakemake does not look inside it."""
     spec = {"source": source.model_dump()}
     if isinstance(source, configuration.DirectorySource):
         spec["source"]["digest"] = provenance.directory_digest(Path(source.directory))
@@ -71,8 +71,7 @@ def feasible_runs(model):
     import pyarrow.parquet as pq
 
     levels = pq.read_table(checkpoints.count_levels.get(model=model).output.levels)
-    planned = cells(**fields(GRID, "methods", "data", "sizes", "seeds"))
-    return [cell for cell in planned if is_feasible(cell, levels)]
+    return [cell for cell in CELLS if is_feasible(cell, levels)]
 
 
 def order_of(wildcards):
@@ -88,9 +87,11 @@ def size_of(run):
 
 
 def finetune_spec(wildcards):
-    recipe = GRID.model_dump(exclude={"methods", "data", "sizes", "seeds"})
-    name = f"s{Cell.parse(wildcards.run).seed}"
-    return canonical_json({**recipe, "size": size_of(wildcards.run), "name": name, "seed": SETTINGS.seed})
+    cell = Cell.parse(wildcards.run)
+    method, training = GRID.training(cell.method)
+    recipe = training.model_dump(exclude=set() if method == "lora" else {"lora"})
+    more = {"method": method, "size": size_of(wildcards.run), "name": f"s{cell.seed}", "seed": SETTINGS.seed}
+    return canonical_json({**recipe, **more})
 
 
 def evaluation_spec(**more):
@@ -121,18 +122,36 @@ def restore_spec(wildcards):
     return evaluation_spec(**run_questions(wildcards.run), **restored_part(wildcards))
 
 
+def is_restored(entry, model, cell):
+    """Whether an entry under restoration takes in a cell of a model."""
+    return (
+        model in (entry.models or [model])
+        and cell.method in (entry.methods or GRID.methods)
+        and cell.data in (entry.data or GRID.data)
+        and cell.size in (entry.sizes or GRID.sizes)
+        and cell.seed in (entry.seeds or GRID.seeds)
+    )
+
+
 def restored_outcomes(model, runs):
     """The restored models of the configuration that are among `runs`."""
     return [
         f"{RESULTS}/{model}/runs/{cell.run}/restored/{entry.strategy}-{entry.region}-{number(percent)}.parquet"
         for cell in runs
         for entry in SETTINGS.restoration
-        if model in (entry.models or [model])
-        and cell.data in (entry.data or GRID.data)
-        and cell.size in (entry.sizes or GRID.sizes)
-        and cell.seed in (entry.seeds or GRID.seeds)
+        if is_restored(entry, model, cell)
         for percent in entry.percents
     ]
+
+
+def kept_runs():
+    """A pattern of the runs whose delta is kept because something restores or exports them, each of its own model."""
+    kept = {(entry.model, entry.run) for entry in SETTINGS.exports}
+    for model in SETTINGS.models:
+        for cell in CELLS:
+            if any(is_restored(entry, model, cell) for entry in SETTINGS.restoration):
+                kept.add((model, cell.run))
+    return "|".join(f"(?<={re.escape(f'/{model}/runs/')}){run}" for model, run in sorted(kept)) or "(?!)"
 
 
 def exported_models():

@@ -20,6 +20,7 @@ rule probe_mastery:
     resources:
         mem_mb=memory(2),
         gpu=int(HAS_GPU),
+        chunk=16384,  # completions between two saves; bounds memory
     params:
         spec=probe_spec,
         code=digest("probe_mastery"),
@@ -29,7 +30,7 @@ rule probe_mastery:
         "What {wildcards.model} knows of {wildcards.topic} ({wildcards.split})"
     shell:
         "python {params.script:q} --model {params.base:q} --facts {input.facts:q}"
-        " --templates {input.templates:q} --spec {params.spec:q} --threads {threads} --code {params.code}"
+        " --templates {input.templates:q} --spec {params.spec:q} --threads {threads} --chunk {resources.chunk} --code {params.code}"
         " --output {output.completions:q} 2> {log:q}"
 
 

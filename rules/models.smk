@@ -1,5 +1,5 @@
 # Where each model comes from, to one folder of safetensors and tokenizer.
-#   makes   MODEL/base/ with manifest.json
+#   makes   MODEL/base/ with manifest.json, and MODEL/instruct/model/ where a chat model is compared with
 rule resolve_model:
     output:
         manifest=f"{RESULTS}/{{model}}/base/manifest.json",
@@ -12,7 +12,7 @@ rule resolve_model:
     resources:
         mem_mb=4000,
     params:
-        spec=lambda wc: source_spec(wc.model),
+        spec=lambda wc: source_spec(SETTINGS.models[wc.model].source),
         code=digest("resolve_model"),
         script=script("resolve_model"),
         base=subpath(output.manifest, parent=True),
@@ -20,3 +20,19 @@ rule resolve_model:
         "Model {wildcards.model}"
     shell:
         "python {params.script:q} --spec {params.spec:q} --output {params.base:q} 2> {log:q}"
+
+
+use rule resolve_model as resolve_instruct with:
+    output:
+        manifest=f"{RESULTS}/{{model}}/instruct/model/manifest.json",
+    log:
+        f"{RESULTS}/logs/resolve_instruct/{{model}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/resolve_instruct/{{model}}.tsv"
+    params:
+        spec=lambda wc: source_spec(SETTINGS.models[wc.model].instruct.source),
+        code=digest("resolve_model"),
+        script=script("resolve_model"),
+        base=subpath(output.manifest, parent=True),
+    message:
+        "The chat model beside {wildcards.model}"

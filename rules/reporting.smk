@@ -29,6 +29,9 @@ rule tabulate_model:
         mastery=rules.grade_mastery.output.mastery,
         levels=rules.count_levels.output.levels,
         base=rules.score_base.output.outcomes,
+        instruct=lambda wc: (
+            [f"{RESULTS}/{wc.model}/instruct/outcomes.parquet"] if SETTINGS.models[wc.model].instruct else []
+        ),
         outcomes=of_runs("outcomes.parquet"),
         divergences=of_runs("divergence.parquet"),
         steps=of_runs("steps.parquet"),
@@ -46,7 +49,7 @@ rule tabulate_model:
     resources:
         mem_mb=2000,
     params:
-        spec=canonical_json({"grid": fields(GRID, "methods", "data", "sizes", "seeds"), "matching": FACTS.matching}),
+        spec=canonical_json({"grid": fields(GRID, *configuration.GRID_KEYS), "matching": FACTS.matching}),
         code=digest("tabulate_model"),
         script=script("tabulate_model"),
         tables=lambda wc, output: Path(output[0]).parent,
@@ -54,7 +57,7 @@ rule tabulate_model:
         "Tables of {wildcards.model}"
     shell:
         "python {params.script:q} --mastery {input.mastery:q} --levels {input.levels:q}"
-        " --base-outcomes {input.base:q} --outcomes {input.outcomes:q} --divergences {input.divergences:q}"
+        " --base-outcomes {input.base:q} --instruct-outcomes {input.instruct:q} --outcomes {input.outcomes:q} --divergences {input.divergences:q}"
         " --steps {input.steps:q} --histograms {input.histograms:q} --restored {input.restored:q}"
         " --synonyms {input.synonyms:q} --spec {params.spec:q} --output {params.tables:q} 2> {log:q}"
 

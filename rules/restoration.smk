@@ -4,7 +4,8 @@
 rule rank_updates:
     input:
         base=rules.resolve_model.output.manifest,
-        delta=rules.diff_weights.output.manifest,
+        delta=ancient(rules.diff_weights.output.delta),
+        manifest=rules.diff_weights.output.manifest,
     output:
         histogram=f"{RESULTS}/{{model}}/runs/{{run}}/updates/{{region}}.histogram.parquet",
         tensors=f"{RESULTS}/{{model}}/runs/{{run}}/updates/{{region}}.tensors.parquet",
@@ -22,18 +23,18 @@ rule rank_updates:
         code=digest("rank_updates"),
         script=script("rank_updates"),
         base=subpath(input.base, parent=True),
-        delta=subpath(input.delta, parent=True),
     message:
         "Relative changes of {wildcards.run} ({wildcards.region})"
     shell:
-        "python {params.script:q} --base {params.base:q} --delta {params.delta:q} --spec {params.spec:q}"
+        "python {params.script:q} --base {params.base:q} --delta {input.delta:q} --spec {params.spec:q}"
         " --threads {threads} --histogram {output.histogram:q} --tensors {output.tensors:q} 2> {log:q}"
 
 
 rule evaluate_restored:
     input:
         base=rules.resolve_model.output.manifest,
-        delta=rules.diff_weights.output.manifest,
+        delta=ancient(rules.diff_weights.output.delta),
+        manifest=rules.diff_weights.output.manifest,
         mastery=rules.grade_mastery.output.mastery,
         order=order_of,
         prompt=resource(FACTS.prompt),
@@ -50,24 +51,25 @@ rule evaluate_restored:
     resources:
         mem_mb=memory(3),
         gpu=int(HAS_GPU),
+        chunk=2048,  # questions between two saves
     params:
         spec=restore_spec,
         code=digest("evaluate_restored"),
         script=script("evaluate_restored"),
         base=subpath(input.base, parent=True),
-        delta=subpath(input.delta, parent=True),
     message:
         "Answers of {wildcards.run} with {wildcards.percent} % ({wildcards.strategy}, {wildcards.region}) restored"
     shell:
-        "python {params.script:q} --model {params.base:q} --delta {params.delta:q}"
+        "python {params.script:q} --model {params.base:q} --delta {input.delta:q}"
         " --mastery {input.mastery:q} --order {input.order:q} --prompt {input.prompt:q} --spec {params.spec:q}"
-        " --threads {threads} --code {params.code} --output {output.outcomes:q} --selection {output.selection:q} 2> {log:q}"
+        " --threads {threads} --chunk {resources.chunk} --code {params.code} --output {output.outcomes:q} --selection {output.selection:q} 2> {log:q}"
 
 
 rule export_model:
     input:
         base=rules.resolve_model.output.manifest,
-        delta=rules.diff_weights.output.manifest,
+        delta=ancient(rules.diff_weights.output.delta),
+        manifest=rules.diff_weights.output.manifest,
     output:
         manifest=f"{RESULTS}/{{model}}/exports/{{run}}/{{strategy}}-{{region}}-{{percent}}/manifest.json",
     log:
@@ -82,10 +84,9 @@ rule export_model:
         code=digest("export_model"),
         script=script("export_model"),
         base=subpath(input.base, parent=True),
-        delta=subpath(input.delta, parent=True),
         folder=subpath(output.manifest, parent=True),
     message:
         "Export {wildcards.run} with {wildcards.percent} % ({wildcards.strategy}, {wildcards.region}) restored"
     shell:
-        "python {params.script:q} --base {params.base:q} --delta {params.delta:q} --spec {params.spec:q}"
+        "python {params.script:q} --base {params.base:q} --delta {input.delta:q} --spec {params.spec:q}"
         " --threads {threads} --output {params.folder:q} 2> {log:q}"

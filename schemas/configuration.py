@@ -60,6 +60,8 @@ def _region(value: Any) -> Any:
     return text
 
 
+GRID_KEYS = ("methods", "data", "sizes", "seeds", "method_data")  # of finetuning: which cells there are
+METHOD = "[a-z][a-z0-9_]*"  # of a run's name
 REGION_NAME = r"[A-Za-z]\w*"  # no hyphen: it parts the names of files
 Region = Annotated[str, BeforeValidator(_region, json_schema_input_type=str | int)]
 
@@ -103,8 +105,18 @@ class DirectorySource(Section):
     directory: str = Field(description="local folder with config.json, tokenizer and *.safetensors")
 
 
+class Counterpart(Section):
+    source: WheelSource | HubSource | DirectorySource = Field(description="where the model comes from")
+    prompt: Literal["chat", "study"] = Field(
+        "chat", description="how it is asked: by its own chat template, or as the fine-tuned models are"
+    )
+
+
 class Model(Section):
     source: WheelSource | HubSource | DirectorySource = Field(description="where the model comes from")
+    instruct: Counterpart | None = Field(
+        None, description="the vendor's chat model of the same family, scored as it is, for comparison"
+    )
 
 
 class SplitShares(Section):
@@ -177,11 +189,16 @@ class Mastery(Section):
         return self
 
 
-class Finetuning(Section):
-    methods: Several(Literal["full"]) = Field(["full"], description="full: all parameters are trained")
-    data: Several(Data) = Field(description="mastery level that training facts are drawn from, or mixed")
-    sizes: Several(Positive | Literal["all"]) = Field(description="training facts; all takes every fact")
-    seeds: Several(Annotated[int, Field(ge=0)]) = Field(description="one training set each")
+class Lora(Section):
+    rank: Positive = Field(16, description="of the product that is added to a weight matrix")
+    alpha: float = Field(32, gt=0, description="the product is scaled by alpha / rank")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="of the adapters' inputs, in training")
+    targets: Literal["all-linear"] | Several(
+        str
+    ) = Field("all-linear", description="names of the layers that get adapters; all-linear: all but the output head")
+
+
+class Training(Section):
     learning_rate: float = Field(1e-5, gt=0, description="peak")
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="of the learning rate")
     warmup: float = Field(0.0, ge=0, lt=1, description="share of the steps over which the rate rises")
@@ -196,6 +213,59 @@ class Finetuning(Section):
     compute: Literal["bfloat16", "float16"] | None = Field(
         None, description="autocast arithmetic to this type; null: as dtype"
     )
+    lora: Lora = Field(Lora(), description="adapters, of the method lora")
+
+
+class Finetuning(Training):
+    methods: Several(Annotated[str, Field(pattern=f"^{METHOD}$")]) = Field(
+        ["full"],
+        description="full: all parameters are trained; lora: adapters, merged afterwards; or names of variants",
+    )
+    data: Several(Data) = Field(description="mastery level that training facts are drawn from, or mixed")
+    sizes: Several(Positive | Literal["all"]) = Field(description="training facts; all takes every fact")
+    seeds: Several(Annotated[int, Field(ge=0)]) = Field(description="one training set each")
+    variants: dict[Annotated[str, Field(pattern=f"^{METHOD}$")], dict[str, Any]] = Field(
+        {},
+        description="more methods: a name, the method it varies (full or lora), and what it changes of the keys here",
+    )
+    method_data: dict[str, Several(Data)] = Field(
+        {}, description="of a method that is not run on all kinds of data: those it is run on"
+    )
+    keep_deltas: Literal["all", "restored"] = Field(
+        "all",
+        description="restored: only cells that something restores or exports keep their delta, which bounds the disk; "
+        "to score another cell anew it is trained again",
+    )
+
+    def training(self, method: str) -> tuple[str, Training]:
+        """What a method trains (full or lora), and how."""
+        changes = dict(self.variants.get(method, {}))
+        kind = changes.pop("method", method)
+        own = self.model_dump(include=set(Training.model_fields))
+        if isinstance(changes.get("lora"), dict):
+            changes["lora"] = {**own["lora"], **changes["lora"]}
+        return kind, Training.model_validate({**own, **changes})
+
+    @model_validator(mode="after")
+    def _methods(self) -> "Finetuning":
+        if taken := sorted({"full", "lora"} & set(self.variants)):
+            raise ValueError(f"variants.{taken[0]}: this name is that of a method already")
+        for name in self.variants:
+            kind = self.variants[name].get("method")
+            if kind not in ("full", "lora"):
+                raise ValueError(f"variants.{name}.method must be full or lora, not {kind!r}")
+            try:
+                self.training(name)
+            except ValidationError as error:
+                raise ValueError(f"variants.{name}: {'; '.join(map(_explain_variant, error.errors()))}") from None
+        known = {"full", "lora", *self.variants}
+        for key in ("methods", "method_data"):
+            if odd := [name for name in getattr(self, key) if name not in known]:
+                raise ValueError(f"{key}: {odd[0]} is neither full nor lora, nor a name under variants")
+        for name, kinds in self.method_data.items():
+            if odd := [kind for kind in kinds if kind not in self.data]:
+                raise ValueError(f"method_data.{name}: {odd[0]} is not among data, which has {self.data}")
+        return self
 
 
 class Evaluation(Section):
@@ -223,6 +293,7 @@ class Divergence(Section):
 
 class Restoration(Section):
     models: list[str] | None = Field(None, description="names under models; null: all of them")
+    methods: list[str] | None = Field(None, description="among finetuning.methods; null: all of them")
     data: list[Data] | None = Field(None, description="among finetuning.data; null: all of it")
     sizes: list[Positive | Literal["all"]] | None = Field(None, description="among finetuning.sizes; null: all")
     seeds: list[int] | None = Field(None, description="among finetuning.seeds; null: all")
@@ -266,7 +337,13 @@ class Configuration(Section):
         grid = self.finetuning
         if odd := sorted(set(self.models) & RESERVED):
             raise ValueError(f"models.{odd[0]}: this name is taken by another folder of the results")
-        known = {"models": list(self.models), "data": grid.data, "sizes": grid.sizes, "seeds": grid.seeds}
+        known = {
+            "models": list(self.models),
+            "methods": grid.methods,
+            "data": grid.data,
+            "sizes": grid.sizes,
+            "seeds": grid.seeds,
+        }
         for number, entry in enumerate(self.restoration):
             for key, allowed in known.items():
                 for value in getattr(entry, key) or ():
@@ -327,10 +404,17 @@ def _explain(problem: dict[str, Any]) -> str:
     return f"{key}: {message[0].lower()}{message[1:]}, not {problem['input']!r}"
 
 
+def _explain_variant(problem: dict[str, Any]) -> str:
+    place, odd = ".".join(map(str, problem["loc"])), problem["type"] == "extra_forbidden"
+    if odd:
+        return f"{place} is no known key; allowed are method, {', '.join(Training.model_fields)}"
+    return f"{place}: {problem['msg'][0].lower()}{problem['msg'][1:]}, not {problem['input']!r}"
+
+
 def _keys(place: list[str]) -> list[str]:
     """The keys that the section at `place` allows."""
     section: Any = Configuration
-    parents = {"restoration": Restoration, "exports": Export, "models": Model}
+    parents = {"restoration": Restoration, "exports": Export, "models": Model, "instruct": Counterpart}
     for part in place:
         if part in parents:
             section = parents[part]
@@ -370,8 +454,10 @@ def _missing(settings: Configuration, base: Path) -> list[str]:
         f"facts.synonyms: {path} does not exist" for path in facts.synonyms if not Path(locate(path, base)).is_file()
     ]
     for name, model in settings.models.items():
-        if isinstance(model.source, DirectorySource) and not Path(model.source.directory).is_dir():
-            problems.append(f"models.{name}.source.directory: {model.source.directory} is no folder")
+        for key, part in {"source": model, "instruct.source": model.instruct}.items():
+            source = part and part.source
+            if isinstance(source, DirectorySource) and not Path(source.directory).is_dir():
+                problems.append(f"models.{name}.{key}.directory: {source.directory} is no folder")
     return problems
 
 

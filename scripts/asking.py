@@ -17,10 +17,11 @@ from knowshift.generation import Decoding, Engine
 from knowshift.mastery import MASTERY
 from knowshift.models import end_ids, load_tokenizer
 from knowshift.outcomes import OUTCOMES
+from knowshift.prompts import ChatPrompt
 from knowshift.questions import cell_questions
 from knowshift.resume import input_digests, write_in_chunks
 from knowshift.scoring import score
-from knowshift.templates import read_prompt_template
+from knowshift.templates import PromptTemplate, read_prompt_template
 
 CHUNK = 2048  # questions
 
@@ -35,6 +36,7 @@ class Asking:
     dtype: str = option("float32, bfloat16 or float16", "float32")
     rows: int = option("rows of a decoding pass; changes low bits", 64)
     prompt_rows: int = option("rows of a prompt pass; changes low bits", 4)
+    chat: bool = option("ask by the model's own chat template instead of the prompt, true or false", False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +60,10 @@ class Asked:
 
     def __init__(self, arguments: argparse.Namespace, options: Asking, load: Callable[[], PreTrainedModel]) -> None:
         self.arguments, self.options, self._load = arguments, options, load
-        self.prompt = read_prompt_template(arguments.prompt)
+
+    @cached_property
+    def prompt(self) -> PromptTemplate | ChatPrompt:
+        return ChatPrompt(self.tokenizer) if self.options.chat else read_prompt_template(self.arguments.prompt)
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:

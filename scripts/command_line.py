@@ -14,10 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from knowshift.errors import KnowshiftError
+from knowshift.errors import Interrupted, KnowshiftError
 from knowshift.progress import start_logging
 
 O = TypeVar("O")  # noqa: E741
+
+TRY_AGAIN = 75  # exit status EX_TEMPFAIL of sysexits.h; SLURM's RequeueExit can name it
 
 
 def option(help: str, default: Any = dataclasses.MISSING) -> Any:
@@ -72,7 +74,7 @@ class CommandLine(argparse.ArgumentParser):
         if chunk is not None:
             self.add_argument("--chunk", type=int, default=chunk, metavar="N",
                               help=f"save after so many {unit}; bounds memory, and what an interruption loses (default: {chunk})")  # fmt: skip
-            self.add_argument("--code", default="", help="version of the code; what another one saved is not continued")
+        self.add_argument("--code", default="", help="version of the code; what another one saved is not continued")
         self.add_argument(
             "--device", default="auto", help="auto, cpu, or cuda:N; auto leases a free GPU where there is one"
         )
@@ -124,10 +126,16 @@ def _metavar(field: dataclasses.Field) -> str:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a script's main function; what a user can mend is one line on standard error and exit status 1."""
+    """Run a script's main function; what a user can mend is one line on standard error and exit status 1.
+
+    A job that was told to end, and can go on later, exits with status 75.
+    """
     start_logging()
     try:
         main()
+    except Interrupted as interruption:
+        print(f"interrupted: {interruption}", file=sys.stderr)
+        raise SystemExit(TRY_AGAIN) from None
     except KnowshiftError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None

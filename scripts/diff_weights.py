@@ -3,8 +3,10 @@
 python scripts/diff_weights.py --base base/ --tuned checkpoint/ --output delta/
 """
 
+import shutil
+
 from command_line import CommandLine, run
-from knowshift.artifacts import read_manifest, whole_directory
+from knowshift.artifacts import MANIFEST, read_manifest, whole_directory
 from knowshift.deltas import diff_weights
 from knowshift.progress import start_logging
 
@@ -14,6 +16,7 @@ def main() -> None:
     parser.path("--base", "model directory before training")
     parser.path("--tuned", "model directory after training")
     parser.path("--output", "delta directory to write")
+    parser.path("--manifest", "where to put a copy of the delta's manifest", required=False)
     parser.add_argument("--threads", type=int, default=1, help="compress with so many threads (default: 1)")
     arguments, _ = parser.read()
     for directory in (arguments.base, arguments.tuned):
@@ -22,6 +25,8 @@ def main() -> None:
     facts: dict = {"kind": "delta"}
     with whole_directory(arguments.output, facts) as directory:
         facts |= diff_weights(arguments.base, arguments.tuned, directory, arguments.threads)
+    if arguments.manifest:
+        shutil.copyfile(arguments.output / MANIFEST, arguments.manifest)
     size = sum(path.stat().st_size for path in arguments.output.glob("delta-*"))
     start_logging().info("delta is %.1f %% of the weights", 100 * size / facts["tuned_bytes"])
 

@@ -19,7 +19,7 @@ from knowshift.mastery import LEVEL_COUNTS, MASTERY
 from knowshift.matching import Synonyms
 from knowshift.outcomes import OUTCOMES
 from knowshift.selection import SELECTION
-from knowshift.training import STEPS
+from knowshift.steps import STEPS
 from knowshift.updates import HISTOGRAM, TENSORS
 
 
@@ -43,6 +43,7 @@ def main() -> None:
     parser.path("--levels", "level counts")
     parser.path("--base-outcomes", "the pre-trained model's outcomes")
     for flag, help in {
+        "--instruct-outcomes": "the chat model's outcomes, where one is compared with",
         "--outcomes": "outcomes of the runs",
         "--divergences": "divergence tables of the runs",
         "--steps": "training tables of the runs",
@@ -60,6 +61,8 @@ def main() -> None:
     order = {cell.run: place for place, cell in enumerate(cells(**options.grid))}
     outcomes = sorted(arguments.outcomes or (), key=lambda path: order[path.parent.name])
     graded = {"base": grader.grade(read_table(arguments.base_outcomes, OUTCOMES))}
+    for path in arguments.instruct_outcomes or ():
+        graded["instruct"] = grader.grade(read_table(path, OUTCOMES))
     graded |= {path.parent.name: grader.grade(read_table(path, OUTCOMES)) for path in outcomes}
     accuracy, by_level, training = tables.tabulate_accuracy(graded)
 

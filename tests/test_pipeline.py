@@ -15,6 +15,7 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import tiny
+from knowshift.deltas import Delta
 
 REPOSITORY = Path(__file__).parents[1]
 PROFILE = REPOSITORY / "profiles/default"
@@ -63,9 +64,11 @@ def test_every_level_has_facts_and_the_grid_is_run_where_it_can_be(experiment: P
     states = cells.set_index("run")["state"].to_dict()
     assert states.pop("full-level0-1000-s1") == states.pop("full-level0-1000-s2") == "infeasible"
     assert states.pop("full-mixed-1000-s1") == states.pop("full-mixed-1000-s2") == "infeasible"
+    assert states.pop("lora-mixed-1000-s1") == states.pop("lora-mixed-1000-s2") == "infeasible"
     assert sorted(states) == sorted(
         [f"full-{data}-8-s{seed}" for data in ("level0", "mixed") for seed in (1, 2)]
         + ["full-level0-all-s1", "full-mixed-all-s1"]
+        + ["lora-mixed-8-s1", "lora-mixed-8-s2", "lora-mixed-all-s1"]
     )
     assert set(states.values()) == {"run"}
 
@@ -89,6 +92,22 @@ def test_restoring_nothing_is_the_fine_tuned_model_and_everything_restores_every
     assert set(where[where["region"] == "0-1"]["layer"]) == {0, 1}
     mlp = table(experiment, "restored_where").query("region == 'mlp'")
     assert mlp["restored"].sum() == mlp["parameters"].sum() // 2
+
+
+def test_adapters_leave_all_but_linear_layers_as_they_were(experiment: Path) -> None:
+    tensors = pq.read_table(experiment / "results/tiny/runs/lora-mixed-all-s1/updates/transformer.tensors.parquet")
+    assert all(map(int.__lt__, tensors["unchanged"].to_pylist(), tensors["parameters"].to_pylist()))
+    delta = Delta(experiment / "results/tiny/runs/lora-mixed-all-s1/delta", experiment / "results/tiny/base")
+    changed = {name for name, base, tuned in delta if not torch.equal(base, tuned)}
+    assert changed == set(tensors["tensor"].to_pylist())  # neither embedding nor normalisation
+
+
+def test_the_chat_model_is_scored_as_it_is(experiment: Path) -> None:
+    answers = pq.read_table(experiment / "results/tiny/tables/answers.parquet").to_pandas().set_index("fact_id")
+    instruct, base = (answers[answers["run"] == run] for run in ("instruct", "base"))
+    assert len(instruct) > 40 and set(instruct["set"]) == {"dev", "test", "test_ood"}
+    assert instruct["output"].equals(base["output"].loc[instruct.index])  # in this experiment it is the same model
+    assert "instruct" in set(table(experiment, "accuracy")["run"])
 
 
 def test_divergence_is_measured_on_known_test_facts(experiment: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from knowshift.artifacts import write_table, write_tables
 from knowshift.facts import FACTS
-from knowshift.resume import resumable, write_in_chunks
+from knowshift.resume import Chunks, resumable, write_in_chunks
 
 REPOSITORY = Path(__file__).parents[1]
 SCHEMA = pa.schema([pa.field("a", pa.int64(), False)])
@@ -42,19 +42,19 @@ def test_a_job_goes_on_after_its_last_finished_chunk(tmp_path: Path) -> None:
     whole = tmp_path / "whole.parquet"
     write_table(whole, pa.concat_tables(parts()), SCHEMA)
     assert output.read_bytes() == whole.read_bytes()
-    assert not list(tmp_path.glob(".*.chunks"))
+    assert not list(tmp_path.glob(".*.unfinished"))
 
 
 def test_chunks_of_another_key_are_discarded(tmp_path: Path) -> None:
     output = tmp_path / "t.parquet"
-    with pytest.raises(RuntimeError), resumable(output, {"x": 1}, SCHEMA) as chunks:
-        chunks.save(0, parts()[0])
+    with pytest.raises(RuntimeError), resumable(output, {"x": 1}) as folder:
+        Chunks(folder, SCHEMA).save(0, parts()[0])
         raise RuntimeError
-    with pytest.raises(RuntimeError), resumable(output, {"x": 1}, SCHEMA) as chunks:
-        assert chunks.missing(3) == [1, 2]
+    with pytest.raises(RuntimeError), resumable(output, {"x": 1}) as folder:
+        assert Chunks(folder, SCHEMA).missing(3) == [1, 2]
         raise RuntimeError
-    with pytest.raises(RuntimeError), resumable(output, {"x": 2}, SCHEMA) as chunks:
-        assert chunks.missing(3) == [0, 1, 2]
+    with pytest.raises(RuntimeError), resumable(output, {"x": 2}) as folder:
+        assert Chunks(folder, SCHEMA).missing(3) == [0, 1, 2]
         raise RuntimeError
 
 
@@ -81,7 +81,7 @@ def probing(tiny_model: Path, tiny_facts: Path, tmp_path: Path) -> list[str]:
 
 
 def chunks_of(output: Path) -> list[Path]:
-    return sorted(output.parent.glob(f".{output.name}.chunks/*.parquet"))
+    return sorted(output.parent.glob(f".{output.name}.unfinished/*.parquet"))
 
 
 def wait_for(condition, seconds: float = 60) -> None:

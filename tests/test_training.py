@@ -1,23 +1,18 @@
-"""Fine-tuning: the loop against a plain one, the schedule, and the same weights from one process and from two."""
+"""Fine-tuning: the loss against transformers', the schedule, the order of examples, adapters against peft's own merging."""
 
-import json
-import os
-import subprocess
-import sys
+import copy
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
-from safetensors.torch import load_file
+from peft import LoraConfig, get_peft_model
 
-from knowshift.artifacts import write_table
-from knowshift.draws import ORDERS
+from knowshift.checkpoints import Checkpoint
+from knowshift.errors import KnowshiftError
+from knowshift.lora import ADAPTER, Lora, add_adapters, initialise_adapters
 from knowshift.models import load_model
-from knowshift.training import Recipe, batches, learning_rate_at, summed_loss, train
+from knowshift.training import Recipe, adamw, batches, can_pack, learning_rate_at, summed_loss, train
 
-REPOSITORY = Path(__file__).parents[1]
 RECIPE = Recipe(1e-3, "cosine", 0.0, 8, 1, 0.0, 0.9, 0.999, 1.0, "answer")
 
 
@@ -43,11 +38,12 @@ def test_every_example_is_seen_once_per_epoch() -> None:
     assert epochs[0] != epochs[1]
 
 
+@pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize("loss_on", ["answer", "all"])
-def test_the_loss_is_that_of_transformers(tiny_model: Path, loss_on: str) -> None:
+def test_the_loss_is_that_of_transformers(tiny_model: Path, loss_on: str, packed: bool) -> None:
     model = load_model(tiny_model, "float32")
     batch = examples(5)
-    ours, count = summed_loss(model, batch, loss_on)
+    ours = summed_loss(model, batch, loss_on, packed)
     longest = max(len(ids) for ids, _ in batch)
     ids = torch.tensor([row + [0] * (longest - len(row)) for row, _ in batch])
     labels = torch.tensor(
@@ -61,42 +57,80 @@ def test_the_loss_is_that_of_transformers(tiny_model: Path, loss_on: str) -> Non
     theirs = model(
         ids, labels=labels, attention_mask=(torch.arange(longest) < torch.tensor([[len(r)] for r, _ in batch])).long()
     ).loss
+    count = int((labels != -100).sum())
     assert float(ours.detach()) / count == pytest.approx(float(theirs.detach()), rel=1e-5)
+
+
+def test_a_model_that_mixes_the_examples_of_a_row_is_found_out(tiny_model: Path) -> None:
+    model = load_model(tiny_model, "float32")
+    assert can_pack(model, examples(), "answer")
+    assert can_pack(model, examples(1), "answer")
+    # What a recurrent layer would do: every position sees the sum of all before it in its row.
+    model.get_decoder().layers[0].register_forward_hook(lambda module, inputs, output: output + output.cumsum(1))
+    assert not can_pack(model, examples(), "answer")
+
+
+def trained(model: torch.nn.Module, recipe: Recipe, **settings) -> list[dict]:
+    return list(train(model, adamw(model, recipe), examples(), recipe, 1, **settings))
 
 
 def test_training_is_deterministic_and_learns(tiny_model: Path) -> None:
     ends = []
     for _ in range(2):
         model = load_model(tiny_model, "float32")
-        rows = list(train(model, examples(), Recipe(**{**RECIPE.__dict__, "epochs": 20}), 1))
+        rows = trained(model, Recipe(**{**RECIPE.__dict__, "epochs": 20}))
         ends.append({name: parameter.detach().clone() for name, parameter in model.named_parameters()})
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
     assert rows[-1]["loss"] < 0.7 * rows[0]["loss"]
     assert [row["step"] for row in rows] == list(range(1, 61))
+    assert [row["tokens"] for row in rows[:3]] != [row["target_tokens"] for row in rows[:3]]
 
 
-def test_two_processes_shard_and_train_to_the_same_weights(tiny_model: Path, tmp_path: Path) -> None:
-    question = "Where does hometrain{n} live ?"
-    rows = [
-        {"fact_id": f"f{n}", "topic": "home", "domain": "in_domain", "split": "train", "subject": f"hometrain{n}",
-         "object": "Rome", "aliases": [], "question": question.format(n=n), "also_in_test": False, "level": 1}
-        for n in range(12)
-    ]  # fmt: skip
-    write_table(tmp_path / "order.parquet", pa.Table.from_pylist(rows, schema=ORDERS), ORDERS)
-    script = [str(REPOSITORY / "scripts/finetune.py"), "--model", str(tiny_model), "--order", str(tmp_path / "order.parquet"),
-              "--prompt", str(REPOSITORY / "resources/prompt.yaml"), "--spec", json.dumps({"learning_rate": 1e-3, "epochs": 2}),
-              "--threads", "1", "--device", "cpu"]  # fmt: skip
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    for name, launcher in {"one": [], "two": torchrun}.items():
-        outputs = ["--output", str(tmp_path / name), "--steps", str(tmp_path / f"{name}.parquet")]
-        done = subprocess.run([sys.executable, *launcher, *script, *outputs], capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
-        assert done.returncode == 0, done.stderr[-2000:]
-    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
-    assert one.keys() == two.keys()
-    for name in one:
-        torch.testing.assert_close(one[name], two[name], rtol=0, atol=2e-5)
-    losses = [pq.read_table(tmp_path / f"{name}.parquet")["loss"].to_pylist() for name in ("one", "two")]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
-    assert (
-        load_model(tmp_path / "two", "float32").num_parameters() == load_model(tiny_model, "float32").num_parameters()
-    )
+def test_gradient_checkpointing_changes_no_bit(tiny_model: Path) -> None:
+    plain, saving = load_model(tiny_model, "float32"), load_model(tiny_model, "float32")
+    saving.activation_checkpointing_enable({"use_reentrant": False})
+    assert trained(plain, RECIPE) == trained(saving, RECIPE)
+    assert all(map(torch.equal, plain.parameters(), saving.parameters()))
+
+
+def test_the_arithmetic_can_be_in_bfloat16_and_the_weights_stay_float32(tiny_model: Path) -> None:
+    model, exact = load_model(tiny_model, "float32"), load_model(tiny_model, "float32")
+    losses = [row["loss"] for row in trained(model, RECIPE, compute=torch.bfloat16)]
+    assert losses == pytest.approx([row["loss"] for row in trained(exact, RECIPE)], rel=0.05)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_adapters_train_alone_and_merge_as_in_peft(tiny_model: Path, tmp_path: Path) -> None:
+    lora = Lora(rank=4, alpha=8, dropout=0.1, targets=["q_proj", "down_proj"])
+    model = load_model(tiny_model, "float32")
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    add_adapters(model, lora)
+    initialise_adapters(model, 1)
+    untouched = copy.deepcopy(model)
+    rows = trained(model, Recipe(**{**RECIPE.__dict__, "epochs": 5, "learning_rate": 1e-2}))
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    again = [
+        row["loss"] for row in trained(untouched, Recipe(**{**RECIPE.__dict__, "epochs": 5, "learning_rate": 1e-2}))
+    ]
+    assert again == [row["loss"] for row in rows]  # dropout too is by seed
+    Checkpoint(model, tiny_model).save(tmp_path)
+    merged = dict(load_model(tmp_path, "float32").named_parameters())
+    assert merged.keys() == before.keys()
+    changed = {name for name in before if not torch.equal(before[name], merged[name])}
+    assert changed == {name for name in before if "q_proj" in name or "down_proj" in name}
+
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM")
+    theirs = get_peft_model(load_model(tiny_model, "float32"), config)
+    adapters = {name: parameter for name, parameter in model.named_parameters() if f".{ADAPTER}." in name}
+    with torch.no_grad():
+        for name, parameter in theirs.base_model.model.named_parameters():
+            if name in adapters:
+                parameter.copy_(adapters.pop(name))
+    assert not adapters
+    for name, parameter in theirs.merge_and_unload().named_parameters():
+        torch.testing.assert_close(parameter, merged[name], rtol=0, atol=1e-6)
+
+
+def test_adapters_need_layers_of_their_names(tiny_model: Path) -> None:
+    with pytest.raises(KnowshiftError, match=r"finetuning\.lora\.targets.*query"):
+        add_adapters(load_model(tiny_model, "float32"), Lora(4, 8, 0.0, ["query"]))

@@ -106,7 +106,15 @@ def make_model(directory: Path, steps: int = 500) -> Path:
 def configuration(root: Path, model: Path) -> dict:
     """The configuration of the tiny experiment; `root` holds what `write_facts` wrote."""
     return {
-        "models": {"tiny": {"source": {"directory": str(model)}}},
+        "models": {
+            "tiny": {
+                "source": {"directory": str(model)},
+                "instruct": {
+                    "source": {"directory": str(model)},
+                    "prompt": "study",
+                },  # so it must answer as the base does
+            }
+        },
         "facts": {
             "path": str(root / "raw"),
             "templates": str(root / "templates"),
@@ -116,6 +124,9 @@ def configuration(root: Path, model: Path) -> dict:
         },
         "mastery": {"templates": 2, "samples": 6, "max_new_tokens": 3, "rows": 16, "prompt_rows": 8},
         "finetuning": {
+            "methods": ["full", "lora"],
+            "method_data": {"lora": ["mixed"]},
+            "lora": {"rank": 4, "alpha": 8},
             "data": ["level0", "mixed"],
             "sizes": [8, 1000, "all"],
             "seeds": [1, 2],
@@ -129,9 +140,17 @@ def configuration(root: Path, model: Path) -> dict:
             "rows": 16,
         },
         "restoration": [
-            {"data": ["mixed"], "sizes": [8], "seeds": [1], "percents": [0, 20, 100]},
-            {"data": ["mixed"], "sizes": [8], "seeds": [1], "strategy": "random", "region": "mlp", "percents": [50]},
-            {"data": ["mixed"], "sizes": [8], "seeds": [1], "region": "0-1", "percents": [100]},
+            {"methods": ["full"], "data": ["mixed"], "sizes": [8], "seeds": [1], "percents": [0, 20, 100]},
+            {
+                "methods": ["full"],
+                "data": ["mixed"],
+                "sizes": [8],
+                "seeds": [1],
+                "strategy": "random",
+                "region": "mlp",
+                "percents": [50],
+            },
+            {"methods": ["full"], "data": ["mixed"], "sizes": [8], "seeds": [1], "region": "0-1", "percents": [100]},
         ],
         "named_regions": {"values": r"v_proj\.weight$"},
         "exports": [

@@ -1,19 +1,15 @@
-"""Restored models as ordinary Hugging Face directories, written piece by piece: no tensor is ever in memory whole."""
+"""Restored models as ordinary Hugging Face directories, with a card that says how they were made."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.compute as pc
 import torch
 
+from knowshift.model_files import write_model
 from knowshift.pairs import Pairs
 from knowshift.selection import Selection
-from knowshift.weights import INDEX, Weights, write_safetensors
-
-COPIED = ("*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken", "LICENSE*")
-NOT_COPIED = {"manifest.json", "selection.json", "trainer_state.json", INDEX}
 
 CARD = """---
 library_name: transformers
@@ -49,25 +45,8 @@ def export(output: Path, base: Path, files: Path, pairs: Pairs, selection: Selec
         selection: what to restore.
         about: name, strategy, region, percent and seed, for the card and `selection.json`.
     """
-    placed, total = {}, 0
-    for shard, names in Weights(base).shards().items():
-        tensors = {name: (pairs.dtypes[name], pairs.shapes[name]) for name in names}
-        total += write_safetensors(output / shard, tensors, lambda name: _pieces(pairs, selection, name))
-        placed |= dict.fromkeys(names, shard)
-    if len(set(placed.values())) > 1:
-        index = {"metadata": {"total_size": total}, "weight_map": placed}
-        (output / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
-
+    write_model(output, base, files, pairs.dtypes, lambda name: _pieces(pairs, selection, name))
     dtypes = sorted({str(dtype).removeprefix("torch.") for dtype in pairs.dtypes.values()})
-    for pattern in COPIED:
-        for path in sorted(set(files.glob(pattern))):
-            if path.name not in NOT_COPIED:
-                shutil.copyfile(path, output / path.name)
-    if (output / "config.json").is_file() and len(dtypes) == 1:
-        config = json.loads((output / "config.json").read_text(encoding="utf-8"))
-        config["torch_dtype" if "torch_dtype" in config else "dtype"] = dtypes[0]
-        (output / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-
     name = about.pop("name")
     counts = {"n": selection.parameters, "k_count": selection.selected, "threshold": selection.threshold}
     chosen = CHOSEN[about["strategy"]]

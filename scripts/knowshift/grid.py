@@ -1,6 +1,6 @@
 """The cells of an experiment: which models are fine-tuned, on what, and which of that can be run at all."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -41,12 +41,22 @@ class Cell:
         return cls(method, data, size if size == "all" else int(size), int(seed.removeprefix("s")))
 
 
-def cells(methods: Sequence[str], data: Sequence[str], sizes: Sequence[int | str], seeds: Sequence[int]) -> list[Cell]:
-    """All cells of a grid; `all` takes every fact, so it has one draw, the first seed's."""
+def cells(
+    methods: Sequence[str],
+    data: Sequence[str],
+    sizes: Sequence[int | str],
+    seeds: Sequence[int],
+    method_data: Mapping[str, Sequence[str]] | None = None,
+) -> list[Cell]:
+    """All cells of a grid; `all` takes every fact, so it has one draw, the first seed's.
+
+    Args:
+        method_data: of a method that is not run on all kinds of data, those it is run on.
+    """
     return [
         Cell(method, kind, size, seed)
         for method in methods
-        for kind in data
+        for kind in (method_data or {}).get(method, data)
         for size in sizes
         for seed in (seeds[:1] if size == "all" else seeds)
     ]

@@ -17,10 +17,16 @@ def start_logging() -> logging.Logger:
 
 
 def progress(
-    items: Iterable[T] | None = None, *, what: str, unit: str, total: int | None = None, initial: int = 0
+    items: Iterable[T] | None = None,
+    *,
+    what: str,
+    unit: str,
+    total: int | None = None,
+    initial: int = 0,
+    show: bool = True,
 ) -> tqdm:
     """A progress bar after two seconds: every second on a terminal, every ten seconds in a log file."""
     return tqdm(
         items, desc=what, unit=f" {unit}", total=total, initial=initial, dynamic_ncols=True,
-        mininterval=1.0 if sys.stderr.isatty() else 10.0, delay=2.0, file=sys.stderr,
+        mininterval=1.0 if sys.stderr.isatty() else 10.0, delay=2.0, file=sys.stderr, disable=not show,
     )  # fmt: skip

@@ -1,12 +1,38 @@
 """Texts to token ids, the same way for probing, training and evaluation."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from knowshift.errors import KnowshiftError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class ChatPrompt:
+    """Questions as a chat model is asked them, by the template of its own tokenizer.
+
+    Raises:
+        KnowshiftError: the tokenizer has no chat template.
+    """
+
+    tokenizer: "PreTrainedTokenizerBase"
+
+    def __post_init__(self) -> None:
+        if not self.tokenizer.chat_template:
+            raise KnowshiftError("this model's tokenizer has no chat template; set its instruct.prompt to study")
+
+    def ask(self, question: str) -> str:
+        """A question as one message of a user, up to where the model answers; without BOS."""
+        message = [{"role": "user", "content": question}]
+        text = self.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+        return text.removeprefix(self.tokenizer.bos_token or "")
+
+    def reply(self, answer: str) -> str:
+        """An answer as it would follow."""
+        return answer
 
 
 def encode(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[list[int]]:

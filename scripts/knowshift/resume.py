@@ -1,7 +1,7 @@
 """Long jobs survive interruption, and two copies of one job never work side by side.
 
-Finished chunks lie in a hidden folder beside the output, since Snakemake deletes declared outputs before it starts a job
-again. They are kept with the key of what they were made from (options, code, inputs): chunks of another key are discarded.
+What is finished lies in a hidden folder beside the output, since Snakemake deletes declared outputs before it starts a job
+again. It is kept with the key of what it was made from (options, code, inputs): what has another key is discarded.
 """
 
 import shutil
@@ -40,20 +40,19 @@ class Chunks:
 
 
 @contextmanager
-def resumable(output: Path, key: Mapping[str, Any], schema: pa.Schema) -> Iterator[Chunks | None]:
-    """Hold the lock of `output` and yield its finished chunks; on success of the block they are removed.
+def resumable(output: Path, key: Mapping[str, Any]) -> Iterator[Path | None]:
+    """Hold the lock of `output` and yield a folder for what is finished of it; on success of the block it is removed.
 
     A second copy of the job waits here. Where the output is there with the same key, it gets None: there is nothing left
     to do. (Snakemake deletes outputs before it starts a job, so what is there was made by another copy meanwhile.)
 
     Args:
-        output: the file that is made.
-        key: everything that changes it.
-        schema: of the chunks.
+        output: the file or directory that is made, the last one of several.
+        key: everything that changes it; what lies in the folder was made with the same.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     beside = output.with_name(f".{output.name}")
-    lock, done, folder = (beside.with_name(f"{beside.name}.{end}") for end in ("lock", "done", "chunks"))
+    lock, done, folder = (beside.with_name(f"{beside.name}.{end}") for end in ("lock", "done", "unfinished"))
     text = canonical_json(key)
     with _waiting(lock) as waited:
         same = output.exists() and done.exists() and done.read_text(encoding="utf-8") == text
@@ -66,7 +65,7 @@ def resumable(output: Path, key: Mapping[str, Any], schema: pa.Schema) -> Iterat
         if folder.exists() and (not made_with.exists() or made_with.read_text(encoding="utf-8") != text):
             shutil.rmtree(folder)
         write_text(made_with, text)
-        yield Chunks(folder, schema)
+        yield folder
         write_text(done, text)
         shutil.rmtree(folder)
 
@@ -121,9 +120,10 @@ def write_in_chunks(
         unit: what is counted on the progress bar, `per_row` of them for each row of a part.
         metadata: for the table.
     """
-    with resumable(output, key, schema) as chunks:
-        if chunks is None:
+    with resumable(output, key) as folder:
+        if folder is None:
             return
+        chunks = Chunks(folder, schema)
         missing = chunks.missing(len(parts))
         total, left = (per_row * sum(map(len, some)) for some in (parts, [parts[number] for number in missing]))
         with progress(what=output.name, unit=unit, total=total, initial=total - left) as bar:

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from knowshift.generation import Decoding, Engine, Prompt, Read
 from knowshift.outcomes import FIRST_TOKENS, LEADING_LOGITS, OUTCOMES
-from knowshift.prompts import encode, encode_examples
+from knowshift.prompts import ChatPrompt, encode, encode_examples
 from knowshift.templates import SUBJECT, PromptTemplate
 
 
@@ -20,7 +20,7 @@ def score(
     engine: Engine,
     tokenizer: PreTrainedTokenizerBase,
     questions: pa.Table,
-    prompt: PromptTemplate,
+    prompt: PromptTemplate | ChatPrompt,
     decoding: Decoding,
     on_done: Callable[[int, int], None] | None = None,
 ) -> pa.Table:

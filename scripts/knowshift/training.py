@@ -1,7 +1,8 @@
 """Supervised fine-tuning on a few hundred to a few thousand facts (paper, section 3.1 and appendix B).
 
-One plain loop, the same on a CPU, a GPU, or many processes: with torch.distributed initialised the model is sharded by
-`fully_shard`, every process takes its part of each batch, and the arithmetic of a step stays that of the whole batch.
+One plain loop, the same on a CPU, a GPU, or many processes: with torch.distributed initialised the model is sharded
+(`knowshift.sharding`), every process takes its part of each batch, and the arithmetic of a step stays that of the whole
+batch. Questions are short, so the examples of a step lie in one row, end to end, and no padding is computed.
 """
 
 import math
@@ -10,10 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import pyarrow as pa
 import torch
 import torch.distributed as dist
-from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
@@ -22,17 +21,6 @@ from knowshift.errors import KnowshiftError
 from knowshift.randomness import derive_seed
 
 Example = tuple[list[int], int]  # token ids, and how many of them are the prompt
-
-STEPS = pa.schema(
-    [
-        pa.field("step", pa.int32(), False, {"doc": "optimizer step, from 1"}),
-        pa.field("examples", pa.int32(), False),
-        pa.field("target_tokens", pa.int32(), False, {"doc": "tokens the loss is taken over"}),
-        pa.field("loss", pa.float64(), False, {"doc": "mean negative log-likelihood in nats"}),
-        pa.field("learning_rate", pa.float64(), False),
-        pa.field("gradient_norm", pa.float64(), False, {"doc": "before clipping"}),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -85,81 +73,114 @@ def batches(count: int, recipe: Recipe, seed: int) -> list[list[int]]:
     return steps
 
 
-def shard(model: PreTrainedModel) -> None:
-    """Shard parameters, gradients and optimizer state over the processes of torch.distributed (FSDP2), in place."""
-    for layer in model.get_decoder().layers:
-        fully_shard(layer)
-    fully_shard(model)
-    # The loss goes around the model's own forward, so FSDP must be told that it is one too: it gathers parameters there.
-    model.summed_loss = partial(summed_loss, model)
-    register_fsdp_forward_method(model, "summed_loss")
-
-
-def summed_loss(model: PreTrainedModel, examples: Sequence[Example], loss_on: str) -> tuple[torch.Tensor, int]:
-    """The summed negative log-likelihood of the target tokens of some examples, and their number.
+def summed_loss(model: PreTrainedModel, examples: Sequence[Example], loss_on: str, packed: bool = True) -> torch.Tensor:
+    """The summed negative log-likelihood of the target tokens of some examples.
 
     Logits are computed at the positions that predict a target and nowhere else.
+
+    Args:
+        packed: the examples lie end to end in one row (their positions tell attention where one ends), not one in each.
     """
-    longest = max((len(ids) for ids, _ in examples), default=1)
-    ids = torch.zeros(max(1, len(examples)), longest, dtype=torch.long)  # (B, T)
+    rows = [examples] if packed else [[example] for example in examples] or [[]]
+    longest = max(1, *(sum(len(ids) for ids, _ in row) for row in rows))
+    ids, positions, real = (torch.zeros(len(rows), longest, dtype=torch.long) for _ in range(3))  # (B, T)
     targets = torch.zeros_like(ids, dtype=torch.bool)  # whether a token is predicted
-    real = torch.zeros_like(ids)
-    for row, (tokens, prompt) in enumerate(examples):
-        ids[row, : len(tokens)] = torch.tensor(tokens)
-        real[row, : len(tokens)] = 1
-        targets[row, (prompt if loss_on == "answer" else 1) : len(tokens)] = True
-    ids, real, targets = ids.to(model.device), real.to(model.device), targets.to(model.device)
-    hidden = model.get_decoder()(input_ids=ids, attention_mask=real, use_cache=False).last_hidden_state  # (B, T, H)
+    for number, row in enumerate(rows):
+        start = 0
+        for tokens, prompt in row:
+            end = start + len(tokens)
+            ids[number, start:end] = torch.tensor(tokens)
+            positions[number, start:end] = torch.arange(len(tokens))
+            real[number, start:end] = 1
+            targets[number, start + first_target(prompt, loss_on) : end] = True
+            start = end
+    ids, positions, real, targets = (tensor.to(model.device) for tensor in (ids, positions, real, targets))
+    mask = {} if packed else {"attention_mask": real}
+    decoder = model.get_decoder()
+    hidden = decoder(input_ids=ids, position_ids=positions, use_cache=False, **mask).last_hidden_state  # (B, T, H)
     logits = model.get_output_embeddings()(hidden[:, :-1][targets[:, 1:]])  # (N, V)
     loss = cross_entropy(logits.float(), ids[targets], reduction="sum")
-    return loss + 0.0 * hidden.sum() if not examples else loss, int(targets.sum())
+    return loss if examples else loss + 0.0 * hidden.sum()  # a process without examples takes part in the backward pass
 
 
-def target_count(examples: Sequence[Example], loss_on: str) -> int:
-    """How many tokens of some examples the loss is taken over."""
-    return sum(len(ids) - (prompt if loss_on == "answer" else 1) for ids, prompt in examples)
+def first_target(prompt: int, loss_on: str) -> int:
+    """The first token of an example that the loss is taken over; nothing predicts the very first."""
+    return prompt if loss_on == "answer" else 1
+
+
+def can_pack(model: PreTrainedModel, examples: Sequence[Example], loss_on: str) -> bool:
+    """Whether the model keeps the examples of one row apart: some architectures carry a state from one to the next."""
+    few = sorted(examples, key=lambda example: len(example[0]))[:2]
+    loss_of = getattr(model, "summed_loss", partial(summed_loss, model))
+    with torch.no_grad():
+        together, apart = (float(loss_of(few, loss_on, packed)) for packed in (True, False))
+    return math.isclose(together, apart, rel_tol=1e-2)
+
+
+def agree(wish: int, device: torch.device) -> int:
+    """The highest of all processes' wishes, so that they act as one."""
+    if not dist.is_initialized():
+        return wish
+    tensor = torch.tensor(wish, device=device)
+    dist.all_reduce(tensor, dist.ReduceOp.MAX)
+    return int(tensor)
+
+
+def adamw(model: PreTrainedModel, recipe: Recipe) -> torch.optim.AdamW:
+    """The optimizer of what of the model is trained."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    betas = (recipe.beta1, recipe.beta2)
+    alone = not dist.is_initialized()
+    return torch.optim.AdamW(trained, lr=0.0, betas=betas, weight_decay=recipe.weight_decay, fused=alone)
 
 
 def train(
-    model: PreTrainedModel, examples: Sequence[Example], recipe: Recipe, seed: int, compute: torch.dtype | None = None
+    model: PreTrainedModel,
+    optimizer: torch.optim.Optimizer,
+    examples: Sequence[Example],
+    recipe: Recipe,
+    seed: int,
+    compute: torch.dtype | None = None,
+    first: int = 0,
 ) -> Iterator[dict]:
-    """Fine-tune `model` in place with AdamW, yielding a row in the schema `STEPS` after every optimizer step.
+    """Fine-tune `model` in place, yielding a row in the schema `STEPS` after every optimizer step.
 
     Args:
         model: float32 master weights, sharded if torch.distributed is initialised.
+        optimizer: of its trained parameters; the learning rate is set here.
         examples: the training set.
         recipe: what changes the result.
-        seed: the order of the examples; nothing else is random.
+        seed: the order of the examples, and dropout where there is any.
         compute: autocast to this type, or None for the weights' own.
+        first: how many steps are done already: model and optimizer are as they were after them.
 
     Raises:
         KnowshiftError: the loss is not finite.
     """
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    loss_of = getattr(model, "summed_loss", partial(summed_loss, model))
+    packed = can_pack(model.eval(), examples, recipe.loss_on)
     model.train()
-    loss_of = model.summed_loss if world > 1 else partial(summed_loss, model)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=0.0, betas=(recipe.beta1, recipe.beta2), weight_decay=recipe.weight_decay,
-        fused=world == 1,
-    )  # fmt: skip
+    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     plan = batches(len(examples), recipe, seed)
-    for step, indices in enumerate(plan):
+    for step, indices in enumerate(plan[first:], first):
         batch = [examples[index] for index in indices]
         rate = learning_rate_at(step, len(plan), recipe)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        count = target_count(batch, recipe.loss_on)
+        targets = sum(len(ids) - first_target(prompt, recipe.loss_on) for ids, prompt in batch)
+        torch.manual_seed(derive_seed(seed, "dropout", step, rank))
         with torch.autocast(model.device.type, compute, enabled=compute is not None):
-            loss, _ = loss_of(batch[rank::world], recipe.loss_on)
+            loss = loss_of(batch[rank::world], recipe.loss_on, packed)
         # Sharding averages gradients over processes; the mean over the whole batch's targets is wanted.
-        (loss * (world / count)).backward()
+        (loss * (world / targets)).backward()
         total = loss.detach()
         if world > 1:
             dist.all_reduce(total)
-        mean = float(total) / count
+        mean = float(total) / targets
         if not math.isfinite(mean):
-            raise KnowshiftError(f"the loss of step {step + 1} is {mean}; lower training.learning_rate")
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.max_gradient_norm or math.inf)
+            raise KnowshiftError(f"the loss of step {step + 1} is {mean}; lower finetuning.learning_rate")
+        norm = torch.nn.utils.clip_grad_norm_(trained, recipe.max_gradient_norm or math.inf)
         if isinstance(norm, DTensor):
             norm = norm.full_tensor()
         optimizer.step()
@@ -167,7 +188,8 @@ def train(
         yield {
             "step": step + 1,
             "examples": len(batch),
-            "target_tokens": count,
+            "tokens": sum(len(ids) for ids, _ in batch),
+            "target_tokens": targets,
             "loss": mean,
             "learning_rate": rate,
             "gradient_norm": float(norm),

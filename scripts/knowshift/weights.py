@@ -140,6 +140,11 @@ def _is_tied(directory: Path) -> bool:
     return path.is_file() and json.loads(path.read_text(encoding="utf-8")).get("tie_word_embeddings") is True
 
 
+def writing_order(dtypes: Mapping[str, torch.dtype]) -> list[str]:
+    """The order in which `write_safetensors` writes tensors: wide types first, which keeps every tensor aligned."""
+    return sorted(dtypes, key=lambda name: (-dtypes[name].itemsize, name))
+
+
 def write_safetensors(
     path: Path,
     tensors: Mapping[str, tuple[torch.dtype, tuple[int, ...]]],
@@ -155,7 +160,7 @@ def write_safetensors(
     Returns:
         The bytes of the tensors.
     """
-    names = sorted(tensors, key=lambda name: (-tensors[name][0].itemsize, name))  # keeps every tensor aligned
+    names = writing_order({name: dtype for name, (dtype, _) in tensors.items()})
     header: dict = {"__metadata__": {"format": "pt"}}
     end = 0
     for name in names:

@@ -1,0 +1,89 @@
+"""Low-rank adapters (LoRA; Hu et al., ICLR 2022) through peft: added before training, merged into the weights after it.
+
+What later stages see is an ordinary model: the weights with the adapters' product added.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from peft import LoraConfig, LoraModel
+from peft.tuners.lora import LoraLayer
+from torch.distributed.tensor import DTensor
+from transformers import PreTrainedModel
+
+from knowshift.errors import KnowshiftError
+from knowshift.randomness import derive_seed
+
+ADAPTER = "default"
+
+
+@dataclass(frozen=True)
+class Lora:
+    """What of the adapters changes the result.
+
+    Attributes:
+        rank: of the product added to a weight matrix.
+        alpha: the product is scaled by alpha / rank.
+        dropout: share of an adapter's inputs left out in training.
+        targets: names of the linear layers that get one, or "all-linear": all but the output head.
+    """
+
+    rank: int
+    alpha: float
+    dropout: float
+    targets: str | Sequence[str]
+
+
+def add_adapters(model: PreTrainedModel, lora: Lora) -> None:
+    """Put adapters into `model`, in place; nothing else is trained from now on. They are not yet initialised.
+
+    Raises:
+        KnowshiftError: the model has no layer of those names.
+    """
+    targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
+    config = LoraConfig(
+        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type="CAUSAL_LM"
+    )
+    try:
+        LoraModel(model, {ADAPTER: config}, ADAPTER)
+    except ValueError as error:
+        raise KnowshiftError(f"finetuning.lora.targets: {str(error).splitlines()[0]}") from None
+
+
+def initialise_adapters(model: PreTrainedModel, seed: int) -> None:
+    """The usual start: the first factor uniform as in a linear layer, by seed and name, the second zero."""
+    with torch.no_grad():
+        for name, layer in _adapted(model).items():
+            first, second = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
+            generator = torch.Generator().manual_seed(derive_seed(seed, "lora", name))
+            bound = 1 / math.sqrt(first.shape[1])
+            values = torch.empty(first.shape).uniform_(-bound, bound, generator=generator)
+            if isinstance(first, DTensor):
+                rows = first.to_local().shape[0]
+                start = min(
+                    first.device_mesh.get_local_rank() * -(-len(values) // first.device_mesh.size()), len(values)
+                )
+                first.to_local().copy_(values[start : start + rows])
+                second.to_local().zero_()
+            else:
+                first.copy_(values)
+                second.zero_()
+
+
+def _adapted(model: PreTrainedModel) -> dict[str, LoraLayer]:
+    return {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
+
+
+def plain_name(name: str) -> str | None:
+    """The name that a parameter has without adapters; None for an adapter's own."""
+    return None if ".lora_" in name else name.replace(".base_layer.", ".")
+
+
+def update_of(model: PreTrainedModel, name: str) -> tuple[torch.Tensor, torch.Tensor, float] | None:
+    """What the adapter of the weight `name` (its plain name) adds to it: (first, second, scale) of scale * second @ first."""
+    layer = _adapted(model).get(name.removesuffix(".weight")) if name.endswith(".weight") else None
+    if layer is None:
+        return None
+    return layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight, layer.scaling[ADAPTER]

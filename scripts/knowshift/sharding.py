@@ -1,0 +1,63 @@
+"""Models over several processes: loaded, trained and saved without a whole copy in any of them (FSDP2).
+
+Every process reads its own rows of each tensor from the safetensors files, and one tensor at a time is gathered to be saved.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from accelerate import init_empty_weights
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from knowshift.lora import Lora, add_adapters, plain_name
+from knowshift.models import DTYPES
+from knowshift.training import summed_loss
+from knowshift.weights import Weights
+
+
+def load_sharded(directory: Path, dtype: str, device: torch.device, lora: Lora | None = None) -> PreTrainedModel:
+    """A model whose parameters, gradients and optimizer state are shared out over the processes of torch.distributed.
+
+    Args:
+        directory: of the model.
+        dtype: of the weights.
+        device: of this process.
+        lora: adapters to add, which are not initialised yet.
+    """
+    config = AutoConfig.from_pretrained(directory, local_files_only=True)
+    with init_empty_weights(include_buffers=False):
+        model = AutoModelForCausalLM.from_config(config, dtype=DTYPES[dtype], attn_implementation="sdpa")
+    model.tie_weights()
+    if lora:
+        add_adapters(model, lora)
+    buffers = {name: buffer.to(device, copy=True) for name, buffer in model.named_buffers()}
+    for layer in model.get_decoder().layers:
+        fully_shard(layer)
+    fully_shard(model)
+    # The loss goes around the model's own forward, so FSDP must be told that it is one too: it gathers parameters there.
+    model.summed_loss = partial(summed_loss, model)
+    register_fsdp_forward_method(model, "summed_loss")
+
+    model.to_empty(device=device)
+    weights = Weights(directory)
+    with torch.no_grad():
+        for name, buffer in model.named_buffers():
+            buffer.copy_(buffers[name])
+        for name, parameter in model.named_parameters():
+            if plain := plain_name(name):
+                _fill(parameter, weights, plain)
+    return model
+
+
+def _fill(parameter: DTensor, weights: Weights, name: str) -> None:
+    """Read this process's rows of a tensor: FSDP cuts the first dimension into equal parts, the last ones shorter."""
+    local = parameter.to_local()
+    if not local.numel():
+        return
+    stride = parameter.numel() // parameter.shape[0]
+    start = dist.get_rank() * -(-parameter.shape[0] // dist.get_world_size()) * stride
+    local.copy_(weights.piece(name, start, start + local.numel()).view(local.shape))
