@@ -50,9 +50,10 @@ def table_rows(wildcards):
     return fact_table().digest(siblings(wildcards.topic)) if FACTS.source == "table" else ""
 
 
-def source_spec(source):
+def source_spec(model):
     """Where a model comes from; of a local folder also a digest, because Snakemake does not look inside it."""
-    spec = {"source": source.model_dump()}
+    source = model.source
+    spec = {"source": source.model_dump()} | ({"trust_remote_code": True} if model.trust_remote_code else {})
     if isinstance(source, configuration.DirectorySource):
         spec["source"]["digest"] = provenance.directory_digest(Path(source.directory))
     return canonical_json(spec)

@@ -12,7 +12,7 @@ rule resolve_model:
     resources:
         mem_mb=4000,
     params:
-        spec=lambda wc: source_spec(SETTINGS.models[wc.model].source),
+        spec=lambda wc: source_spec(SETTINGS.models[wc.model]),
         code=digest("resolve_model"),
         script=script("resolve_model"),
         base=subpath(output.manifest, parent=True),
@@ -30,7 +30,7 @@ use rule resolve_model as resolve_instruct with:
     benchmark:
         f"{RESULTS}/benchmarks/resolve_instruct/{{model}}.tsv"
     params:
-        spec=lambda wc: source_spec(SETTINGS.models[wc.model].instruct.source),
+        spec=lambda wc: source_spec(SETTINGS.models[wc.model].instruct),
         code=digest("resolve_model"),
         script=script("resolve_model"),
         base=subpath(output.manifest, parent=True),

@@ -105,15 +105,18 @@ class DirectorySource(Section):
     directory: str = Field(description="local folder with config.json, tokenizer and *.safetensors")
 
 
-class Counterpart(Section):
+class Source(Section):
     source: WheelSource | HubSource | DirectorySource = Field(description="where the model comes from")
+    trust_remote_code: bool = Field(False, description="run Python code that comes with the model; read it first")
+
+
+class Counterpart(Source):
     prompt: Literal["chat", "study"] = Field(
         "chat", description="how it is asked: by its own chat template, or as the fine-tuned models are"
     )
 
 
-class Model(Section):
-    source: WheelSource | HubSource | DirectorySource = Field(description="where the model comes from")
+class Model(Source):
     instruct: Counterpart | None = Field(
         None, description="the vendor's chat model of the same family, scored as it is, for comparison"
     )

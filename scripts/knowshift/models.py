@@ -1,4 +1,4 @@
-"""Loading models: weights as safetensors only, code of the model's repository never."""
+"""Loading models: weights as safetensors only, code of the model's repository only where its manifest trusts it."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from knowshift.artifacts import MANIFEST, read_manifest
 from knowshift.errors import KnowshiftError
 
+TRUSTED = "trust_remote_code"  # key of a model's manifest
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -27,6 +28,13 @@ def check_model(directory: Path) -> None:
         read_manifest(directory)
 
 
+def local(directory: Path) -> dict[str, bool]:
+    """How everything of a model directory is loaded: without the network, its own code only where that is trusted."""
+    manifest = directory / MANIFEST
+    trusted = manifest.is_file() and read_manifest(directory, verify=False).get(TRUSTED, False)
+    return {"local_files_only": True, "trust_remote_code": trusted}
+
+
 def load_model(directory: Path, dtype: str, device: torch.device | str = "cpu") -> PreTrainedModel:
     """A causal language model in evaluation mode, from a directory of safetensors.
 
@@ -35,14 +43,14 @@ def load_model(directory: Path, dtype: str, device: torch.device | str = "cpu") 
     """
     _check_files(directory)
     model = AutoModelForCausalLM.from_pretrained(
-        directory, dtype=DTYPES[dtype], use_safetensors=True, local_files_only=True, attn_implementation="sdpa"
+        directory, dtype=DTYPES[dtype], use_safetensors=True, attn_implementation="sdpa", **local(directory)
     )
     return model.to(device).eval()
 
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a model directory."""
-    return AutoTokenizer.from_pretrained(directory, local_files_only=True)
+    return AutoTokenizer.from_pretrained(directory, **local(directory))
 
 
 def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

