@@ -37,6 +37,7 @@ bench: $(BENCH)/.installed ## the benchmarks, as ratios against named peers
 	. $(BIN)/activate && snakemake --cores all $(BENCH_MODEL)/base/manifest.json $(BENCH_TUNED)/manifest.json
 	$(BENCH)/bin/python tests/benchmarks/matching.py --model $(BENCH_MODEL)
 	$(BENCH)/bin/python tests/benchmarks/evaluation.py --model $(BENCH_TUNED)
+	$(BENCH)/bin/python tests/benchmarks/finetuning.py --model $(BENCH_MODEL)/base
 	$(BENCH)/bin/python tests/benchmarks/probe.py --model $(BENCH_MODEL)/base $(addprefix --vllm ,$(wildcard .venv-vllm/bin/python))
 
 clean: ## remove the environments and all results

@@ -21,7 +21,7 @@ from knowshift.draws import ORDERS
 
 REPOSITORY = Path(__file__).parents[1]
 SETTINGS = ["--learning-rate", "1e-3", "--threads", "1", "--device", "cpu", "--prompt", str(REPOSITORY / "resources/prompt.yaml")]  # fmt: skip
-LONG = ["--epochs", "100"]  # long enough to be hit
+LONG = ["--epochs", "60"]  # long enough to be hit
 
 
 @pytest.fixture(scope="module")

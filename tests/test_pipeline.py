@@ -110,6 +110,24 @@ def test_the_chat_model_is_scored_as_it_is(experiment: Path) -> None:
     assert "instruct" in set(table(experiment, "accuracy")["run"])
 
 
+def test_deltas_that_nothing_restores_pass_away_on_request(experiment: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(experiment, folder)
+    edited = yaml.safe_load((folder / "config.yaml").read_text())
+    edited["finetuning"]["keep_deltas"] = "restored"
+    (folder / "config.yaml").write_text(yaml.safe_dump(edited))
+    assert would_run(folder) == {}
+    runs = [folder / f"results/tiny/runs/full-{data}-8-s1" for data in ("level0", "mixed")]
+    before = [(run / "outcomes.parquet").read_bytes() for run in runs]
+    for run in runs:
+        shutil.rmtree(run / "delta")
+        (run / "outcomes.parquet").unlink()
+    done = snakemake(folder, *(str((run / "outcomes.parquet").relative_to(folder)) for run in runs))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert [(run / "delta").exists() for run in runs] == [False, True]
+    assert [(run / "outcomes.parquet").read_bytes() for run in runs] == before
+
+
 def test_divergence_is_measured_on_known_test_facts(experiment: Path) -> None:
     means = table(experiment, "divergence")
     assert (means.query("facts > 0")["kl"] >= 0).all() and means["facts"].max() > 0

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from knowshift.checkpoints import Checkpoint
 from knowshift.errors import KnowshiftError
+from knowshift.events import tensorboard
 from knowshift.lora import ADAPTER, Lora, add_adapters, initialise_adapters
 from knowshift.models import load_model
 from knowshift.training import Recipe, adamw, batches, can_pack, learning_rate_at, summed_loss, train
@@ -84,6 +86,19 @@ def test_training_is_deterministic_and_learns(tiny_model: Path) -> None:
     assert rows[-1]["loss"] < 0.7 * rows[0]["loss"]
     assert [row["step"] for row in rows] == list(range(1, 61))
     assert [row["tokens"] for row in rows[:3]] != [row["target_tokens"] for row in rows[:3]]
+
+
+def test_events_for_tensorboard(tiny_model: Path, tmp_path: Path) -> None:
+    rows = trained(load_model(tiny_model, "float32"), RECIPE)
+    with tensorboard(tmp_path) as record:
+        for row in rows:
+            record(row)
+    with tensorboard(tmp_path, 2) as record:  # interrupted after the first step, and begun again there
+        record({**rows[1], "loss": 7.0})
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("train/loss")] == [(1, pytest.approx(rows[0]["loss"])), (2, 7.0)]  # fmt: skip
+    with tensorboard(None) as record:
+        record(rows[0])
 
 
 def test_gradient_checkpointing_changes_no_bit(tiny_model: Path) -> None:
