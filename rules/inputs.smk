@@ -119,6 +119,13 @@ def restored_part(wildcards):
     }
 
 
+def histogram_of(wildcards):
+    """The stored histogram that a selection by relative change starts from; the other strategies have none."""
+    if wildcards.strategy not in ("top", "bottom"):
+        return []
+    return [f"{RESULTS}/{wildcards.model}/runs/{wildcards.run}/updates/{wildcards.region}.histogram.parquet"]
+
+
 def restore_spec(wildcards):
     return evaluation_spec(**run_questions(wildcards.run), **restored_part(wildcards))
 

@@ -38,6 +38,7 @@ rule evaluate_restored:
         mastery=rules.grade_mastery.output.mastery,
         order=order_of,
         prompt=resource(FACTS.prompt),
+        histogram=histogram_of,
     output:
         outcomes=f"{RESULTS}/{{model}}/runs/{{run}}/restored/{{strategy}}-{{region}}-{{percent}}.parquet",
         selection=f"{RESULTS}/{{model}}/runs/{{run}}/restored/{{strategy}}-{{region}}-{{percent}}.selection.parquet",
@@ -61,7 +62,8 @@ rule evaluate_restored:
         "Answers of {wildcards.run} with {wildcards.percent} % ({wildcards.strategy}, {wildcards.region}) restored"
     shell:
         "python {params.script:q} --model {params.base:q} --delta {input.delta:q}"
-        " --mastery {input.mastery:q} --order {input.order:q} --prompt {input.prompt:q} --spec {params.spec:q}"
+        " --mastery {input.mastery:q} --order {input.order:q} --prompt {input.prompt:q} --histogram {input.histogram:q}"
+        " --spec {params.spec:q}"
         " --threads {threads} --chunk {resources.chunk} --code {params.code} --output {output.outcomes:q} --selection {output.selection:q} 2> {log:q}"
 
 

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from asking import CHUNK, Asked, AskingRun, run_questions
 
 from command_line import CommandLine, option, run
-from knowshift.artifacts import write_table
+from knowshift.artifacts import read_table, write_table
 from knowshift.devices import lease_device
 from knowshift.models import check_model
 from knowshift.randomness import derive_seed
 from knowshift.restored import SELECTION, load_restored
+from knowshift.updates import HISTOGRAM
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,7 @@ def main() -> None:
     parser.path("--mastery", "mastery table")
     parser.path("--order", "order of training facts", required=False)
     parser.path("--prompt", "prompt template (YAML)")
+    parser.path("--histogram", "of the region's relative changes (rank_updates.py); saves a pass of top and bottom", required=False, many=True)  # fmt: skip
     parser.path("--output", "table of answers to write (Parquet)")
     parser.path("--selection", "table of what was restored, per tensor, to write (Parquet)")
     parser.execution(chunk=CHUNK, unit="questions")
@@ -41,10 +43,11 @@ def main() -> None:
     questions = run_questions(arguments, options)
     check_model(arguments.model)
     about = {"strategy": options.strategy, "region": options.region, "percent": options.percent}
+    tables = [read_table(path, HISTOGRAM) for path in arguments.histogram or ()]
     with lease_device(arguments.device, arguments.threads) as device:
         model, selection = load_restored(
             arguments.model, arguments.delta, options.strategy, options.region, options.percent,
-            derive_seed(options.seed, "restore"), options.dtype, device, arguments.threads or 1,
+            derive_seed(options.seed, "restore"), options.dtype, device, arguments.threads or 1, *tables,
         )  # fmt: skip
         write_table(arguments.selection, selection, SELECTION, about)
         asked = Asked(arguments, options, lambda: model)

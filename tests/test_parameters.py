@@ -140,6 +140,8 @@ def test_a_stored_histogram_saves_a_pass_and_changes_nothing() -> None:
             expected, select(every, strategy, "transformer", [5, 60], histogram=histogram), strict=True
         ):
             assert one == two
+    with pytest.raises(KnowshiftError, match="but the region mlp has"):
+        select(every, "top", "mlp", [5], histogram=histogram)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -30,10 +30,14 @@ def load_restored(
     dtype: str,
     device: torch.device | str,
     threads: int = 1,
+    histogram: pa.Table | None = None,
 ) -> tuple[PreTrainedModel, pa.Table]:
     """The fine-tuned model with `percent` of a region's parameters put back to their values in the base.
 
     The fine-tuned weights are held once and restored in place, piece by piece; the base is read from disk as needed.
+
+    Args:
+        histogram: of the relative changes of this region, see `select`.
 
     Returns:
         The model, and one row per tensor of the region in the schema `SELECTION`.
@@ -43,12 +47,15 @@ def load_restored(
     flat = {name: parameter.detach().reshape(-1) for name, parameter in model.named_parameters()}
 
     def read(name: str, start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
-        return source.base.piece(name, start, stop).to(flat[name].dtype), flat[name][start:stop]
+        base = source.base.piece(name, start, stop)
+        if name not in flat:  # no parameter, so training left it alone
+            return base, base
+        return base.to(flat[name].dtype), flat[name][start:stop]
 
     shapes = {name: source.base.places[name].shape for name in source.names()}
-    pairs = Pairs(shapes, {name: flat[name].dtype for name in shapes}, read)
-    (selection,) = select(pairs, strategy, region, [percent], seed, threads)
-    for name in selection.ties:
+    pairs = Pairs(shapes, dict.fromkeys(shapes, DTYPES[source.dtype]), read)
+    (selection,) = select(pairs, strategy, region, [percent], seed, threads, histogram)
+    for name in flat.keys() & selection.ties.keys():
         for start, piece in selection.restored(pairs, name):
             flat[name][start : start + len(piece)] = piece
     return model.to(device, DTYPES[dtype]), selection.tensors
@@ -59,5 +66,6 @@ def _tuned(base: Path, delta: Delta) -> PreTrainedModel:
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for name, _, tuned in delta:
-            parameters[name].copy_(tuned)
+            if name in parameters:  # old LLaMA files hold tables of positions too, which training leaves alone
+                parameters[name].copy_(tuned)
     return model

@@ -186,6 +186,8 @@ def select(
     if histogram is not None and strategy in ("top", "bottom"):
         counts = np.zeros(BINS, np.int64)
         counts[histogram["bin"].to_numpy()] = histogram["count"].to_numpy()
+        if counts.sum() != (there := sum(map(pairs.parameters, pairs.shapes))):
+            raise KnowshiftError(f"the histogram is of {counts.sum()} parameters, but the region {region} has {there}")
         counts = counts[::-1] if strategy == "bottom" else counts
     else:
         counts = count_keys(pairs, ranking, threads)
