@@ -22,6 +22,7 @@ rule score_base:
         mem_mb=memory(2),
         gpu=int(HAS_GPU),
         chunk=2048,  # questions between two saves
+        python="python",
     params:
         spec=evaluation_spec(),
         code=digest("score_base"),
@@ -31,8 +32,8 @@ rule score_base:
     message:
         "Answers of {wildcards.model} before fine-tuning"
     shell:
-        "python {params.script:q} --model {params.base:q} --mastery {input.mastery:q}"
-        " --templates {params.templates:q} --prompt {input.prompt:q} --spec {params.spec:q} --threads {threads} --chunk {resources.chunk} --code {params.code}"
+        "{resources.python} {params.script:q} --model {params.base:q} --mastery {input.mastery:q}"
+        " --templates {params.templates:q} --prompt {input.prompt:q} --spec {params.spec:q} --threads {threads} --gpus {resources.gpu} --chunk {resources.chunk} --code {params.code}"
         " --outcomes {output.outcomes:q} --logits {output.logits:q} 2> {log:q}"
 
 
@@ -57,6 +58,7 @@ rule evaluate:
         mem_mb=memory(3),
         gpu=int(HAS_GPU),
         chunk=2048,  # questions between two saves
+        python="python",
     params:
         spec=lambda wc: evaluation_spec(**run_questions(wc.run)),
         code=digest("evaluate"),
@@ -65,8 +67,8 @@ rule evaluate:
     message:
         "Answers of {wildcards.run}"
     shell:
-        "python {params.script:q} --model {params.base:q} --delta {input.delta:q} --mastery {input.mastery:q}"
-        " --order {input.order:q} --prompt {input.prompt:q} --spec {params.spec:q} --threads {threads} --chunk {resources.chunk} --code {params.code}"
+        "{resources.python} {params.script:q} --model {params.base:q} --delta {input.delta:q} --mastery {input.mastery:q}"
+        " --order {input.order:q} --prompt {input.prompt:q} --spec {params.spec:q} --threads {threads} --gpus {resources.gpu} --chunk {resources.chunk} --code {params.code}"
         " --output {output.outcomes:q} 2> {log:q}"
 
 
@@ -88,6 +90,7 @@ rule evaluate_instruct:
         mem_mb=memory(2),
         gpu=int(HAS_GPU),
         chunk=2048,
+        python="python",
     params:
         spec=lambda wc: evaluation_spec(chat=SETTINGS.models[wc.model].instruct.prompt == "chat"),
         code=digest("evaluate"),
@@ -96,8 +99,8 @@ rule evaluate_instruct:
     message:
         "Answers of the chat model beside {wildcards.model}"
     shell:
-        "python {params.script:q} --model {params.model:q} --mastery {input.mastery:q} --prompt {input.prompt:q}"
-        " --spec {params.spec:q} --threads {threads} --chunk {resources.chunk} --code {params.code}"
+        "{resources.python} {params.script:q} --model {params.model:q} --mastery {input.mastery:q} --prompt {input.prompt:q}"
+        " --spec {params.spec:q} --threads {threads} --gpus {resources.gpu} --chunk {resources.chunk} --code {params.code}"
         " --output {output.outcomes:q} 2> {log:q}"
 
 

@@ -60,7 +60,7 @@ def source_spec(model):
 
 
 def probe_spec(wildcards):
-    chosen = fields(MASTERY, "samples", "temperature", "max_new_tokens", "dtype", "rows", "prompt_rows")
+    chosen = fields(MASTERY, "samples", "temperature", "max_new_tokens", "engine", "dtype", "rows", "prompt_rows")
     limit = FACTS.dev_limit if wildcards.split == "dev" else None
     more = {"templates_used": MASTERY.templates, "split": wildcards.split, "facts_limit": limit, "seed": SETTINGS.seed}
     return canonical_json({**chosen, **more})
@@ -96,7 +96,7 @@ def finetune_spec(wildcards):
 
 
 def evaluation_spec(**more):
-    chosen = fields(SETTINGS.evaluation, "per_level", "max_new_tokens", "dtype", "rows", "prompt_rows")
+    chosen = fields(SETTINGS.evaluation, "per_level", "max_new_tokens", "engine", "dtype", "rows", "prompt_rows")
     return canonical_json({**chosen, "seed": SETTINGS.seed, **more})
 
 

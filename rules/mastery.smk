@@ -21,6 +21,7 @@ rule probe_mastery:
         mem_mb=memory(2),
         gpu=int(HAS_GPU),
         chunk=16384,  # completions between two saves; bounds memory
+        python="python",  # another environment's for engine: vllm
     params:
         spec=probe_spec,
         code=digest("probe_mastery"),
@@ -29,8 +30,8 @@ rule probe_mastery:
     message:
         "What {wildcards.model} knows of {wildcards.topic} ({wildcards.split})"
     shell:
-        "python {params.script:q} --model {params.base:q} --facts {input.facts:q}"
-        " --templates {input.templates:q} --spec {params.spec:q} --threads {threads} --chunk {resources.chunk} --code {params.code}"
+        "{resources.python} {params.script:q} --model {params.base:q} --facts {input.facts:q}"
+        " --templates {input.templates:q} --spec {params.spec:q} --threads {threads} --gpus {resources.gpu} --chunk {resources.chunk} --code {params.code}"
         " --output {output.completions:q} 2> {log:q}"
 
 

@@ -53,6 +53,7 @@ rule evaluate_restored:
         mem_mb=memory(3),
         gpu=int(HAS_GPU),
         chunk=2048,  # questions between two saves
+        python="python",
     params:
         spec=restore_spec,
         code=digest("evaluate_restored"),
@@ -61,10 +62,10 @@ rule evaluate_restored:
     message:
         "Answers of {wildcards.run} with {wildcards.percent} % ({wildcards.strategy}, {wildcards.region}) restored"
     shell:
-        "python {params.script:q} --model {params.base:q} --delta {input.delta:q}"
+        "{resources.python} {params.script:q} --model {params.base:q} --delta {input.delta:q}"
         " --mastery {input.mastery:q} --order {input.order:q} --prompt {input.prompt:q} --histogram {input.histogram:q}"
         " --spec {params.spec:q}"
-        " --threads {threads} --chunk {resources.chunk} --code {params.code} --output {output.outcomes:q} --selection {output.selection:q} 2> {log:q}"
+        " --threads {threads} --gpus {resources.gpu} --chunk {resources.chunk} --code {params.code} --output {output.outcomes:q} --selection {output.selection:q} 2> {log:q}"
 
 
 rule export_model:

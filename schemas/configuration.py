@@ -18,6 +18,7 @@ from knowshift.regions import LAYERS, REGIONS, layers_of
 from knowshift.templates import read_prompt_template, read_topic_templates
 
 Data = Literal["level0", "level1", "level2", "level3", "level4", "mixed"]
+Engine = Literal["torch", "vllm"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 Strategy = Literal["top", "bottom", "random", "absolute"]
 Percent = Annotated[float, Field(ge=0, le=100)]
@@ -181,6 +182,7 @@ class Mastery(Section):
     boundaries: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=3, max_length=3)] = Field(
         [0.25, 0.5, 0.75], description="share of completions at which levels 1, 2 and 3 end"
     )
+    engine: Engine = Field("torch", description="what generates; vllm is for GPUs, and draws and rounds its own way")
     dtype: Dtype = Field("float32", description="type that probing computes in")
     rows: Positive = Field(64, description="rows of a decoding pass; changes low bits")
     prompt_rows: Positive = Field(4, description="rows of a prompt pass; changes low bits")
@@ -279,6 +281,7 @@ class Evaluation(Section):
         None, description="facts of its own training set that a model is asked, from the first; null takes all"
     )
     max_new_tokens: Positive = Field(16, description="token limit of an answer")
+    engine: Engine = Field("torch", description="what generates; vllm is for GPUs, and rounds its own way")
     dtype: Dtype = Field("float32", description="type that evaluation computes in")
     rows: Positive = Field(32, description="rows of a decoding pass; changes low bits")
     prompt_rows: Positive = Field(4, description="rows of a prompt pass; changes low bits")

@@ -1,13 +1,15 @@
 """What the scripts that ask a model questions share: their options, and asking in chunks that survive interruption."""
 
 import argparse
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from command_line import option
@@ -23,7 +25,21 @@ from knowshift.resume import input_digests, write_in_chunks
 from knowshift.scoring import score
 from knowshift.templates import PromptTemplate, read_prompt_template
 
+if TYPE_CHECKING:
+    from knowshift.vllm_engine import VllmEngine
+
 CHUNK = 2048  # questions
+
+
+def open_vllm(
+    model: Path | tuple[PreTrainedModel, Path], dtype: str, rows: int, device: torch.device, gpus: int
+) -> "VllmEngine":
+    """vLLM on the leased GPU, or on as many as the job was given."""
+    from knowshift.vllm_engine import VllmEngine
+
+    if gpus <= 1 and device.index is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(device.index)
+    return VllmEngine(model, dtype, rows, max(1, gpus))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +52,7 @@ class Asking:
     dtype: str = option("float32, bfloat16 or float16", "float32")
     rows: int = option("rows of a decoding pass; changes low bits", 64)
     prompt_rows: int = option("rows of a prompt pass; changes low bits", 4)
+    engine: str = option("torch, or vllm (for GPUs; draws and rounds its own way)", "torch")
     chat: bool = option("ask by the model's own chat template instead of the prompt, true or false", False)
 
 
@@ -58,8 +75,17 @@ def run_questions(arguments: argparse.Namespace, options: AskingRun) -> pa.Table
 class Asked:
     """A model that is loaded when the first question is put, and not at all where every answer is there already."""
 
-    def __init__(self, arguments: argparse.Namespace, options: Asking, load: Callable[[], PreTrainedModel]) -> None:
+    def __init__(
+        self,
+        arguments: argparse.Namespace,
+        options: Asking,
+        load: Callable[[], PreTrainedModel],
+        device: torch.device,
+        as_it_is: bool = False,
+    ) -> None:
+        """Args: load gives the model; as_it_is says that it is the one in the directory --model."""
         self.arguments, self.options, self._load = arguments, options, load
+        self._device, self._as_it_is = device, as_it_is
 
     @cached_property
     def prompt(self) -> PromptTemplate | ChatPrompt:
@@ -70,16 +96,16 @@ class Asked:
         return load_tokenizer(self.arguments.model)
 
     @cached_property
-    def model(self) -> PreTrainedModel:
-        return self._load()
-
-    @cached_property
     def decoding(self) -> Decoding:
-        return Decoding(self.options.max_new_tokens, end_ids(self.model, self.tokenizer))
+        return Decoding(self.options.max_new_tokens, end_ids(self.arguments.model, self.tokenizer))
 
     @cached_property
-    def engine(self) -> Engine:
-        return Engine(self.model, self.options.rows, self.options.prompt_rows, self.arguments.threads)
+    def engine(self) -> "Engine | VllmEngine":
+        directory = self.arguments.model
+        if self.options.engine == "vllm":
+            model = directory if self._as_it_is else (self._load(), directory)
+            return open_vllm(model, self.options.dtype, self.options.rows, self._device, self.arguments.gpus)
+        return Engine(self._load(), self.options.rows, self.options.prompt_rows, self.arguments.threads)
 
     def answer(
         self, questions: pa.Table, output: Path, *inputs: Path | None, about: Mapping[str, Any] | None = None

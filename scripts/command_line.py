@@ -74,6 +74,7 @@ class CommandLine(argparse.ArgumentParser):
         if chunk is not None:
             self.add_argument("--chunk", type=int, default=chunk, metavar="N",
                               help=f"save after so many {unit}; bounds memory, and what an interruption loses (default: {chunk})")  # fmt: skip
+            self.add_argument("--gpus", type=int, default=1, metavar="N", help="of engine vllm: share the model out over so many (default: 1)")  # fmt: skip
         self.add_argument("--code", default="", help="version of the code; what another one saved is not continued")
         self.add_argument(
             "--device", default="auto", help="auto, cpu, or cuda:N; auto leases a free GPU where there is one"

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from asking import CHUNK, Asked, AskingRun, run_questions
 
@@ -85,8 +86,8 @@ def answer_file(asked: Asked, arguments: argparse.Namespace) -> None:
         return pa.Table.from_pylist(table, schema=schema)
 
     asked.write(questions, arguments.output, schema, make, (arguments.questions,))
-    table = pq.read_table(arguments.output, columns=graded[-3:]).to_pandas()
-    shares = ", ".join(f"{name} {100 * share:.1f} %" for name, share in table.mean().items())
+    table = pq.read_table(arguments.output, columns=graded[-3:])
+    shares = ", ".join(f"{name} {100 * pc.mean(table[name]).as_py():.1f} %" for name in table.column_names)
     start_logging().info("%d questions answered right: %s", len(table), shares)
 
 
@@ -112,7 +113,7 @@ def main() -> None:
                 return load_tuned(arguments.model, arguments.delta, options.dtype, device, arguments.threads or 1)
             return load_model(arguments.model, options.dtype, device)
 
-        asked = Asked(arguments, options, load)
+        asked = Asked(arguments, options, load, device, as_it_is=arguments.delta is None)
         if arguments.questions:
             answer_file(asked, arguments)
         else:

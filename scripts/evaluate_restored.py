@@ -50,7 +50,7 @@ def main() -> None:
             derive_seed(options.seed, "restore"), options.dtype, device, arguments.threads or 1, *tables,
         )  # fmt: skip
         write_table(arguments.selection, selection, SELECTION, about)
-        asked = Asked(arguments, options, lambda: model)
+        asked = Asked(arguments, options, lambda: model, device)
         asked.answer(questions, arguments.output, arguments.delta, arguments.mastery, arguments.order, about=about)
 
 

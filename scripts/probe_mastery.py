@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from asking import open_vllm
 
 from command_line import CommandLine, option, run
 from knowshift.artifacts import read_table
@@ -42,6 +43,7 @@ class Options:
     dtype: str = option("float32, bfloat16 or float16", "float32")
     rows: int = option("rows of a decoding pass; changes low bits", 64)
     prompt_rows: int = option("rows of a prompt pass; changes low bits", 4)
+    engine: str = option("torch, or vllm (for GPUs; draws and rounds its own way)", "torch")
 
 
 def choose(facts: pa.Table, limit: int | None, seed: int) -> pa.Table:
@@ -91,8 +93,15 @@ def main() -> None:
         @cache  # only where a chunk is missing
         def engine() -> tuple[Engine, object, Decoding]:
             device = stack.enter_context(lease_device(arguments.device, arguments.threads))
-            model, tokenizer = load_model(arguments.model, options.dtype, device), load_tokenizer(arguments.model)
-            decoding = Decoding(options.max_new_tokens, end_ids(model, tokenizer), options.temperature)
+            tokenizer = load_tokenizer(arguments.model)
+            decoding = Decoding(options.max_new_tokens, end_ids(arguments.model, tokenizer), options.temperature)
+            if options.engine == "vllm":
+                return (
+                    open_vllm(arguments.model, options.dtype, options.rows, device, arguments.gpus),
+                    tokenizer,
+                    decoding,
+                )
+            model = load_model(arguments.model, options.dtype, device)
             return Engine(model, options.rows, options.prompt_rows, arguments.threads), tokenizer, decoding
 
         def make(part: pa.Table, tick: Callable[..., None]) -> pa.Table:

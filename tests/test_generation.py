@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import random
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from knowshift.generation import Decoding, Engine, Prompt
 from knowshift.models import end_ids, load_model, load_tokenizer
-from knowshift.prompts import encode, encode_examples
+from knowshift.prompts import encode, encode_examples, shared_start
 from knowshift.randomness import counter_uniform, derive_seed
 from knowshift.sampling import Sampler
 from knowshift.templates import read_prompt_template
@@ -54,6 +55,26 @@ def test_outcomes_do_not_depend_on_order_neighbours_or_threads(engine: Engine) -
     assert engine.generate(asked[:7], decoding) + engine.generate(asked[7:], decoding) == whole
     for threads in (2, 3):
         assert Engine(random_model(), rows=8, prompt_rows=4, threads=threads).generate(asked, decoding) == whole
+
+
+def test_tokens_that_prompts_share_are_read_once_and_change_nothing_but_rounding(engine: Engine) -> None:
+    asked = prompts(25, 2, forced=4)
+    head = tuple(range(50, 57))
+    whole = [Prompt(head + prompt.ids, prompt.keys, prompt.forced) for prompt in asked]
+    split = [Prompt(prompt.ids, prompt.keys, prompt.forced, shared=len(head)) for prompt in whole]
+    seen: list[dict] = [{}, {}, {}]
+    outputs = [
+        engine.generate(some, Decoding(9, frozenset({3}), 0.7), lambda read, to=to: to.update({read.index: (read.logits.clone(), read.forced)}))
+        for some, to in zip((whole, split, split[:5]), seen, strict=True)
+    ]  # fmt: skip
+    assert sum(map(list.__eq__, outputs[0], outputs[1])) >= 24  # a token may flip at a tie
+    for index, (logits, forced) in seen[0].items():
+        torch.testing.assert_close(seen[1][index][0], logits, rtol=1e-4, atol=1e-4)
+        assert seen[1][index][1] == pytest.approx(forced, abs=1e-3)
+    assert outputs[2] == outputs[1][:5]
+    assert all(torch.equal(seen[2][index][0], seen[1][index][0]) for index in range(5))
+    for threads in (2, 3):
+        assert Engine(random_model(), rows=8, prompt_rows=4, threads=threads).generate(split, Decoding(9, frozenset({3}), 0.7)) == outputs[1]  # fmt: skip
 
 
 def test_first_logits_are_bitwise_the_same_in_any_company(engine: Engine) -> None:
@@ -102,16 +123,19 @@ def test_greedy_agrees_with_transformers(engine: Engine) -> None:
 
 
 def test_greedy_agrees_with_transformers_on_real_questions(smollm2: Path) -> None:
-    """All test questions of the default facts, at most 500, except where the two best logits lie within 1e-4."""
+    """500 test questions of the default facts, except where the two best logits lie within 1e-4."""
     tokenizer = load_tokenizer(smollm2)
     files = sorted((REPOSITORY / "resources/facts/test").glob("*.json"))
-    questions = [row["question"] for path in files for row in json.loads(path.read_text(encoding="utf-8"))][::2][:500]
+    every = [row["question"] for path in files for row in json.loads(path.read_text(encoding="utf-8"))]
+    questions = random.Random(1).sample(every, 500)
     template = read_prompt_template(REPOSITORY / "resources/prompt.yaml")
     ids = encode(tokenizer, [template.ask(question) for question in questions])
+    head = len(shared_start(tokenizer, template.ask))
+    assert head == 6
     plain = load_model(smollm2, "float32")
-    ends = end_ids(plain, tokenizer)
+    ends = end_ids(smollm2, tokenizer)
     engine = Engine(load_model(smollm2, "float32"), rows=32, threads=2)
-    ours = [rows for (rows,) in engine.generate([Prompt(tuple(row)) for row in ids], Decoding(16, ends))]
+    ours = [rows for (rows,) in engine.generate([Prompt(tuple(row), shared=head) for row in ids], Decoding(16, ends))]
     differing = 0
     for start in range(0, len(ids), 50):
         some = ids[start : start + 50]
@@ -180,4 +204,4 @@ def test_answers_are_tokenised_with_their_prompt(tiny_model: Path) -> None:
     assert ids[0] == tokenizer.bos_token_id and ids[-1] == tokenizer.eos_token_id
     assert tokenizer.decode(ids[start:-1]).strip() == "Rome"
     assert encode(tokenizer, ["<|question|> Where does hometrain1 live ? <|answer|>"])[0] == ids[:start]
-    assert end_ids(load_model(tiny_model, "float32"), tokenizer) == {tokenizer.eos_token_id}
+    assert end_ids(tiny_model, tokenizer) == {tokenizer.eos_token_id}

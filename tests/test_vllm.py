@@ -1,0 +1,71 @@
+"""The engine vllm, in an environment of its own that tests/benchmarks/vllm_environment.sh makes; skipped where there is none.
+
+It answers and scores as the torch engine does, up to rounding, and samples from the same distribution.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+PYTHON = Path(os.environ.get("KNOWSHIFT_VLLM", REPOSITORY / ".venv-vllm/bin/python"))
+
+pytestmark = [
+    pytest.mark.skipif(not PYTHON.exists(), reason="no environment with vLLM; tests/benchmarks/vllm_environment.sh makes it"),
+    pytest.mark.timeout(900),
+]  # fmt: skip
+
+
+def run(script: str, output: Path, engine: str, *arguments: str) -> None:
+    python = PYTHON if engine == "vllm" else sys.executable
+    command = [str(python), str(REPOSITORY / "scripts" / f"{script}.py"), *arguments, "--engine", engine, "--output", str(output)]  # fmt: skip
+    environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def both(script: str, folder: Path, *arguments: str) -> list[dict[str, np.ndarray]]:
+    """The tables that a script writes with either engine, by column."""
+    tables = []
+    for engine in ("torch", "vllm"):
+        run(script, folder / f"{engine}.parquet", engine, *arguments)
+        tables.append(pq.read_table(folder / f"{engine}.parquet").to_pandas())
+    return tables
+
+
+def test_it_answers_as_the_torch_engine(smollm2: Path, tmp_path: Path) -> None:
+    rows = json.loads((REPOSITORY / "resources/facts/test/country_capital.test.json").read_text())[:40]
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    torch, vllm = both("evaluate", tmp_path, "--model", str(smollm2), "--questions", str(questions))
+    assert (torch["output"] == vllm["output"]).mean() > 0.9
+    np.testing.assert_allclose(torch["gold_logprob"], vllm["gold_logprob"], atol=2e-3)
+    for _, one, two in zip(range(40), torch.itertuples(), vllm.itertuples(), strict=True):
+        theirs = dict(zip(two.first_tokens, two.first_logits, strict=True))
+        same = [(value, theirs[token]) for token, value in zip(one.first_tokens, one.first_logits, strict=True) if token in theirs]  # fmt: skip
+        assert len(theirs) == 100 and len(same) >= 97
+        shift = np.diff(np.array(same), axis=1)  # logits and log-probabilities differ by a constant
+        np.testing.assert_allclose(shift, shift[0], atol=5e-3)
+
+
+def test_it_samples_from_the_same_distribution(smollm2: Path, tmp_path: Path) -> None:
+    facts = tmp_path / "facts.parquet"
+    build = [sys.executable, str(REPOSITORY / "scripts/build_facts.py"), "--raw", str(REPOSITORY / "resources/facts")]
+    templates = str(REPOSITORY / "resources/templates/country_capital.yaml")
+    subprocess.run([*build, "--templates", templates, "--domain", "in_domain", "--output", str(facts)], check=True)
+    options = {"split": "test", "facts_limit": 10, "samples": 200, "templates_used": 1, "max_new_tokens": 1, "temperature": 0.7}  # fmt: skip
+    arguments = ["--model", str(smollm2), "--facts", str(facts), "--templates", templates, "--spec", json.dumps(options)]  # fmt: skip
+    torch, vllm = both("probe_mastery", tmp_path, *arguments)
+    run("probe_mastery", tmp_path / "again.parquet", "vllm", *arguments)
+    assert (tmp_path / "again.parquet").read_bytes() == (tmp_path / "vllm.parquet").read_bytes()
+    first, second = (table.groupby(["fact_id", "completion"]).size() / 200 for table in (torch, vllm))
+    likely = first[first > 0.1].index
+    assert len(likely) > 10
+    # Four and a half standard errors of the difference of two shares out of 200.
+    assert (first[likely] - second.reindex(likely, fill_value=0)).abs().max() < 4.5 * (2 * 0.25 / 200) ** 0.5
