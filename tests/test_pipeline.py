@@ -183,6 +183,7 @@ JOIN = {"tabulate_model", "join_tables", "plot", "report"}
 CELL = {"finetune", "diff_weights", "rank_updates", "evaluate", "measure_divergence"}
 BELOW_MASTERY = {
     "grade_mastery",
+    "evaluate_instruct",
     "count_levels",
     "score_base",
     "draw_order",
