@@ -16,6 +16,7 @@ NEUTRAL = {
     "knowshift.artifacts",
     "knowshift.devices",
     "knowshift.errors",
+    "knowshift.events",
     "knowshift.progress",
     "knowshift.resume",
 }

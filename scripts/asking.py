@@ -1,7 +1,6 @@
 """What the scripts that ask a model questions share: their options, and asking in chunks that survive interruption."""
 
 import argparse
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import torch
+from engines import open_engine
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from command_line import option
@@ -29,17 +29,6 @@ if TYPE_CHECKING:
     from knowshift.vllm_engine import VllmEngine
 
 CHUNK = 2048  # questions
-
-
-def open_vllm(
-    model: Path | tuple[PreTrainedModel, Path], dtype: str, rows: int, device: torch.device, gpus: int
-) -> "VllmEngine":
-    """vLLM on the leased GPU, or on as many as the job was given."""
-    from knowshift.vllm_engine import VllmEngine
-
-    if gpus <= 1 and device.index is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(device.index)
-    return VllmEngine(model, dtype, rows, max(1, gpus))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,11 +90,7 @@ class Asked:
 
     @cached_property
     def engine(self) -> "Engine | VllmEngine":
-        directory = self.arguments.model
-        if self.options.engine == "vllm":
-            model = directory if self._as_it_is else (self._load(), directory)
-            return open_vllm(model, self.options.dtype, self.options.rows, self._device, self.arguments.gpus)
-        return Engine(self._load(), self.options.rows, self.options.prompt_rows, self.arguments.threads)
+        return open_engine(self.arguments, self.options, self._device, self._load, self._as_it_is)
 
     def answer(
         self, questions: pa.Table, output: Path, *inputs: Path | None, about: Mapping[str, Any] | None = None

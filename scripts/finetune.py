@@ -138,7 +138,8 @@ def finetune(
         Interrupted: `ending` is no longer empty; everything done is saved.
     """
     examples = training_examples(arguments, options)
-    check_model(arguments.model)
+    if first:  # every file is read for it
+        check_model(arguments.model)
     lora = Lora(**options.lora) if options.method == "lora" else None
     if dist.is_initialized():
         model = load_sharded(arguments.model, options.dtype, device, lora)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from asking import open_vllm
+from engines import open_engine
 
 from command_line import CommandLine, option, run
 from knowshift.artifacts import read_table
@@ -95,14 +95,10 @@ def main() -> None:
             device = stack.enter_context(lease_device(arguments.device, arguments.threads))
             tokenizer = load_tokenizer(arguments.model)
             decoding = Decoding(options.max_new_tokens, end_ids(arguments.model, tokenizer), options.temperature)
-            if options.engine == "vllm":
-                return (
-                    open_vllm(arguments.model, options.dtype, options.rows, device, arguments.gpus),
-                    tokenizer,
-                    decoding,
-                )
-            model = load_model(arguments.model, options.dtype, device)
-            return Engine(model, options.rows, options.prompt_rows, arguments.threads), tokenizer, decoding
+            running = open_engine(
+                arguments, options, device, lambda: load_model(arguments.model, options.dtype, device), as_it_is=True
+            )
+            return running, tokenizer, decoding
 
         def make(part: pa.Table, tick: Callable[..., None]) -> pa.Table:
             running, tokenizer, decoding = engine()

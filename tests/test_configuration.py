@@ -15,7 +15,9 @@ import provenance
 import tiny
 
 REPOSITORY = Path(__file__).parents[1]
-SCRIPTS = sorted(path for path in (REPOSITORY / "scripts").glob("*.py") if path.stem not in ("command_line", "asking"))
+SCRIPTS = sorted(
+    path for path in (REPOSITORY / "scripts").glob("*.py") if path.stem not in ("command_line", "asking", "engines")
+)
 
 
 @pytest.fixture

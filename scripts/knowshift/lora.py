@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 from peft import LoraConfig, LoraModel
 from peft.tuners.lora import LoraLayer
-from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
+from knowshift.dtensors import own_part, own_rows
 from knowshift.errors import KnowshiftError
 from knowshift.randomness import derive_seed
 
@@ -60,16 +60,8 @@ def initialise_adapters(model: PreTrainedModel, seed: int) -> None:
             generator = torch.Generator().manual_seed(derive_seed(seed, "lora", name))
             bound = 1 / math.sqrt(first.shape[1])
             values = torch.empty(first.shape).uniform_(-bound, bound, generator=generator)
-            if isinstance(first, DTensor):
-                rows = first.to_local().shape[0]
-                start = min(
-                    first.device_mesh.get_local_rank() * -(-len(values) // first.device_mesh.size()), len(values)
-                )
-                first.to_local().copy_(values[start : start + rows])
-                second.to_local().zero_()
-            else:
-                first.copy_(values)
-                second.zero_()
+            own_part(first).copy_(values[own_rows(first)])
+            own_part(second).zero_()
 
 
 def _adapted(model: PreTrainedModel) -> dict[str, LoraLayer]:
@@ -81,9 +73,9 @@ def plain_name(name: str) -> str | None:
     return None if ".lora_" in name else name.replace(".base_layer.", ".")
 
 
-def update_of(model: PreTrainedModel, name: str) -> tuple[torch.Tensor, torch.Tensor, float] | None:
-    """What the adapter of the weight `name` (its plain name) adds to it: (first, second, scale) of scale * second @ first."""
-    layer = _adapted(model).get(name.removesuffix(".weight")) if name.endswith(".weight") else None
-    if layer is None:
-        return None
-    return layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight, layer.scaling[ADAPTER]
+def updates(model: PreTrainedModel) -> dict[str, tuple[torch.Tensor, torch.Tensor, float]]:
+    """What adapters add to weights, by the weights' plain names: (first, second, scale) of scale * second @ first."""
+    return {
+        f"{name}.weight": (layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight, layer.scaling[ADAPTER])
+        for name, layer in _adapted(model).items()
+    }

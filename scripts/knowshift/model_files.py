@@ -13,6 +13,27 @@ COPIED = ("*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken", "LICENSE*", "*.
 NOT_COPIED = {"manifest.json", "selection.json", "trainer_state.json", INDEX}
 
 
+def write_parameters(
+    output: Path, base: Path, dtypes: Mapping[str, torch.dtype], whole: Callable[[str], torch.Tensor]
+) -> None:
+    """Write a model in memory into the directory `output`; what is no parameter is the base's.
+
+    Args:
+        output: the directory.
+        base: the directory that it was loaded from.
+        dtypes: the type of each parameter, by its name on disk.
+        whole: gives a parameter.
+    """
+    weights = Weights(base)
+
+    def pieces(name: str) -> list[torch.Tensor]:
+        tensor = whole(name) if name in dtypes else weights.read(name)
+        return [tensor.detach().cpu().reshape(-1)]
+
+    stored = {name: place.dtype for name, place in weights.places.items()}
+    write_model(output, base, base, {**stored, **dtypes}, pieces)
+
+
 def write_model(
     output: Path,
     base: Path,

@@ -7,12 +7,12 @@ from functools import partial
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from accelerate import init_empty_weights
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from knowshift.dtensors import own_rows
 from knowshift.lora import Lora, add_adapters, plain_name
 from knowshift.models import DTYPES, local
 from knowshift.training import summed_loss
@@ -28,11 +28,11 @@ def load_sharded(directory: Path, dtype: str, device: torch.device, lora: Lora |
         device: of this process.
         lora: adapters to add, which are not initialised yet.
     """
-    config = AutoConfig.from_pretrained(directory, **local(directory))
-    trusted = local(directory)["trust_remote_code"]
+    settings = local(directory)
+    config = AutoConfig.from_pretrained(directory, **settings)
     with init_empty_weights(include_buffers=False):
         model = AutoModelForCausalLM.from_config(
-            config, dtype=DTYPES[dtype], attn_implementation="sdpa", trust_remote_code=trusted
+            config, dtype=DTYPES[dtype], attn_implementation="sdpa", trust_remote_code=settings["trust_remote_code"]
         )
     model.tie_weights()
     if lora:
@@ -57,10 +57,8 @@ def load_sharded(directory: Path, dtype: str, device: torch.device, lora: Lora |
 
 
 def _fill(parameter: DTensor, weights: Weights, name: str) -> None:
-    """Read this process's rows of a tensor: FSDP cuts the first dimension into equal parts, the last ones shorter."""
-    local = parameter.to_local()
-    if not local.numel():
-        return
-    stride = parameter.numel() // parameter.shape[0]
-    start = dist.get_rank() * -(-parameter.shape[0] // dist.get_world_size()) * stride
-    local.copy_(weights.piece(name, start, start + local.numel()).view(local.shape))
+    """Read this process's rows of a tensor."""
+    mine, rows = parameter.to_local(), own_rows(parameter)
+    if mine.numel():
+        stride = parameter.numel() // parameter.shape[0]
+        mine.copy_(weights.piece(name, rows.start * stride, rows.stop * stride).view(mine.shape))

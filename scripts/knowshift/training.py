@@ -6,17 +6,17 @@ batch. Questions are short, so the examples of a step lie in one row, end to end
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch.distributed.tensor import DTensor
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
+from knowshift.dtensors import gathered
 from knowshift.errors import KnowshiftError
 from knowshift.randomness import derive_seed
 
@@ -103,6 +103,11 @@ def summed_loss(model: PreTrainedModel, examples: Sequence[Example], loss_on: st
     return loss if examples else loss + 0.0 * hidden.sum()  # a process without examples takes part in the backward pass
 
 
+def loss_function(model: PreTrainedModel) -> Callable[..., torch.Tensor]:
+    """`summed_loss` of a model; a sharded one has its own, through which FSDP gathers parameters."""
+    return getattr(model, "summed_loss", partial(summed_loss, model))
+
+
 def first_target(prompt: int, loss_on: str) -> int:
     """The first token of an example that the loss is taken over; nothing predicts the very first."""
     return prompt if loss_on == "answer" else 1
@@ -111,7 +116,7 @@ def first_target(prompt: int, loss_on: str) -> int:
 def can_pack(model: PreTrainedModel, examples: Sequence[Example], loss_on: str) -> bool:
     """Whether the model keeps the examples of one row apart: some architectures carry a state from one to the next."""
     few = sorted(examples, key=lambda example: len(example[0]))[:2]
-    loss_of = getattr(model, "summed_loss", partial(summed_loss, model))
+    loss_of = loss_function(model)
     with torch.no_grad():
         together, apart = (float(loss_of(few, loss_on, packed)) for packed in (True, False))
     return math.isclose(together, apart, rel_tol=1e-2)
@@ -158,7 +163,7 @@ def train(
         KnowshiftError: the loss is not finite.
     """
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    loss_of = getattr(model, "summed_loss", partial(summed_loss, model))
+    loss_of = loss_function(model)
     packed = can_pack(model.eval(), examples, recipe.loss_on)
     model.train()
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -181,8 +186,6 @@ def train(
         if not math.isfinite(mean):
             raise KnowshiftError(f"the loss of step {step + 1} is {mean}; lower finetuning.learning_rate")
         norm = torch.nn.utils.clip_grad_norm_(trained, recipe.max_gradient_norm or math.inf)
-        if isinstance(norm, DTensor):
-            norm = norm.full_tensor()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         yield {
@@ -192,6 +195,6 @@ def train(
             "target_tokens": targets,
             "loss": mean,
             "learning_rate": rate,
-            "gradient_norm": float(norm),
+            "gradient_norm": float(gathered(norm)),
         }
     model.eval()

@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from safetensors.torch import load_file, save_file
-from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from knowshift.artifacts import canonical_json, whole_file, write_text
+from knowshift.dtensors import own_part
 
 
 class TrainingState:
@@ -38,11 +38,11 @@ class TrainingState:
         tensors = load_file(self._file(len(rows)))
         with torch.no_grad():
             for name, parameter in _trained(model):
-                _local(parameter).copy_(tensors[name])
+                own_part(parameter).copy_(tensors[name])
                 state = {"step": tensors[f"{name}/step"]}
                 for part in ("exp_avg", "exp_avg_sq"):
                     state[part] = torch.zeros_like(parameter)
-                    _local(state[part]).copy_(tensors[f"{name}/{part}"])
+                    own_part(state[part]).copy_(tensors[f"{name}/{part}"])
                 optimizer.state[parameter] = state
         return rows
 
@@ -50,9 +50,9 @@ class TrainingState:
         """Save the state after the steps of `rows`, then forget the one before."""
         tensors = {}
         for name, parameter in _trained(model):
-            tensors[name] = _local(parameter).detach().contiguous()
+            tensors[name] = own_part(parameter).detach().contiguous()
             for part, value in optimizer.state[parameter].items():
-                tensors[f"{name}/{part}"] = _local(value).contiguous()
+                tensors[f"{name}/{part}"] = own_part(value).contiguous()
         with whole_file(self._file(len(rows))) as partial:
             save_file(tensors, partial)
         if dist.is_initialized():
@@ -68,8 +68,3 @@ class TrainingState:
 
 def _trained(model: PreTrainedModel) -> list[tuple[str, torch.nn.Parameter]]:
     return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-
-
-def _local(tensor: torch.Tensor) -> torch.Tensor:
-    """The part of a tensor that this process holds; writing to it writes to the tensor."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor

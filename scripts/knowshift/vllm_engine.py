@@ -7,7 +7,6 @@ bits than an undisturbed one.
 """
 
 import math
-import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,8 +16,7 @@ from transformers import PreTrainedModel
 
 from knowshift.errors import KnowshiftError
 from knowshift.generation import Decoding, Prompt, Read
-from knowshift.model_files import write_model
-from knowshift.weights import Weights
+from knowshift.model_files import write_parameters
 
 LONGEST = 2048  # tokens of a prompt with what is generated; vLLM sets memory aside for it
 MEMORY = Path("/dev/shm")  # a file system in memory, where there is one
@@ -41,8 +39,10 @@ class VllmEngine:
         self, model: Path | tuple[PreTrainedModel, Path], dtype: str, rows: int = 256, devices: int = 1
     ) -> None:
         if isinstance(model, tuple):
+            parameters = dict(model[0].named_parameters())
+            dtypes = {name: parameter.dtype for name, parameter in parameters.items()}
             with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
-                _write(*model, Path(folder))
+                write_parameters(Path(folder), model[1], dtypes, parameters.__getitem__)
                 self._load(Path(folder), dtype, rows, devices)
         else:
             self._load(model, dtype, rows, devices)
@@ -55,7 +55,6 @@ class VllmEngine:
                 "engine: vllm needs the package vllm in the Python that runs this script; name that Python in the profile"
                 " (set-resources: python=…), or set engine: torch"
             ) from None
-        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         self.llm = LLM(
             str(directory), dtype=dtype, max_num_seqs=rows, max_model_len=LONGEST, tensor_parallel_size=devices,
             logprobs_mode="raw_logprobs", max_logprobs=-1, seed=0, disable_log_stats=True,
@@ -110,18 +109,6 @@ class VllmEngine:
             values = answer.prompt_logprobs[len(prompt.ids) :]
             told[index] = [value[token].logprob for value, token in zip(values, prompt.forced, strict=True)]
         return told
-
-
-def _write(model: PreTrainedModel, base: Path, folder: Path) -> None:
-    """A model in memory as a model directory like its base."""
-    weights, parameters = Weights(base), dict(model.named_parameters())
-    dtypes = {name: parameters[name].dtype if name in parameters else weights.places[name].dtype for name in weights.names()}  # fmt: skip
-
-    def pieces(name: str) -> list[torch.Tensor]:
-        tensor = parameters[name].detach().cpu() if name in parameters else weights.read(name)
-        return [tensor.reshape(-1)]
-
-    write_model(folder, base, base, dtypes, pieces)
 
 
 def _ids(ids: Sequence[int]) -> dict[str, list[int]]:

@@ -1,0 +1,41 @@
+"""The engine of generation that a script's options name, opened on what its arguments allow."""
+
+import argparse
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import PreTrainedModel
+
+from knowshift.generation import Engine
+
+if TYPE_CHECKING:
+    from knowshift.vllm_engine import VllmEngine
+
+
+def open_engine(
+    arguments: argparse.Namespace,
+    options: Any,
+    device: torch.device,
+    load: Callable[[], PreTrainedModel],
+    as_it_is: bool,
+) -> "Engine | VllmEngine":
+    """An engine.
+
+    Args:
+        arguments: the script's, with model, threads and gpus.
+        options: the script's, with engine, dtype, rows and prompt_rows.
+        device: that this process leased.
+        load: gives the model.
+        as_it_is: it is the one in the directory `arguments.model`, which vLLM then reads itself.
+    """
+    if options.engine != "vllm":
+        return Engine(load(), options.rows, options.prompt_rows, arguments.threads)
+    from knowshift.vllm_engine import VllmEngine
+
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    if arguments.gpus <= 1 and device.index is not None:  # the leased one, and no other
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(device.index)
+    model = arguments.model if as_it_is else (load(), arguments.model)
+    return VllmEngine(model, options.dtype, options.rows, max(1, arguments.gpus))
