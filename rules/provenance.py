@@ -71,14 +71,14 @@ def _is_docstring(node: ast.AST) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
-def directory_digest(path: Path) -> str:
+def directory_digest(path: Path, code: bool = False) -> str:
     """A digest of a model directory's content, quick enough to take whenever the Snakefile is read.
 
-    Small files count whole; of larger ones the size, the first and the last mebibyte.
+    Small files count whole; of larger ones the size, the first and the last mebibyte. With `code` its Python files count too.
     """
     digest = hashlib.sha256()
     edge = 1 << 20
-    for file in sorted(file for pattern in MODEL_FILES for file in path.glob(pattern)):
+    for file in sorted(file for pattern in (*MODEL_FILES, *(["*.py"] if code else [])) for file in path.glob(pattern)):
         size = file.stat().st_size
         digest.update(f"{file.name}\0{size}\0".encode())
         with file.open("rb") as source:
