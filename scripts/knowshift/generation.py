@@ -24,7 +24,7 @@ from knowshift.sampling import Sampler
 from knowshift.slots import ATTENTION, SlotLayer
 
 PROMPT_BUCKET = 4  # prompts, and forced continuations, are padded to a multiple of this many tokens
-CACHE_BUCKET = 16  # the key-value cache holds a multiple of this many prompt tokens
+CACHE_BUCKET = 32  # the key-value cache holds a multiple of this many prompt tokens
 
 
 @dataclass(frozen=True)

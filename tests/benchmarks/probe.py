@@ -136,7 +136,7 @@ def started(
 def competitors(dtype: str, arguments: argparse.Namespace) -> Iterator[tuple[str, int, str]]:
     """Who takes part, as (name, rows, Python)."""
     yield "linear_layers", arguments.rows, sys.executable
-    yield "engine", arguments.rows, sys.executable
+    yield "engine", 0, sys.executable
     yield "generate", 0, sys.executable
     if importlib.util.find_spec("ctranslate2"):
         import ctranslate2
