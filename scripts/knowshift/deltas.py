@@ -172,7 +172,7 @@ class Delta:
     """
 
     def __init__(self, directory: Path, base: Path, threads: int = 1) -> None:
-        manifest = read_manifest(directory)
+        manifest = read_manifest(directory, declared=directory)
         if manifest.get("format") != DELTA_FORMAT:
             raise KnowshiftError(f"{directory} is in the format {manifest.get('format')}, not {DELTA_FORMAT}")
         if manifest["base"] != base_identity(base):
