@@ -71,8 +71,18 @@ def feasible_runs(model):
     """The cells of a model that have facts enough; known once its mastery is."""
     import pyarrow.parquet as pq
 
-    levels = pq.read_table(checkpoints.count_levels.get(model=model).output.levels)
-    return [cell for cell in CELLS if is_feasible(cell, levels)]
+    announce(model)
+    return feasible(CELLS, pq.read_table(checkpoints.count_levels.get(model=model).output.levels))
+
+
+@cache
+def announce(model):
+    """Say in a dry run what will follow a checkpoint that it cannot look behind."""
+    if workflow.dryrun and not Path(rules.count_levels.output.levels.format(model=model)).exists():
+        logger.info(
+            f"{model}: planned up to its mastery. If every level has facts enough, {len(CELLS)} fine-tuned models"
+            f" and {len(restored_outcomes(model, CELLS))} restored ones follow."
+        )
 
 
 def order_of(wildcards):
@@ -87,12 +97,17 @@ def size_of(run):
     return None if size == "all" else size
 
 
+@cache
+def recipe_of(method):
+    """How a method trains."""
+    kind, training = GRID.training(method)
+    return {**training.model_dump(exclude=set() if kind == "lora" else {"lora"}), "method": kind}
+
+
 def finetune_spec(wildcards):
     cell = Cell.parse(wildcards.run)
-    method, training = GRID.training(cell.method)
-    recipe = training.model_dump(exclude=set() if method == "lora" else {"lora"})
-    more = {"method": method, "size": size_of(wildcards.run), "name": f"s{cell.seed}", "seed": SETTINGS.seed}
-    return canonical_json({**recipe, **more})
+    more = {"size": size_of(wildcards.run), "name": f"s{cell.seed}", "seed": SETTINGS.seed}
+    return canonical_json({**recipe_of(cell.method), **more})
 
 
 def evaluation_spec(**more):
@@ -130,17 +145,6 @@ def restore_spec(wildcards):
     return evaluation_spec(**run_questions(wildcards.run), **restored_part(wildcards))
 
 
-def is_restored(entry, model, cell):
-    """Whether an entry under restoration takes in a cell of a model."""
-    return (
-        model in (entry.models or [model])
-        and cell.method in (entry.methods or GRID.methods)
-        and cell.data in (entry.data or GRID.data)
-        and cell.size in (entry.sizes or GRID.sizes)
-        and cell.seed in (entry.seeds or GRID.seeds)
-    )
-
-
 def restored_outcomes(model, runs):
     """The restored models of the configuration that are among `runs`."""
     return [
@@ -169,6 +173,11 @@ def exported_models():
     ]
 
 
+def files_of(model, *names):
+    """Files of every feasible run of a model."""
+    return [f"{RESULTS}/{model}/runs/{cell.run}/{name}" for cell in feasible_runs(model) for name in names]
+
+
 def of_runs(name):
     """Input function: a file of every feasible run of a model."""
-    return lambda wc: [f"{RESULTS}/{wc.model}/runs/{cell.run}/{name}" for cell in feasible_runs(wc.model)]
+    return lambda wc: files_of(wc.model, name)
