@@ -78,7 +78,7 @@ def feasible_runs(model):
 @cache
 def announce(model):
     """Say in a dry run what will follow a checkpoint that it cannot look behind."""
-    if workflow.dryrun and not Path(rules.count_levels.output.levels.format(model=model)).exists():
+    if workflow.dryrun and not Path(RESULTS, model, "levels.parquet").exists():
         logger.info(
             f"{model}: planned up to its mastery. If every level has facts enough, {len(CELLS)} fine-tuned models"
             f" and {len(restored_outcomes(model, CELLS))} restored ones follow."
@@ -181,3 +181,18 @@ def files_of(model, *names):
 def of_runs(name):
     """Input function: a file of every feasible run of a model."""
     return lambda wc: files_of(wc.model, name)
+
+
+HISTOGRAMS = [f"updates/{region}.histogram.parquet" for region in SETTINGS.regions]
+# Where deltas pass away, what reads them belongs to the stage that makes them: otherwise models would be trained twice.
+READERS = ["outcomes.parquet", *HISTOGRAMS] if GRID.keep_deltas == "restored" else []
+
+
+def of_models(*names):
+    """Input functions of a stage's target, one per model: models do not wait for one another."""
+    return [lambda wc, model=model: files_of(model, *dict.fromkeys(names)) for model in SETTINGS.models]
+
+
+def restored_of_models():
+    """The same for all restored models."""
+    return [lambda wc, model=model: restored_outcomes(model, feasible_runs(model)) for model in SETTINGS.models]

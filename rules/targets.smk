@@ -1,18 +1,7 @@
-# A target per stage, and what the whole will take. A target asks for each model by an input function of its own: models do not
-# wait for one another.
+# A target per stage, and what the whole will take.
 #   snakemake mastery | finetunes | evaluations | restorations | report | export | plan
 localrules:
     plan,
-
-
-HISTOGRAMS = [f"updates/{region}.histogram.parquet" for region in SETTINGS.regions]
-# Where deltas pass away, what reads them belongs to the stage that makes them: otherwise models would be trained twice.
-READERS = ["outcomes.parquet", *HISTOGRAMS] if GRID.keep_deltas == "restored" else []
-
-
-def of_models(*names):
-    """Input functions: files of every feasible run, a function per model."""
-    return [lambda wc, model=model: files_of(model, *dict.fromkeys(names)) for model in SETTINGS.models]
 
 
 rule mastery:
@@ -35,7 +24,7 @@ rule evaluations:
 rule restorations:
     input:
         *of_models(*HISTOGRAMS),
-        *[lambda wc, model=model: restored_outcomes(model, feasible_runs(model)) for model in SETTINGS.models],
+        *restored_of_models(),
 
 
 rule export:
