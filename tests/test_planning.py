@@ -138,7 +138,7 @@ def test_values_given_on_the_command_line_override_those_of_the_file(known: Path
 def test_the_graph_of_rules_is_short(known: Path) -> None:
     done = subprocess.run(simulated.command("--rulegraph"), cwd=known, capture_output=True, text=True, check=True)
     assert done.stdout.count("label =") <= 25 and "->" in done.stdout
-    done = subprocess.run(simulated.command("--dag", "mastery"), cwd=known, capture_output=True, text=True, check=True)
+    done = subprocess.run(simulated.command("mastery", "--dag"), cwd=known, capture_output=True, text=True, check=True)
     assert 'label = "probe_mastery' in done.stdout
 
 
@@ -174,7 +174,7 @@ def conda(folder: Path) -> dict[str, str]:
     program.parent.mkdir()
     program.write_text(
         '#!/bin/sh\ncase "$*" in\n*--version) echo "conda 25.1.0";;\n'
-        '*) echo \'{"conda_prefix": "/", "platform": "linux-64", "channel_priority": "strict"}\';;\nesac\n'
+        '*) echo \'{"conda_prefix": "/", "platform": "linux-64", "get": {"channel_priority": "strict"}}\';;\nesac\n'
     )
     program.chmod(0o755)
     return {"PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}"}
@@ -221,7 +221,7 @@ def test_another_workflow_uses_this_one_as_a_module(tiny_model: Path, tiny_facts
     assert done.returncode == 0, done.stderr[-3000:]
     assert pq.read_table(tmp_path / "results/tiny/completions/job.test.parquet").num_rows == 25 * 2 * 6
     assert int((tmp_path / "results/summary.txt").read_text().split()[0]) > 0
-    done = run("--dry-run", "--quiet", "rules", "knowledge_all")
+    done = run("knowledge_all", "--dry-run", "--quiet", "rules")
     assert done.returncode == 0, done.stderr[-3000:]
     counts = simulated.job_counts(done.stdout + done.stderr)
     assert counts["knowledge_probe_mastery"] == 2 * 3 + 1  # of eight, one is there

@@ -28,7 +28,7 @@ BY_CHANGE = ("top", "bottom")  # strategies that start from the stored histogram
 # per parameter of a float32 delta. Everything else is small beside them.
 COMPLETION_BYTES = 0.5
 ANSWER_BYTES = 800
-DELTA_BYTES = 2.5
+DELTA_BYTES = 2.1
 CHARACTERS = 4  # of a token, about, in English
 
 
