@@ -7,10 +7,15 @@ BENCH = .venv-bench
 BENCH_MODEL = results/smollm2-135m
 BENCH_TUNED = $(BENCH_MODEL)/exports/full-mixed-100-s1/top-transformer-0
 
-.PHONY: run test smoke lint format lock schema bench clean help
+CONFIG = config.yaml
+
+.PHONY: run plan test smoke lint format lock schema bench clean help
 
 run: $(INSTALLED) ## the default experiment, to results/report.html
 	. $(BIN)/activate && snakemake --cores all
+
+plan: $(INSTALLED) ## what an experiment will take (CONFIG=configs/paper.yaml), before it runs
+	$(BIN)/python scripts/plan.py --config $(CONFIG)
 
 test: $(INSTALLED) ## all tests, the whole pipeline on a tiny model included
 	. $(BIN)/activate && python -m pytest
@@ -38,6 +43,7 @@ bench: $(BENCH)/.installed ## the benchmarks, as ratios against named peers
 	$(BENCH)/bin/python tests/benchmarks/matching.py --model $(BENCH_MODEL)
 	$(BENCH)/bin/python tests/benchmarks/evaluation.py --model $(BENCH_TUNED)
 	$(BENCH)/bin/python tests/benchmarks/finetuning.py --model $(BENCH_MODEL)/base
+	$(BENCH)/bin/python tests/benchmarks/planning.py
 	$(BENCH)/bin/python tests/benchmarks/probe.py --model $(BENCH_MODEL)/base $(addprefix --vllm ,$(wildcard .venv-vllm/bin/python))
 
 clean: ## remove the environments and all results

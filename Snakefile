@@ -3,10 +3,18 @@
 #   snakemake                      everything, to results/report.html (profiles/default sets the cores)
 #   snakemake -n                   what would run, and why
 #   snakemake --configfile FILE    another experiment
+#   snakemake STAGE                up to a stage: mastery, finetunes, evaluations, restorations, report, export
+#   snakemake plan                 what it will take: jobs, tokens, disk, GPU-hours
 import sys
 from pathlib import Path
 
-sys.path.extend(str(Path(workflow.basedir, folder)) for folder in ("rules", "schemas", "scripts"))
+from snakemake.exceptions import WorkflowError
+
+if not workflow.current_basedir.is_local:
+    raise WorkflowError("knowshift runs its scripts where they lie: clone it, and name the Snakefile of the clone")
+
+BASE = Path(workflow.current_basedir)  # also where another workflow uses this one as a module
+sys.path.extend(str(BASE / folder) for folder in ("rules", "schemas", "scripts"))
 
 
 # A configuration given on the command line replaces the default one; Snakemake alone would merge the two.
@@ -24,6 +32,7 @@ include: "rules/finetuning.smk"
 include: "rules/evaluation.smk"
 include: "rules/restoration.smk"
 include: "rules/reporting.smk"
+include: "rules/targets.smk"
 
 
 rule all:

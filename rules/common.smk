@@ -12,10 +12,9 @@ import neutral
 import provenance
 from knowshift.artifacts import canonical_json
 from knowshift.errors import KnowshiftError
-from knowshift.grid import Cell, cells, is_feasible
-from snakemake.exceptions import WorkflowError
+from knowshift.grid import Cell, cells, feasible, is_restored
+from snakemake.logging import logger
 
-BASE = Path(workflow.basedir)
 SCRIPTS = BASE / "scripts"
 
 try:
@@ -42,6 +41,7 @@ wildcard_constraints:
     percent=r"\d+(\.\d+)?",
 
 
+@cache
 def resource(path):
     """A file or folder that the configuration names, here or in the workflow's own folder."""
     return configuration.locate(path, BASE)

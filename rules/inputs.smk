@@ -83,13 +83,24 @@ def level_counts(model):
     """The table of a model's levels; known once its mastery is."""
     import pyarrow.parquet as pq
 
+    announce(model)
     return pq.read_table(checkpoints.count_levels.get(model=model).output.levels)
+
+
+@cache
+def announce(model):
+    """Say in a dry run what will follow a checkpoint that it cannot look behind."""
+    if workflow.dryrun and not Path(RESULTS, model, "levels.parquet").exists():
+        logger.info(
+            f"{model}: planned up to its mastery. If every level has facts enough, {len(CELLS)} fine-tuned models"
+            f" and {len(restored_outcomes(model, CELLS))} restored ones follow."
+        )
 
 
 @cache
 def feasible_runs(model):
     """The cells of a model that have facts enough."""
-    return [cell for cell in CELLS if is_feasible(cell, level_counts(model))]
+    return feasible(CELLS, level_counts(model))
 
 
 def counted_levels(wildcards):
@@ -97,10 +108,16 @@ def counted_levels(wildcards):
     return ancient(checkpoints.count_levels.get(model=wildcards.model).output.levels)
 
 
+@cache
+def drawable_digests(model):
+    """Digests of the facts that each data kind of a model may draw."""
+    metadata = level_counts(model).schema.metadata or {}
+    return json.loads(metadata.get(b"knowshift", b"{}")).get("drawable", {})
+
+
 def drawable_digest(wildcards):
     """A digest of the facts that a data kind may draw."""
-    metadata = level_counts(wildcards.model).schema.metadata or {}
-    return json.loads(metadata.get(b"knowshift", b"{}")).get("drawable", {}).get(wildcards.data)
+    return drawable_digests(wildcards.model).get(wildcards.data)
 
 
 def order_of(wildcards):
@@ -115,12 +132,17 @@ def size_of(run):
     return None if size == "all" else size
 
 
+@cache
+def recipe_of(method):
+    """How a method trains."""
+    kind, training = GRID.training(method)
+    return {**training.model_dump(exclude=set() if kind == "lora" else {"lora"}), "method": kind}
+
+
 def finetune_spec(wildcards):
     cell = Cell.parse(wildcards.run)
-    method, training = GRID.training(cell.method)
-    recipe = training.model_dump(exclude=set() if method == "lora" else {"lora"})
-    more = {"method": method, "size": size_of(wildcards.run), "name": f"s{cell.seed}", "seed": SETTINGS.seed}
-    return canonical_json({**recipe, **more})
+    more = {"size": size_of(wildcards.run), "name": f"s{cell.seed}", "seed": SETTINGS.seed}
+    return canonical_json({**recipe_of(cell.method), **more})
 
 
 def evaluation_spec(model, **more):
@@ -157,17 +179,6 @@ def histogram_of(wildcards):
 
 def restore_spec(wildcards):
     return evaluation_spec(wildcards.model, **run_questions(wildcards.run), **restored_part(wildcards))
-
-
-def is_restored(entry, model, cell):
-    """Whether an entry under restoration takes in a cell of a model."""
-    return (
-        model in (entry.models or [model])
-        and cell.method in (entry.methods or GRID.methods)
-        and cell.data in (entry.data or GRID.data)
-        and cell.size in (entry.sizes or GRID.sizes)
-        and cell.seed in (entry.seeds or GRID.seeds)
-    )
 
 
 def restored_outcomes(model, runs):
@@ -208,6 +219,26 @@ def exported_models():
     return [lambda wc, entry=entry: exported(entry) for entry in SETTINGS.exports]
 
 
+def files_of(model, *names):
+    """Files of every feasible run of a model."""
+    return [f"{RESULTS}/{model}/runs/{cell.run}/{name}" for cell in feasible_runs(model) for name in names]
+
+
 def of_runs(name):
     """Input function: a file of every feasible run of a model."""
-    return lambda wc: [f"{RESULTS}/{wc.model}/runs/{cell.run}/{name}" for cell in feasible_runs(wc.model)]
+    return lambda wc: files_of(wc.model, name)
+
+
+HISTOGRAMS = [f"updates/{region}.histogram.parquet" for region in SETTINGS.regions]
+# Where deltas pass away, what reads them belongs to the stage that makes them: otherwise models would be trained twice.
+READERS = ["outcomes.parquet", *HISTOGRAMS] if GRID.keep_deltas == "restored" else []
+
+
+def of_models(*names):
+    """Input functions of a stage's target, one per model: models do not wait for one another."""
+    return [lambda wc, model=model: files_of(model, *dict.fromkeys(names)) for model in SETTINGS.models]
+
+
+def restored_of_models():
+    """The same for all restored models."""
+    return [lambda wc, model=model: restored_outcomes(model, feasible_runs(model)) for model in SETTINGS.models]

@@ -109,7 +109,16 @@ rule plot:
     input:
         rules.join_tables.output,
     output:
-        expand(f"{RESULTS}/figures/{{figure}}.{{kind}}", figure=FIGURES, kind=["vl.json", "svg", "png"]),
+        expand(f"{RESULTS}/figures/{{figure}}.{{kind}}", figure=FIGURES, kind=["vl.json", "png"]),
+        [
+            report(
+                f"{RESULTS}/figures/{figure}.svg",
+                f"../resources/captions/{figure}.rst",
+                "Figures",
+                labels={"figure": figure},
+            )
+            for figure in FIGURES
+        ],
     log:
         f"{RESULTS}/logs/plot.log",
     conda:

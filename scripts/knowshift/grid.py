@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
@@ -73,26 +74,32 @@ def available_facts(levels: pa.Table, data: str) -> int:
     return sum(count for level, count in zip(*columns, strict=True) if wanted is None or level in wanted)
 
 
-def is_feasible(cell: Cell, levels: pa.Table) -> bool:
-    """Whether there are facts enough for a cell."""
-    facts = available_facts(levels, cell.data)
-    return facts > 0 if cell.size == "all" else facts >= cell.size
+def feasible(planned: Sequence[Cell], levels: pa.Table) -> list[Cell]:
+    """The cells that there are facts enough for."""
+    facts = {data: available_facts(levels, data) for data in {cell.data for cell in planned}}
+    return [cell for cell in planned if facts[cell.data] >= (1 if cell.size == "all" else cell.size)]
+
+
+def is_restored(entry: Any, model: str, cell: Cell) -> bool:
+    """Whether an entry under `restoration` of the configuration takes in a cell of a model: what it does not name, it takes all of."""
+    asked = {"models": model, "methods": cell.method, "data": cell.data, "sizes": cell.size, "seeds": cell.seed}
+    return all(value in (getattr(entry, key) or [value]) for key, value in asked.items())
 
 
 def describe(planned: Sequence[Cell], levels: pa.Table) -> pa.Table:
     """Every planned cell and whether it can be run, in the schema `CELLS`."""
-    rows = []
+    can_run, rows = set(feasible(planned, levels)), []
     for cell in planned:
-        facts, feasible = available_facts(levels, cell.data), is_feasible(cell, levels)
+        facts, runs = available_facts(levels, cell.data), cell in can_run
         rows.append(
             {
                 "run": cell.run,
                 "method": cell.method,
                 "data": cell.data,
                 "size": str(cell.size),
-                "facts": facts if cell.size == "all" or not feasible else cell.size,
+                "facts": facts if cell.size == "all" or not runs else cell.size,
                 "seed": cell.seed,
-                "state": "run" if feasible else "infeasible",
+                "state": "run" if runs else "infeasible",
             }
         )
     return pa.Table.from_pylist(rows, schema=CELLS)
