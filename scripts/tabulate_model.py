@@ -12,15 +12,14 @@ import pyarrow as pa
 from command_line import CommandLine, option, run
 from knowshift import tabulation as tables
 from knowshift.artifacts import read_table, write_table, write_tables
+from knowshift.change_tables import HISTOGRAM, SELECTION, TENSORS
 from knowshift.divergence import DIVERGENCE
 from knowshift.grading import ANSWERS, Grader
 from knowshift.grid import CELLS, Cell, cells, describe
 from knowshift.mastery import LEVEL_COUNTS, MASTERY
 from knowshift.matching import Synonyms
 from knowshift.outcomes import OUTCOMES
-from knowshift.selection import SELECTION
 from knowshift.steps import STEPS
-from knowshift.updates import HISTOGRAM, TENSORS
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
+from knowshift.change_tables import concentration
 from knowshift.mastery import LEVELS
-from knowshift.updates import concentration
 
 _RUN = pa.field("run", pa.string(), False, {"doc": "method-data-size-seed, or base for the pre-trained model"})
 _SET = pa.field("set", pa.string(), False, {"doc": "training_set, train, dev, test, dev_ood or test_ood"})
