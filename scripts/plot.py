@@ -8,7 +8,7 @@ import vl_convert
 
 from command_line import CommandLine, run
 from knowshift.artifacts import whole_file, write_text
-from knowshift.figures import FIGURES, draw
+from knowshift.charts import FIGURES, draw
 
 
 def main() -> None:
