@@ -120,7 +120,8 @@ def label(value: object) -> str:
 
 def naming(table: pd.DataFrame, *more: str) -> dict[str, str]:
     """Columns that name the rows of a table, with their headings: model and method only where there are several."""
-    several = [name for name in ("model", "method") if name in table and table[name].nunique() > 1]
+    tuned = table[table["size"].notna()] if "size" in table else table
+    several = [name for name in ("model", "method") if name in table and tuned[name].nunique() > 1]
     headings = {"data": "training data", "size": "facts", "seeds": "seeds"}
     return {name: headings.get(name, name) for name in (*several, *more)}
 
