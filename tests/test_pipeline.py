@@ -179,7 +179,7 @@ def test_a_second_run_does_nothing_even_if_every_file_is_newer(experiment: Path,
     assert would_run(experiment) == {}
 
 
-JOIN = {"tabulate_model", "join_tables", "plot", "report"}
+JOIN = {"tabulate_model", "analyse_model", "join_tables", "tabulate_costs", "print_tables", "plot", "report"}
 CELL = {"finetune", "diff_weights", "rank_updates", "evaluate", "measure_divergence"}
 BELOW_MASTERY = {
     "grade_mastery",
