@@ -19,7 +19,6 @@ from knowshift.choices import recommend, tabulate_strategies
 from knowshift.claims import tabulate_claims
 from knowshift.comparisons import (
     measure_shifts,
-    tabulate_restorations,
     tabulate_scores,
     tabulate_scores_by_level,
     tabulate_shifts,
@@ -29,6 +28,7 @@ from knowshift.flows import tabulate_fact_outputs, tabulate_flows
 from knowshift.grid import CELLS
 from knowshift.mastery import MASTERY
 from knowshift.panels import read_answers
+from knowshift.restorations import tabulate_restorations
 from knowshift.study import Study
 from knowshift.summaries import tabulate_calibration, tabulate_loss, tabulate_where
 

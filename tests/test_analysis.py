@@ -12,7 +12,6 @@ from knowshift.choices import recommend, tabulate_strategies
 from knowshift.claims import peak_size, tabulate_claims
 from knowshift.comparisons import (
     measure_shifts,
-    tabulate_restorations,
     tabulate_scores,
     tabulate_scores_by_level,
     tabulate_shifts,
@@ -23,6 +22,7 @@ from knowshift.flows import tabulate_flows
 from knowshift.grading import ANSWERS
 from knowshift.panels import Answerer, Answers, Panel, read_answers
 from knowshift.published import paper_models, read_published
+from knowshift.restorations import tabulate_restorations
 from knowshift.study import BASE, Study
 from knowshift.summaries import tabulate_calibration, tabulate_loss, tabulate_where
 from simulated import make_study
