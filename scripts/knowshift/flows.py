@@ -72,8 +72,9 @@ def tabulate_fact_outputs(study: Study, path: Path, mastery: pa.Table, limit: in
         run = (share.runs if share else cell.runs)[0]
         keys = [BASE, Answerer(run), *([_restored_key(run, share)] if share else [])]
         chosen.append(({"run": run, **_head(cell, share)}, keys))
-    outputs = _outputs(path, {key for _, keys in chosen for key in keys})
     facts = mastery.select(["fact_id", "topic", "level", "question", "object"])
+    shown = facts["fact_id"].take(pa.array(sorted(kept), pa.int64()))
+    outputs = _outputs(path, {key for _, keys in chosen for key in keys}, shown)
     rows = []
     for head, keys in chosen:
         for panel in panels:
@@ -96,10 +97,11 @@ def _states(panel: Panel, row: int, keys: list[Answerer], fact: str, outputs: di
     return columns
 
 
-def _outputs(path: Path, wanted: set[Answerer]) -> dict[tuple, str]:
+def _outputs(path: Path, wanted: set[Answerer], facts: pa.ChunkedArray) -> dict[tuple, str]:
     """What some models answered to test questions, by model, set and fact."""
     columns = [*Answerer._fields, "set", "fact_id", "output"]
     some = ds.field("run").isin([key.run for key in wanted]) & ds.field("set").isin(list(TESTS))
+    some &= ds.field("fact_id").isin(facts.combine_chunks())
     found = ds.dataset(path).to_table(columns=columns, filter=some)
     rows = zip(*(found[name].to_pylist() for name in columns), strict=True)
     return {tuple(key): output for *key, output in rows if Answerer(*key[:4]) in wanted}
