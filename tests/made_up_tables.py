@@ -79,7 +79,7 @@ class Tables:
     def write(self, folder: Path) -> None:
         """All tables that the report reads, below `folder`."""
         schemas = {"mastery": LEVEL_COUNTS, "cells": CELLS, "concentration": tabulation.CONCENTRATION, **ANALYSES}
-        rows = {name: list(getattr(self, name)()) for name in schemas} | dict.fromkeys(EMPTY, [])
+        rows = {name: list(getattr(self, name)()) for name in schemas} | {name: [] for name in EMPTY}
         for name, schema in {**schemas, **EMPTY}.items():
             joined = pa.schema([pa.field("model", pa.string(), False), *schema])
             write_table(folder / f"{name}.parquet", pa.Table.from_pylist(rows[name], schema=joined), joined)

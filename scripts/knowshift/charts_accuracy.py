@@ -1,5 +1,6 @@
 """Charts of what is answered: by size of the training set, by level, on the training set itself, by strategy."""
 
+import re
 from collections.abc import Mapping
 
 import altair as alt
@@ -29,29 +30,54 @@ def reference(table: pd.DataFrame, panels: pd.DataFrame, value: str) -> pd.DataF
 
 
 def lines_by_size(
-    table: pd.DataFrame, value: str, low: str, high: str, title: str, domain: list[float], **axis
-) -> list[alt.Chart]:
-    """Layers of a line per data kind over the sizes: intervals as bands, a mark per cell, names at the ends."""
+    table: pd.DataFrame,
+    value: str,
+    low: str,
+    high: str,
+    title: str | None,
+    domain: list[float],
+    start: pd.DataFrame | None = None,
+    **axis: object,
+) -> tuple[pd.DataFrame, list[alt.Chart]]:
+    """A line per data kind over the sizes: intervals as bands, a mark per cell, names at the ends.
+
+    Args:
+        start: the pre-trained model's value in each panel, a column `reference`: a dashed line.
+
+    Returns:
+        The data and the layers that are drawn from it.
+    """
     x, y, color = theme.sizes(table["size"]), theme.share(value, title, domain), theme.kind_color(table["data"])
     if axis:
         y = alt.Y(f"{value}:Q", title=title, scale=alt.Scale(domain=domain, nice=False), axis=alt.Axis(**axis))
     ends = table[table["size"] == table.groupby(["panel", "name"])["size"].transform("max")]
+    if start is not None:
+        start = start[["panel", "reference"]].dropna().drop_duplicates("panel").assign(name="pre-trained")
+        ends = pd.concat([ends, start.assign(**{value: start["reference"]})])
     ends = theme.place_labels(ends.assign(last=table["size"].max()), value, domain)
-    labels = table.merge(ends[["panel", "name", "size", "label_at", "last"]], on=["panel", "name", "size"], how="left")
-    base = alt.Chart()
+    placed = ["panel", "name", "label_at", "last"]
+    labels = table.merge(ends[[*placed, "size"]], on=["panel", "name", "size"], how="left")
+    base = alt.Chart().transform_filter("isValid(datum.data)")
+    rest = alt.Chart().transform_filter("isValid(datum.reference)")
     number = PERCENT if not axis else ".3f"
     tip = [
         alt.Tooltip("name:N", title="training data"),
         alt.Tooltip("size:Q", title="facts"),
-        alt.Tooltip(f"{value}:Q", title=title.split(",")[0], format=number),
+        alt.Tooltip(f"{value}:Q", format=number),
         alt.Tooltip(f"{low}:Q", title="from", format=number),
         alt.Tooltip(f"{high}:Q", title="to", format=number),
         alt.Tooltip("seeds:Q"),
     ]
-    picked = alt.selection_point(fields=["name"], on="pointerover", clear="pointerout", empty=True)
+    picked = alt.selection_point(
+        name=re.sub(r"\W", "_", f"near_{value}_{table['panel'].iloc[0]}"),
+        fields=["name"],
+        on="pointerover",
+        clear="pointerout",
+        empty=True,
+    )
     faded = alt.when(picked).then(alt.value(1.0)).otherwise(alt.value(0.2))
     dash = alt.StrokeDash("method:N", legend=None, scale=alt.Scale(domain=_methods(table), range=_dashes(table)))
-    return labels, [
+    layers = [
         base.mark_area(opacity=0.1).encode(x=x, y=alt.Y(f"{low}:Q"), y2=f"{high}:Q", color=color, detail="name:N"),
         base.mark_line().encode(x=x, y=y, color=color, detail="name:N", strokeDash=dash, opacity=faded),
         base.mark_point().encode(x=x, y=y, color=color, tooltip=tip, opacity=faded).add_params(picked),
@@ -59,6 +85,14 @@ def lines_by_size(
             x=alt.X("last:Q"), y=alt.Y("label_at:Q"), text="name:N", color=color, opacity=faded
         ),
     ]
+    if start is None:
+        return labels, layers
+    rule = rest.mark_rule(strokeDash=theme.DASH, color=theme.GREY, strokeWidth=1.3).encode(y=alt.Y("reference:Q"))
+    name = rest.mark_text(align="left", dx=14, color=theme.GREY).encode(
+        x=alt.X("last:Q"), y=alt.Y("label_at:Q"), text="name:N"
+    )
+    labels = pd.concat([labels, start.merge(ends[placed], on=["panel", "name"])])
+    return labels, [rule, *layers, name]
 
 
 def _methods(table: pd.DataFrame) -> list[str]:
@@ -69,21 +103,6 @@ def _dashes(table: pd.DataFrame) -> list[list[int]]:
     return [[1, 0], [6, 3], [2, 2], [8, 2, 2, 2], [10, 4]][: len(_methods(table))]
 
 
-def before(text: str = "pre-trained") -> list[alt.Chart]:
-    """A dashed line at `reference`, with its name at the left."""
-    base = (
-        alt.Chart()
-        .transform_filter("isValid(datum.reference)")
-        .transform_aggregate(reference="mean(reference)", groupby=["panel"])
-    )
-    return [
-        base.mark_rule(strokeDash=theme.DASH, color=theme.GREY, strokeWidth=1.3).encode(y="reference:Q"),
-        base.mark_text(align="left", dy=-7, dx=2, color=theme.GREY, fontSize=11).encode(
-            x=alt.value(0), y="reference:Q", text=alt.value(text)
-        ),
-    ]
-
-
 def accuracy_by_size(tables: Tables) -> alt.Chart | None:
     """Headline accuracy against training facts, a line per data kind; published values at 1,920 facts as diamonds."""
     table = tuned(tables["scores"]).dropna(subset=["accuracy"])
@@ -92,8 +111,8 @@ def accuracy_by_size(tables: Tables) -> alt.Chart | None:
     start = reference(tables["scores"], table, "accuracy")
     shown = _published(tables, table, "accuracy_1920", {"level": None})
     domain = theme.domain_of(table["low"], table["high"], start["reference"], shown["published"])
-    data, layers = lines_by_size(table, "accuracy", "low", "high", "accuracy, mean of five levels", domain)
-    data = pd.concat([data, start.assign(data=None), shown])
+    data, layers = lines_by_size(table, "accuracy", "low", "high", "accuracy, mean of five levels", domain, start)
+    data = pd.concat([data, shown])
     if len(shown):
         layers.append(
             alt.Chart()
@@ -105,7 +124,7 @@ def accuracy_by_size(tables: Tables) -> alt.Chart | None:
                 tooltip=["data:N", alt.Tooltip("published:Q", format=PERCENT)],
             )
         )
-    chart = alt.layer(*before(), *layers).properties(width=theme.PANEL, height=theme.HEIGHT)
+    chart = alt.layer(*theme.zoomed(layers, domain)).properties(width=theme.PANEL, height=theme.HEIGHT)
     return theme.panels(chart, data, sort=list(dict.fromkeys(table["panel"])))
 
 
@@ -265,5 +284,5 @@ def strategies(tables: Tables) -> alt.Chart | None:
             .mark_point(shape="diamond", filled=False, size=70, color=theme.GREY)
             .encode(x="published:Q", y=y, tooltip=[alt.Tooltip("published:Q", format=PERCENT)])
         )
-    chart = alt.layer(*layers).properties(width=theme.PANEL - 60, height=alt.Step(34))
-    return theme.panels(chart, data, sort=list(dict.fromkeys(table["panel"])))
+    chart = alt.layer(*theme.zoomed(layers, domain, "x")).properties(width=theme.PANEL - 60, height=alt.Step(34))
+    return theme.panels(chart, data, sort=list(dict.fromkeys(table["panel"])), gap=8, between=40)

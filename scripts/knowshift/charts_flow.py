@@ -22,6 +22,8 @@ COLORS = {
 KNOWN = ["kept", "lost by restoring", "regained", "lost"]
 UNKNOWN = ["learned", "learned by restoring", "learned, then undone", "never known"]
 ALL = "all topics"
+EARLY = {"learned", "lost"}  # turn between the first two stages
+LATE = {"regained", "learned, then undone", "lost by restoring", "learned by restoring"}  # between the last two
 STAGES = ["before", "fine-tuned", "restored"]
 EDGE = 0.07  # half the width of a stage, where ribbons run level; stages are 1 apart
 GAP = 0.025  # between what is known and what is not
@@ -101,7 +103,7 @@ def flow(tables: Tables) -> alt.Chart | None:
         .encode(x=alt.X("x:Q"), y=alt.value(0), text="text:N"),
     ]  # fmt: skip
     chart = alt.layer(*layers).add_params(picked).properties(width=width, height=190)
-    return theme.panels(chart, rows, columns=columns)
+    return theme.panels(chart, rows, columns=columns, gap=20, between=44)
 
 
 def _ribbons(fates: Mapping[str, int], stages: int) -> tuple[list[dict], list[dict], list[dict]]:
@@ -125,16 +127,11 @@ def _ribbons(fates: Mapping[str, int], stages: int) -> tuple[list[dict], list[di
         for stage, (low, high) in enumerate(spans):
             for side in (-EDGE, EDGE):
                 ribbons.append({**head, "x": stage + side, "low": round(low, 4), "high": round(high, 4)})
-        middle = (stages - 1) / 2
-        last = spans[-1] if fate in ("regained", "learned, then undone", "lost by restoring") else spans[0]
-        if stages == 3:
-            middle = 1.5 if fate in ("regained", "learned, then undone", "lost by restoring") else 0.5
-            last = spans[1]
-            other = spans[2] if middle == 1.5 else spans[0]
-            centre = (sum(last) + sum(other)) / 4
-        else:
-            centre = (sum(spans[0]) + sum(spans[1])) / 4
-        names.append({"fate": fate, "x": middle, "at": round(centre, 4), "share": round(share, 4), "text": fate})
+        # A name stands where its ribbon turns: in the middle where it does not.
+        place = 1.5 if fate in LATE else 0.5 if fate in EARLY else (stages - 1) / 2
+        left, right = spans[int(place)], spans[min(int(place + 0.5), stages - 1)]
+        centre = round((sum(left) + sum(right)) / 4, 4)
+        names.append({"fate": fate, "x": place, "at": centre, "share": round(share, 4), "text": fate})
     return ribbons, names, nodes
 
 

@@ -10,8 +10,7 @@ from knowshift import theme
 Tables = Mapping[str, pd.DataFrame]
 SPLITS = {
     ("in_domain", "train"): "in-domain, train", ("in_domain", "test"): "in-domain, test",
-    ("in_domain", "dev"): "in-domain, dev", ("out_of_domain", "test"): "out-of-domain, test",
-    ("out_of_domain", "dev"): "out-of-domain, dev", ("out_of_domain", "train"): "out-of-domain, train",
+    ("out_of_domain", "test"): "out-of-domain, test",
 }  # fmt: skip
 PUBLISHED = {"train": ("in_domain", "train"), "test": ("in_domain", "test"), "test_ood": ("out_of_domain", "test")}
 ALL, AS_PUBLISHED = "all topics", "published"
@@ -36,23 +35,23 @@ def mastery(tables: Tables) -> alt.Chart | None:
     table = pd.concat([together, published, counts]) if len(published) else pd.concat([together, counts])
     table["share"] = table["facts"] / table.groupby(["model", "domain", "split", "topic"])["facts"].transform("sum")
     table = table.dropna(subset=["share"])
+    table = table[[key in SPLITS for key in zip(table["domain"], table["split"], strict=True)]]
     table["split"] = pd.Series(list(zip(table["domain"], table["split"], strict=True)), index=table.index).map(SPLITS)
     table = table.sort_values("split", kind="stable", key=lambda column: column.map(list(SPLITS.values()).index))
     table["panel"] = theme.panel_names(table, table["split"])
     topics = sorted(set(table["topic"]) - {ALL, AS_PUBLISHED})
     table = table[["panel", "topic", "level", "facts", "share"]]
-    chart = (
-        alt.Chart()
-        .mark_bar(height={"band": 0.78})
-        .encode(
-            x=alt.X("share:Q", title="share of facts", stack="zero", scale=alt.Scale(domain=[0, 1]),
+    charts = []
+    for panel in dict.fromkeys(table["panel"]):
+        bars = alt.Chart(table[table["panel"] == panel].drop(columns="panel")).mark_bar(height={"band": 0.78})
+        bars = bars.encode(
+            x=alt.X("share:Q", title=None, stack="zero", scale=alt.Scale(domain=[0, 1]),
                     axis=alt.Axis(format="%", tickCount=5, grid=True)),
             y=alt.Y("topic:N", title=None, sort=[ALL, AS_PUBLISHED, *topics], axis=alt.Axis(labelLimit=150)),
             color=theme.level_color(),
             order=alt.Order("level:O"),
             tooltip=["topic:N", alt.Tooltip("level:O", title="mastery level"), "facts:Q",
                      alt.Tooltip("share:Q", format=".1%")],
-        )
-        .properties(width=theme.PANEL - 40, height=alt.Step(20))
-    )  # fmt: skip
-    return theme.panels(chart, table).resolve_scale(y="independent")
+        )  # fmt: skip
+        charts.append(bars.properties(width=theme.PANEL - 40, height=alt.Step(20), title=panel))
+    return alt.concat(*charts, columns=2, spacing={"row": 30, "column": 40})

@@ -34,7 +34,7 @@ def concentration(tables: Tables) -> alt.Chart | None:
     published = published.rename(columns={"value": "published", "model": "paper"})
     data = pd.concat([table, published])
     domain = theme.domain_of(table["share_without_zeros"], published["published"])
-    end = table["percent"].min()
+    end = table["percent"].max()
     ends = theme.place_labels(table[table["percent"] == end], "share_without_zeros", domain)
     data = data.merge(ends[["panel", "name", "percent", "label_at"]], on=["panel", "name", "percent"], how="left")
     percents = sorted(table["percent"].unique())
@@ -44,21 +44,24 @@ def concentration(tables: Tables) -> alt.Chart | None:
     color = theme.kind_color(table["data"])
     tip = [alt.Tooltip("name:N", title="training data"), alt.Tooltip("facts:Q"), alt.Tooltip("percent:Q", title="top %"),
            alt.Tooltip("share_without_zeros:Q", title="share", format=PERCENT)]  # fmt: skip
+    middle = sorted(published["percent"].unique())[len(published["percent"].unique()) // 2] if len(published) else 0
     paper = alt.Chart().transform_filter("isValid(datum.published)")
     mine = alt.Chart().transform_filter("isValid(datum.share_without_zeros)")
     layers = [
         paper.mark_line(color=theme.GREY, opacity=0.55, strokeDash=[2, 3]).encode(x=x, y="published:Q", detail="paper:N"),
-        paper.mark_text(align="right", dx=-8, dy=-8, color=theme.GREY, fontSize=11)
-        .transform_filter(f"datum.percent == {published['percent'].max() if len(published) else 0}")
+        paper.mark_text(align="right", dx=-4, dy=-8, color=theme.GREY, fontSize=11)
+        .transform_filter(f"datum.percent == {middle}")
         .encode(x=x, y="published:Q", text=alt.value("published, LLaMA-3-8B")),
         mine.mark_line(point=True).encode(x=x, y=y, color=color, detail="name:N", tooltip=tip),
-        mine.transform_filter("isValid(datum.label_at)").mark_text(align="right", dx=-10)
+        mine.transform_filter("isValid(datum.label_at)").mark_text(align="left", dx=10)
         .encode(x=x, y="label_at:Q", text="name:N", color=color),
     ]  # fmt: skip
     if published.empty:
         layers = layers[2:]
     several = table["panel"].nunique() > 1
-    chart = alt.layer(*layers).properties(width=theme.PANEL if several else theme.WIDE - 60, height=theme.HEIGHT)
+    chart = alt.layer(*theme.zoomed(layers, domain)).properties(
+        width=theme.PANEL if several else theme.WIDE - 60, height=theme.HEIGHT
+    )
     return theme.panels(chart, data, sort=list(dict.fromkeys(table["panel"])))
 
 
@@ -107,7 +110,7 @@ def restored(tables: Tables) -> alt.Chart | None:
         data = pd.concat([part[keep], mine[["kind", "share", "published"]]])
         chart = _sweep(data, domain, order, found, len(kinds)).properties(width=width, height=150)
         shown = [theme.kind_name(kind) for kind in kinds]
-        facet = alt.Facet("kind:N", title=None, sort=shown)
+        facet = alt.Facet("kind:N", title=None, sort=shown, header=alt.Header(labelPadding=6, labelFontWeight="normal"))
         wrapped = chart.facet(
             facet, columns=len(kinds), data=data, spacing={"row": 30, "column": 34 if len(kinds) > 2 else 84}
         )
@@ -129,14 +132,15 @@ def _sweep(data: pd.DataFrame, domain: list[float], order: list[str], start: pd.
         alt.Tooltip("p_corrected:Q", title="p, corrected", format=".3f"), alt.Tooltip("seeds:Q"),
     ]  # fmt: skip
     base = alt.Chart().transform_filter("isValid(datum.accuracy)")
-    fill = alt.condition("datum.sure", alt.value(1.0), alt.value(0.0))
     layers = [
         base.mark_area(opacity=0.09, color=theme.TEXT).encode(x=x, y="low:Q", y2="high:Q", detail="line:N"),
         base.mark_line(strokeWidth=1.3, color=theme.TEXT, opacity=0.65).encode(x=x, y=y, detail="line:N"),
-        base.mark_point(filled=True, size=40 if kinds < 4 else 26, strokeWidth=1.5).encode(
-            x=x, y=y, stroke=alt.Stroke("change:N", scale=alt.Scale(domain=changes, range=colors), legend=None),
-            color=color, fillOpacity=fill, tooltip=tip,
-        ),
+        *[
+            base.transform_filter(f"datum.sure == {sure}")
+            .mark_point(filled=sure == "true", size=40 if kinds < 4 else 26, strokeWidth=1.6, opacity=1)
+            .encode(x=x, y=y, color=color, tooltip=tip)
+            for sure in ("true", "false")
+        ],
     ]  # fmt: skip
     if data.groupby("kind")["line"].nunique().max() > 1:
         layers.append(
@@ -153,7 +157,7 @@ def _sweep(data: pd.DataFrame, domain: list[float], order: list[str], start: pd.
             .mark_point(shape="diamond", filled=False, color=theme.GREY, size=44)
             .encode(x=x, y="published:Q", tooltip=[alt.Tooltip("published:Q", format=PERCENT)])
         )  # fmt: skip
-    return alt.layer(*layers)
+    return alt.layer(*theme.zoomed(layers, domain))
 
 
 def _published_restored(tables: Tables, table: pd.DataFrame) -> pd.DataFrame:
@@ -206,7 +210,7 @@ def _layers(rows: pd.DataFrame, published: pd.DataFrame, heading: str) -> alt.La
         alt.Chart().transform_filter("isValid(datum.share_of_parameters)")
         .mark_line(strokeDash=theme.DASH, color=theme.GREY, strokeWidth=1.3).encode(x=x, y="share_of_parameters:Q"),
         base.mark_line(strokeWidth=1.6).encode(
-            x=x, y=theme.share("share", "share of the restored parameters", domain), color=color, tooltip=tip
+            x=x, y=theme.share("share", None, domain), color=color, tooltip=tip
         ),
         base.transform_filter("isValid(datum.label_at)").mark_text(align="left", dx=6)
         .encode(x=x, y="label_at:Q", text="name:N", color=color),
@@ -216,7 +220,8 @@ def _layers(rows: pd.DataFrame, published: pd.DataFrame, heading: str) -> alt.La
             alt.Chart().transform_filter("isValid(datum.published)")
             .mark_point(shape="diamond", filled=False, color=theme.GREY, opacity=0.7).encode(x=x, y="published:Q")
         )  # fmt: skip
-    return alt.layer(*layers, data=data).properties(width=235, height=190, title=f"{heading}: by layer")
+    layers = theme.zoomed(layers, domain)
+    return alt.layer(*layers, data=data).properties(width=235, height=190, title=f"{heading}, by layer")
 
 
 def _modules(rows: pd.DataFrame, published: pd.DataFrame, heading: str) -> alt.LayerChart:
@@ -225,7 +230,7 @@ def _modules(rows: pd.DataFrame, published: pd.DataFrame, heading: str) -> alt.L
     paper = published[(published["source"] == "restored_share_by_module") & published["module"].isin(order)]
     paper = paper.groupby("module", as_index=False)["value"].mean().rename(columns={"value": "published"})
     data = pd.concat([rows[["module", "name", "data", "size", "share"]], even, paper])
-    x = alt.X("share:Q", title="share of the restored parameters", axis=alt.Axis(format="%", tickCount=4, grid=True),
+    x = alt.X("share:Q", title=None, axis=alt.Axis(format="%", tickCount=4, grid=True),
               scale=alt.Scale(domainMin=0))  # fmt: skip
     y = alt.Y("module:N", title=None, sort=order)
     tip = ["name:N", "module:N", alt.Tooltip("share:Q", format=".1%")]
@@ -285,5 +290,5 @@ def restored_blocks(tables: Tables) -> alt.Chart | None:
             .mark_point(shape="diamond", filled=False, size=60)
             .encode(x=x, y="published:Q", color=color)
         )  # fmt: skip
-    chart = alt.layer(*layers).properties(width=theme.PANEL, height=theme.HEIGHT)
+    chart = alt.layer(*theme.zoomed(layers, domain)).properties(width=theme.PANEL, height=theme.HEIGHT)
     return theme.panels(chart, data, sort=list(dict.fromkeys(table["panel"])))

@@ -6,7 +6,7 @@ import altair as alt
 import pandas as pd
 
 from knowshift import theme
-from knowshift.charts_accuracy import before, lines_by_size, tuned
+from knowshift.charts_accuracy import lines_by_size, tuned
 
 Tables = Mapping[str, pd.DataFrame]
 
@@ -22,21 +22,22 @@ def divergence(tables: Tables) -> alt.Chart | None:
     for panel in dict.fromkeys(table["panel"]):
         rows = table[table["panel"] == panel]
         start = rows[["panel", "before"]].drop_duplicates().rename(columns={"before": "reference"})
-        heading = f"{panel}: " if panel else ""
+        heading = f", {panel}" if panel else ""
         if rows["accuracy"].notna().any():
             data, layers = lines_by_size(
                 rows.dropna(subset=["accuracy"]),
                 "accuracy",
                 "accuracy_low",
                 "accuracy_high",
-                "accuracy, level 4",
+                None,
                 known,
+                start,
             )
-            left = alt.layer(*before(), *layers, data=pd.concat([data, start]))
-            charts.append(left.properties(title=f"{heading}accuracy on level 4"))
-        data, layers = lines_by_size(rows, "kl", "low", "high", "KL to pre-trained, nats", moved, tickCount=5)
-        charts.append(alt.layer(*layers, data=data).properties(title=f"{heading}divergence"))
-    charts = [chart.properties(width=theme.PANEL, height=170) for chart in charts]
+            left = alt.layer(*theme.zoomed(layers, known), data=data)
+            charts.append(left.properties(title=f"accuracy on level 4{heading}"))
+        data, layers = lines_by_size(rows, "kl", "low", "high", None, moved, tickCount=5)
+        charts.append(alt.layer(*theme.zoomed(layers, moved), data=data).properties(title=f"KL, nats{heading}"))
+    charts = [chart.properties(width=theme.PANEL, height=theme.HEIGHT) for chart in charts]
     return alt.concat(*charts, columns=2, spacing={"row": 36, "column": 84})
 
 
@@ -115,7 +116,8 @@ def calibration(tables: Tables) -> alt.Chart | None:
               axis=alt.Axis(format="%", tickCount=3))  # fmt: skip
     y = theme.share("accuracy", "share answered", [0, 1])
     diagonal = (
-        alt.Chart().transform_calculate(start="0", end="1").mark_rule(opacity=0.08)
+        alt.Chart().transform_aggregate(rows="count()", groupby=["panel"])
+        .transform_calculate(start="0", end="1").mark_rule(opacity=0.3)
         .encode(x=alt.X("start:Q"), x2="end:Q", y=alt.Y("start:Q"), y2="end:Q")
     )  # fmt: skip
     columns = 3 if len(kinds) > 2 else 2
@@ -131,4 +133,4 @@ def calibration(tables: Tables) -> alt.Chart | None:
     )  # fmt: skip
     lines = alt.Chart().mark_line(strokeWidth=1.5).encode(x=x, y=y, color=color, order="bin:Q")
     chart = alt.layer(diagonal, lines, marks).properties(width=165 if columns == 3 else theme.PANEL, height=165)
-    return theme.panels(chart, rows, columns=columns)
+    return theme.panels(chart, rows, columns=columns, between=40)

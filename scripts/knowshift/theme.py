@@ -61,17 +61,16 @@ def _theme() -> alt.theme.ThemeConfig:
                 "titlePadding": 8,
                 "labelOverlap": "greedy",
             },
-            "axisX": {"grid": False, "domain": True, "domainColor": TEXT, "domainOpacity": 0.3},
+            "axisX": {"grid": False, "domain": True, "domainColor": TEXT, "domainOpacity": 0.3, "labelFlush": False},
             "axisY": {"titleAnchor": "end", "titleAngle": 0, "titleAlign": "left", "titleX": 0, "titleY": -10},
             "header": {
                 **text,
                 "labelFontSize": 13,
                 "labelFontWeight": "bold",
                 "labelAnchor": "start",
-                "labelPadding": 22,
                 "title": None,
             },
-            "title": {"color": TEXT, "fontSize": 13, "fontWeight": "bold", "anchor": "start", "offset": 22},
+            "title": {"color": TEXT, "fontSize": 13, "fontWeight": "bold", "anchor": "start", "offset": 12},
             "legend": {**text, "orient": "bottom", "direction": "horizontal", "symbolOpacity": 1, "offset": 14},
             "line": {"strokeWidth": 2},
             "point": {"size": 42, "filled": True},
@@ -91,7 +90,7 @@ def kind_color(kinds: Sequence[str], legend: bool = False) -> alt.Color:
         title="training data",
         sort=KINDS,
         scale=alt.Scale(domain=[kind for kind, _ in shown], range=[color for _, color in shown]),
-        legend=alt.Legend() if legend else None,
+        legend=alt.Legend(labelExpr="replace(datum.label, 'level', 'level ')") if legend else None,
     )
 
 
@@ -163,14 +162,35 @@ def place_labels(
     return pd.concat(parts) if parts else ends.assign(label_at=pd.Series(dtype=float))
 
 
+def zoomed(layers: Sequence[alt.Chart], domain: Sequence[float], channel: str = "y") -> list[alt.Chart]:
+    """The layers with one domain for all of them: one that named none would widen it to 0."""
+    scale = alt.Scale(domain=list(domain), nice=False, zero=False)
+    for layer in layers:
+        encoded = getattr(layer.encoding, channel, alt.Undefined)
+        if isinstance(encoded, alt.X | alt.Y):
+            encoded["scale"] = scale
+    return list(layers)
+
+
 def panels(
-    chart: alt.Chart | alt.LayerChart, data: pd.DataFrame, columns: int = 2, sort: Sequence[str] | None = None
+    chart: alt.Chart | alt.LayerChart,
+    data: pd.DataFrame,
+    columns: int = 2,
+    sort: Sequence[str] | None = None,
+    gap: int = 26,
+    between: int = 84,
 ) -> alt.Chart:
-    """One panel for each value of the column `panel`, in the order of the data; a single one needs no heading."""
+    """One panel for each value of the column `panel`, in the order of the data; a single one needs no heading.
+
+    Args:
+        gap: pixels between heading and panel; a title of the vertical axis stands in it.
+        between: pixels between panels; names at the ends of lines stand in it.
+    """
     order = list(sort or dict.fromkeys(data["panel"]))
     if len(order) < 2:
         return chart.properties(data=data)
-    return chart.facet(alt.Facet("panel:N", title=None, sort=order), columns=columns, data=data)
+    facet = alt.Facet("panel:N", title=None, sort=order, header=alt.Header(labelPadding=gap))
+    return chart.facet(facet, columns=columns, data=data, spacing={"row": 34, "column": between})
 
 
 def panel_names(table: pd.DataFrame, *parts: pd.Series) -> pd.Series:
