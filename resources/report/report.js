@@ -10,12 +10,16 @@ const saved = (name, type, content) => {
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
 };
 
+const bytesOf = (base64) => Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+
 const csvOf = (columns, rows) => {
   const cell = (value) => (value === null || value === undefined ? "" : /[",\n\r]/.test(value) ? `"${String(value).replaceAll('"', '""')}"` : String(value));
   return [columns, ...rows].map((row) => row.map(cell).join(",")).join("\n") + "\n";
 };
 
 const specification = (name) => JSON.parse(document.getElementById(`spec-${name}`).textContent);
+
+const SCALED = 1.15;
 
 // Panels below each other, none wider than `limit` pixels.
 const narrowed = (node, limit) => {
@@ -34,13 +38,15 @@ const narrowed = (node, limit) => {
 const embed = async (place) => {
   const whole = specification(place.dataset.figure);
   const room = place.clientWidth;
-  let limit = Number(place.dataset.width) > room + 1 ? room - 70 : Infinity;
+  // A little too wide is scaled, as the SVG was; much too wide means a phone.
+  let limit = Number(place.dataset.width) > room * SCALED ? room - 70 : Infinity;
   for (let attempt = 0; ; attempt++) {
     const target = document.createElement("div");
     const spec = limit === Infinity ? whole : narrowed(whole, limit);
+    if (limit !== Infinity) Object.assign(spec.config.legend, { columns: 3, layout: { bottom: { direction: "vertical" } } });
     const { view } = await vegaEmbed(target, spec, { renderer: "svg", actions: false, tooltip: { theme: "knowshift", disableDefaultStyle: true } });
     const over = Number(target.querySelector("svg").getAttribute("width")) - room;
-    if (over > 0 && limit > 130 && attempt < 3) {
+    if (over > (limit === Infinity ? room * (SCALED - 1) : 0) && limit > 130 && attempt < 3) {
       view.finalize();
       limit = Math.max(120, Math.min(limit, room) - over - 1);
       continue;
@@ -90,24 +96,20 @@ document.addEventListener("click", async (event) => {
   const spec = specification(name);
   if (button.dataset.save === "csv") {
     const rows = Object.values(spec.datasets).reduce((most, rows) => (rows.length > most.length ? rows : most), []);
-    const columns = Object.keys(rows[0] ?? {});
+    const columns = [...new Set(rows.flatMap(Object.keys))];
     saved(`${name}.csv`, "text/csv", csvOf(columns, rows.map((row) => columns.map((column) => row[column]))));
     return;
   }
   const view = new vega.View(vega.parse(vegaLite.compile(spec).spec), { renderer: "none" });
   if (button.dataset.save === "svg") saved(`${name}.svg`, "image/svg+xml", await view.toSVG());
-  else saved(`${name}.png`, "image/png", await (await view.toCanvas(2)).convertToBlob?.() ?? (await fetchless(await view.toImageURL("png", 2))));
+  else saved(`${name}.png`, "image/png", bytesOf((await view.toImageURL("png", 2)).split(",")[1]));
   view.finalize();
 });
-
-// The bytes of a data address, without a request.
-const fetchless = async (address) => Uint8Array.from(atob(address.split(",")[1]), (letter) => letter.charCodeAt(0));
 
 // The table of facts: columns packed as gzip, unpacked when the page is idle, drawn a page at a time.
 const PAGE = 20;
 const unpack = async (id) => {
-  const bytes = Uint8Array.from(atob(document.getElementById(id).textContent.trim()), (letter) => letter.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const stream = new Blob([bytesOf(document.getElementById(id).textContent.trim())]).stream().pipeThrough(new DecompressionStream("gzip"));
   return JSON.parse(await new Response(stream).text());
 };
 

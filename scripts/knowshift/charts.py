@@ -17,6 +17,7 @@ from knowshift import (
     charts_training,
     theme,
 )
+from knowshift.artifacts import canonical_json
 
 Tables = Mapping[str, pd.DataFrame]
 
@@ -39,6 +40,21 @@ FIGURES: dict[str, Callable[[Tables], alt.TopLevelMixin | None]] = {
     "costs": charts_training.costs,
 }
 ABSENT = {"absent": True}  # in `usermeta` of a figure whose cells were not run
+
+
+def specification(chart: alt.TopLevelMixin) -> str:
+    """The Vega-Lite of a chart as JSON, its data to six digits and without what is missing."""
+    content = chart.to_dict()
+    for name, rows in content["datasets"].items():
+        content["datasets"][name] = [
+            {
+                key: float(f"{value:.6g}") if isinstance(value, float) else value
+                for key, value in row.items()
+                if value is not None
+            }
+            for row in rows
+        ]
+    return canonical_json(content)
 
 
 def draw(name: str, tables: Tables) -> alt.TopLevelMixin:

@@ -20,7 +20,8 @@ def tuned(table: pd.DataFrame, sets: Mapping[str, str] = theme.SETS) -> pd.DataF
     kept["name"] = kept["data"].map(theme.kind_name)
     other = kept["method"] != "full"
     kept.loc[other, "name"] = kept["name"] + ", " + kept["method"]
-    return kept.sort_values("set", kind="stable", key=lambda column: column.map(list(sets).index))
+    order = {"model": list(dict.fromkeys(kept["model"])), "set": list(sets)}
+    return kept.sort_values(["model", "set"], kind="stable", key=lambda column: column.map(order[column.name].index))
 
 
 def reference(table: pd.DataFrame, panels: pd.DataFrame, value: str) -> pd.DataFrame:
@@ -201,7 +202,7 @@ def training_accuracy(tables: Tables) -> alt.Chart | None:
     table["panel"] = table["model"] if several else ""
     table["cell"] = table["name"] + ", " + table["size"].map("{:,.0f}".format) + " facts"
     order = list(dict.fromkeys(table.sort_values(["method", "data", "size"])["cell"]))
-    x = alt.X("accuracy:Q", title="share of its training facts that the model answers",
+    x = alt.X("accuracy:Q", title="share answered" if several else "share of its training facts that the model answers",
               axis=alt.Axis(format="%", grid=True), scale=alt.Scale(domain=[0, 1]))  # fmt: skip
     y = alt.Y("cell:N", title=None, sort=order, axis=alt.Axis(grid=False, labelLimit=220))
     color = theme.kind_color(table["data"])
@@ -221,7 +222,7 @@ def training_accuracy(tables: Tables) -> alt.Chart | None:
         ),
         base.mark_point(size=60).encode(x=x, y=y, color=color, tooltip=tip),
     ).properties(width=theme.PANEL - 80 if several else theme.WIDE - 80, height=alt.Step(19))
-    return theme.panels(chart, table)
+    return theme.panels(chart, table, gap=8, between=40)
 
 
 STRATEGIES = {
@@ -244,7 +245,8 @@ def strategies(tables: Tables) -> alt.Chart | None:
     if table.empty:
         return None
     table["panel"] = theme.panel_names(table, table["set"].map(theme.SETS))
-    table = table.sort_values("set", kind="stable", key=lambda column: column.map(list(theme.SETS).index))
+    order = {"model": list(dict.fromkeys(table["model"])), "set": list(theme.SETS)}
+    table = table.sort_values(["model", "set"], kind="stable", key=lambda column: column.map(order[column.name].index))
     table["row"] = table["strategy"].map(STRATEGIES)
     repeated = table.groupby("strategy")["chosen"].transform("nunique") > 1
     table.loc[repeated, "row"] = table["row"] + ", " + table["chosen"]
@@ -284,5 +286,5 @@ def strategies(tables: Tables) -> alt.Chart | None:
             .mark_point(shape="diamond", filled=False, size=70, color=theme.GREY)
             .encode(x="published:Q", y=y, tooltip=[alt.Tooltip("published:Q", format=PERCENT)])
         )
-    chart = alt.layer(*theme.zoomed(layers, domain, "x")).properties(width=theme.PANEL - 60, height=alt.Step(34))
+    chart = alt.layer(*theme.zoomed(layers, domain, "x")).properties(width=theme.PANEL - 20, height=alt.Step(34))
     return theme.panels(chart, data, sort=list(dict.fromkeys(table["panel"])), gap=8, between=40)

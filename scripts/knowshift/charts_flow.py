@@ -39,8 +39,7 @@ def _fates(tables: Tables, sets: list[str]) -> pd.DataFrame:
         return table
     keys = ["model", "data"]
     some = table["restored"].notna()
-    with_restored = table[some].groupby("model")["model"].transform("size").reindex(table.index).notna()
-    table = table[some | ~table["model"].isin(set(table[with_restored]["model"]))]
+    table = table[some | ~table["model"].isin(set(table[some]["model"]))]
     size = table.groupby(keys)["size"].transform("max")
     table = table[table["size"] == size].copy()
     last = table["restored"].where(table["restored"].notna(), table["after"]).astype(bool)

@@ -10,6 +10,7 @@ from knowshift.charts_accuracy import PERCENT, tuned
 from knowshift.regions import LAYERS
 
 Tables = Mapping[str, pd.DataFrame]
+DASHES = [[1, 0], [4, 2], [1, 2], [8, 2, 2, 2], [10, 4], [2, 4]]  # of the lines in a panel, the last one first
 WHERE = 5.0  # percent restored whose place is drawn, or the nearest to it that was run
 
 
@@ -102,12 +103,9 @@ def restored(tables: Tables) -> alt.Chart | None:
         found = start[(start["model"] == model) & (start["set"] == name)]["accuracy"]
         mine = published[published["panel"] == panel]
         domain = theme.domain_of(part["low"], part["high"], mine["published"], found)
-        ends = part[part["percent"] == part.groupby(["kind", "line"])["percent"].transform("max")]
-        ends = theme.place_labels(ends, "accuracy", domain, 150, by=("kind",))
-        part = part.merge(ends[["kind", "line", "percent", "label_at"]], on=["kind", "line", "percent"], how="left")
         keep = ["kind", "line", "share", "accuracy", "low", "high", "gain", "gain_low", "gain_high", "p_corrected",
-                "change", "sure", "seeds", "label_at"]  # fmt: skip
-        data = pd.concat([part[keep], mine[["kind", "share", "published"]]])
+                "change", "sure", "seeds"]  # fmt: skip
+        data = pd.concat([part[keep], mine[["kind", "share", "size", "published"]]])
         chart = _sweep(data, domain, order, found, len(kinds)).properties(width=width, height=150)
         shown = [theme.kind_name(kind) for kind in kinds]
         facet = alt.Facet("kind:N", title=None, sort=shown, header=alt.Header(labelPadding=6, labelFontWeight="normal"))
@@ -115,7 +113,7 @@ def restored(tables: Tables) -> alt.Chart | None:
             facet, columns=len(kinds), data=data, spacing={"row": 30, "column": 34 if len(kinds) > 2 else 84}
         )
         rows.append(wrapped.properties(title=panel))
-    return alt.concat(*rows, columns=1, spacing=34).resolve_scale(color="shared")
+    return alt.concat(*rows, columns=1, spacing=34).resolve_scale(color="shared", strokeDash="shared")
 
 
 def _sweep(data: pd.DataFrame, domain: list[float], order: list[str], start: pd.Series, kinds: int) -> alt.LayerChart:
@@ -131,10 +129,13 @@ def _sweep(data: pd.DataFrame, domain: list[float], order: list[str], start: pd.
         alt.Tooltip("gain_low:Q", title="from", format="+.1%"), alt.Tooltip("gain_high:Q", title="to", format="+.1%"),
         alt.Tooltip("p_corrected:Q", title="p, corrected", format=".3f"), alt.Tooltip("seeds:Q"),
     ]  # fmt: skip
+    lines = sorted(data["line"].dropna().unique(), key=lambda line: (len(line), line))
+    dash = alt.StrokeDash("line:N", title=None, scale=alt.Scale(domain=lines, range=DASHES[: len(lines)][::-1]),
+                          legend=alt.Legend() if len(lines) > 1 else None)  # fmt: skip
     base = alt.Chart().transform_filter("isValid(datum.accuracy)")
     layers = [
         base.mark_area(opacity=0.09, color=theme.TEXT).encode(x=x, y="low:Q", y2="high:Q", detail="line:N"),
-        base.mark_line(strokeWidth=1.3, color=theme.TEXT, opacity=0.65).encode(x=x, y=y, detail="line:N"),
+        base.mark_line(strokeWidth=1.3, color=theme.TEXT, opacity=0.65).encode(x=x, y=y, strokeDash=dash),
         *[
             base.transform_filter(f"datum.sure == {sure}")
             .mark_point(filled=sure == "true", size=40 if kinds < 4 else 26, strokeWidth=1.6, opacity=1)
@@ -142,12 +143,6 @@ def _sweep(data: pd.DataFrame, domain: list[float], order: list[str], start: pd.
             for sure in ("true", "false")
         ],
     ]  # fmt: skip
-    if data.groupby("kind")["line"].nunique().max() > 1:
-        layers.append(
-            base.transform_filter("isValid(datum.label_at)")
-            .mark_text(align="right", dy=-9, fontSize=10)
-            .encode(x=x, y="label_at:Q", text="line:N")
-        )
     if start.notna().any():
         rule = alt.Chart().transform_calculate(start=str(float(start.iloc[0])))
         layers.insert(0, rule.mark_rule(strokeDash=theme.DASH, color=theme.GREY).encode(y="mean(start):Q"))
@@ -155,7 +150,7 @@ def _sweep(data: pd.DataFrame, domain: list[float], order: list[str], start: pd.
         layers.append(
             alt.Chart().transform_filter("isValid(datum.published)")
             .mark_point(shape="diamond", filled=False, color=theme.GREY, size=44)
-            .encode(x=x, y="published:Q", tooltip=[alt.Tooltip("published:Q", format=PERCENT)])
+            .encode(x=x, y="published:Q", tooltip=["size:Q", alt.Tooltip("published:Q", format=PERCENT)])
         )  # fmt: skip
     return alt.layer(*theme.zoomed(layers, domain))
 
@@ -221,7 +216,7 @@ def _layers(rows: pd.DataFrame, published: pd.DataFrame, heading: str) -> alt.La
             .mark_point(shape="diamond", filled=False, color=theme.GREY, opacity=0.7).encode(x=x, y="published:Q")
         )  # fmt: skip
     layers = theme.zoomed(layers, domain)
-    return alt.layer(*layers, data=data).properties(width=235, height=190, title=f"{heading}, by layer")
+    return alt.layer(*layers, data=data).properties(width=215, height=190, title=f"{heading}, by layer")
 
 
 def _modules(rows: pd.DataFrame, published: pd.DataFrame, heading: str) -> alt.LayerChart:
@@ -247,7 +242,7 @@ def _modules(rows: pd.DataFrame, published: pd.DataFrame, heading: str) -> alt.L
             .mark_point(shape="diamond", filled=False, color=theme.GREY, opacity=0.6)
             .encode(x="published:Q", y=y, tooltip=["module:N", alt.Tooltip("published:Q", format=".1%")])
         )  # fmt: skip
-    return alt.layer(*layers, data=data).properties(width=200, height=190, title="by module")
+    return alt.layer(*layers, data=data).properties(width=180, height=190, title="by module")
 
 
 def restored_blocks(tables: Tables) -> alt.Chart | None:
@@ -256,6 +251,7 @@ def restored_blocks(tables: Tables) -> alt.Chart | None:
     table = table[table["region"].str.fullmatch(LAYERS) & (table["percent"] == 100)]
     if table.empty:
         return None
+    table = table[table["size"] == table.groupby(["model", "data"])["size"].transform("max")].copy()
     table["first"] = table["region"].str.extract(r"^(\d+)").astype(int)
     order = list(dict.fromkeys(table.sort_values("first")["region"]))
     rows = tables["published"]
@@ -267,8 +263,27 @@ def restored_blocks(tables: Tables) -> alt.Chart | None:
     )
     table["size"] = table["size"].astype(int)
     domain = theme.domain_of(table["low"], table["high"], table["unrestored"], paper["published"])
-    data = pd.concat([table, paper])
-    x = alt.X("region:O", title="layers put back", sort=order, axis=alt.Axis(labelAngle=0))
+    shown = [
+        "panel",
+        "data",
+        "name",
+        "size",
+        "region",
+        "accuracy",
+        "low",
+        "high",
+        "unrestored",
+        "gain",
+        "p_corrected",
+        "seeds",
+    ]
+    data = pd.concat([table[shown], paper[["panel", "data", "region", "published"]]])
+    x = alt.X(
+        "region:O",
+        title="layers put back",
+        sort=order,
+        axis=alt.Axis(labelAngle=0, labelFontSize=11 if len(order) < 6 else 9),
+    )
     color = theme.kind_color(table["data"], legend=True)
     tip = [alt.Tooltip("name:N", title="training data"), alt.Tooltip("size:Q", title="facts"),
            alt.Tooltip("region:N", title="layers"), alt.Tooltip("accuracy:Q", format=PERCENT),

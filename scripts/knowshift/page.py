@@ -53,7 +53,7 @@ def read_figure(name: str, number: int, svg: str, specification: str) -> Figure:
         name=name,
         number=number,
         svg=_own_names(svg, name),
-        specification=in_script(json.dumps(content, ensure_ascii=False, separators=(",", ":"))),
+        specification=in_script(specification),
         width=float(re.search(r'<svg[^>]*\bwidth="([\d.]+)"', svg)[1]),
         absent=bool(content.get("usermeta", {}).get("absent")),
         parquet=_parquet_address(pd.DataFrame(data)),
