@@ -280,6 +280,15 @@ def test_a_run_that_restored_nothing_says_so(open_page, tmp_path: Path) -> None:
     assert opened.page.locator("#figure-restored [data-figure]").count() == 0
 
 
+def test_the_tiny_run(experiment: Path, open_page, tmp_path: Path) -> None:
+    opened = open_page(experiment / "results/report.html")
+    check_whole(opened, experiment / "results/report.html")
+    opened.page.wait_for_selector('#facts[data-state="live"]')
+    rows = pq.read_table(experiment / "results/tables/fact_outputs.parquet")
+    assert opened.page.locator("[data-status]").inner_text().startswith(f"{len(rows)} of {len(rows)} rows")
+    opened.page.screenshot(path=tmp_path / "tiny.png", full_page=True)
+
+
 def test_the_default_run(open_page, tmp_path: Path) -> None:
     report = REPOSITORY / "results/report.html"
     if not report.exists():
