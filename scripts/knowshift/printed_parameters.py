@@ -57,7 +57,7 @@ def _restored_cell(row: dict) -> Cell:
     return Cell(percent(row["accuracy"]), tone, bool(row["p_corrected"] < SURE))
 
 
-TONES = "Green is above the same model with nothing restored (0 %), red below; bold where a paired permutation test tells them apart after Holm's correction (p < 0.05)."  # fmt: skip
+TONES = "Blue is above the same model with nothing restored (0 %), orange below; bold where a paired permutation test tells them apart after Holm's correction (p < 0.05)."  # fmt: skip
 
 
 def restored(tables: Tables) -> Printed:

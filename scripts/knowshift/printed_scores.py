@@ -4,7 +4,19 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from knowshift.printing import Cell, Printed, count, naming, number, percent, percent_ranged, pivot, points, ranged
+from knowshift.printing import (
+    Cell,
+    Printed,
+    count,
+    label,
+    naming,
+    number,
+    percent,
+    percent_ranged,
+    pivot,
+    points,
+    ranged,
+)
 
 Tables = Mapping[str, pd.DataFrame]
 
@@ -41,8 +53,8 @@ def accuracy(tables: Tables) -> Printed:
 
     columns, rows = pivot(pd.concat([table, trained]), naming(table, "data", "size", "seeds"), across, ["set"], show)
     title = (
-        "Accuracy, mean over seeds [95 % interval over facts] ± standard deviation over seeds. Green is above the pre-trained"
-        " model, red below; bold where the interval of the difference leaves out 0."
+        "Accuracy, mean over seeds [95 % interval over facts] ± standard deviation over seeds. Blue is above the pre-trained"
+        " model, orange below; bold where the interval of the difference leaves out 0."
     )
     return Printed("accuracy", "scores", title, columns, rows, reason(rows))
 
@@ -94,7 +106,7 @@ def strategies(tables: Tables) -> Printed:
 def _recipe(row: dict) -> str:
     if pd.isna(row["size"]):
         return "as it is"
-    made = f"{row['method']}, {row['data']}, {count(row['size'])} facts"
+    made = f"{row['method']}, {label(row['data'])}, {count(row['size'])} facts"
     return made if pd.isna(row["percent"]) else f"{made}, {row['percent']:g} % restored"
 
 

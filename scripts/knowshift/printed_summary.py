@@ -93,7 +93,7 @@ def _correlation(value: float | None) -> str:
     return NOTHING if absent(value) else f"{value:+.2f}".replace("-", "−")
 
 
-_UNITS = {"points": points, "nats": lambda value: number(value).replace("-", "−"), "correlation": _correlation}
+_UNITS = {"points": points, "nats": number, "correlation": _correlation}
 
 
 def recommendation(tables: Tables) -> Printed:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -83,7 +84,7 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    return NOTHING if absent(value) else f"{value:,.{digits}f}"
+    return NOTHING if absent(value) else f"{value:,.{digits}f}".replace("-", "−")
 
 
 def count(value: float | None) -> str:
@@ -115,7 +116,9 @@ def label(value: object) -> str:
     """A value of a column that names rows."""
     if absent(value):
         return NOTHING
-    return f"{int(value):,}" if isinstance(value, int | float | np.integer) else str(value)
+    if isinstance(value, int | float | np.integer):
+        return f"{int(value):,}"
+    return re.sub(r"^level(\d)$", r"level \1", str(value))
 
 
 def naming(table: pd.DataFrame, *more: str) -> dict[str, str]:
