@@ -44,6 +44,7 @@ def main() -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["cell"] = page.cell_text
     environment.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
     made = environment.get_template("page.html.jinja").render(
         bundle=vl_convert.javascript_bundle(),

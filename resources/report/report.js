@@ -21,7 +21,7 @@ const specification = (name) => JSON.parse(document.getElementById(`spec-${name}
 
 const SCALED = 1.15;
 
-// Panels below each other, none wider than `limit` pixels.
+// Panels below each other, each `limit` pixels wide.
 const narrowed = (node, limit) => {
   if (Array.isArray(node)) return node.map((item) => narrowed(item, limit));
   if (node === null || typeof node !== "object") return node;
@@ -29,7 +29,7 @@ const narrowed = (node, limit) => {
   for (const [key, value] of Object.entries(node)) {
     if (key === "datasets" || key === "data") copy[key] = value;
     else if (key === "columns" && typeof value === "number") copy[key] = 1;
-    else if (key === "width" && typeof value === "number") copy[key] = Math.min(value, limit);
+    else if (key === "width" && typeof value === "number" && value >= 60) copy[key] = limit;
     else copy[key] = narrowed(value, limit);
   }
   return copy;

@@ -163,11 +163,11 @@ def flow_topics(tables: Tables) -> alt.Chart | None:
             title = f"{model}, {heading}" if table["model"].nunique() > 1 else heading
             x = alt.X("share:Q", title="share of them", stack="zero", scale=alt.Scale(domain=[0, 1]),
                       axis=alt.Axis(format="%", tickCount=4, grid=True))  # fmt: skip
-            y = alt.Y("topic:N", title=None, axis=alt.Axis(labelLimit=130, labels=bool(before)))
+            y = alt.Y("topic:N", title=None, axis=alt.Axis(labelLimit=130))
             base = alt.Chart(rows).transform_filter("datum.kind == kind")
             tip = ["topic:N", "fate:N", "facts:Q", alt.Tooltip("share:Q", format=".1%")]
             bars = base.mark_bar(height={"band": 0.75}).encode(x=x, y=y, color=color, order="rank:Q", tooltip=tip)
             count = base.transform_aggregate(of="max(of)", groupby=["topic"]).mark_text(align="left", dx=5, fontSize=11)
             count = count.encode(x=alt.datum(1), y=y, text=alt.Text("of:Q"))
-            charts.append(alt.layer(bars, count).properties(width=240, height=alt.Step(20), title=title))
+            charts.append(alt.layer(bars, count).properties(width=196, height=alt.Step(20), title=title))
     return alt.concat(*charts, columns=2, spacing={"row": 30, "column": 44}).add_params(picked)

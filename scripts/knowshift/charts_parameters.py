@@ -96,7 +96,7 @@ def restored(tables: Tables) -> alt.Chart | None:
     published = _published_restored(tables, table)
     start = tables["scores"][tables["scores"]["method"] == "pre-trained"][["model", "set", "accuracy"]]
     rows = []
-    width = {1: theme.WIDE, 2: theme.PANEL, 3: 170}.get(len(kinds), max(78, 640 // len(kinds) - 34))
+    width = {1: theme.WIDE, 2: theme.PANEL, 3: 186}.get(len(kinds), max(78, 640 // len(kinds) - 34))
     for panel in dict.fromkeys(table["panel"]):
         part = table[table["panel"] == panel]
         model, name = part[["model", "set"]].iloc[0]
@@ -216,7 +216,7 @@ def _layers(rows: pd.DataFrame, published: pd.DataFrame, heading: str) -> alt.La
             .mark_point(shape="diamond", filled=False, color=theme.GREY, opacity=0.7).encode(x=x, y="published:Q")
         )  # fmt: skip
     layers = theme.zoomed(layers, domain)
-    return alt.layer(*layers, data=data).properties(width=215, height=190, title=f"{heading}, by layer")
+    return alt.layer(*layers, data=data).properties(width=225, height=190, title=f"{heading}, by layer")
 
 
 def _modules(rows: pd.DataFrame, published: pd.DataFrame, heading: str) -> alt.LayerChart:
@@ -242,7 +242,7 @@ def _modules(rows: pd.DataFrame, published: pd.DataFrame, heading: str) -> alt.L
             .mark_point(shape="diamond", filled=False, color=theme.GREY, opacity=0.6)
             .encode(x="published:Q", y=y, tooltip=["module:N", alt.Tooltip("published:Q", format=".1%")])
         )  # fmt: skip
-    return alt.layer(*layers, data=data).properties(width=180, height=190, title="by module")
+    return alt.layer(*layers, data=data).properties(width=190, height=190, title="by module")
 
 
 def restored_blocks(tables: Tables) -> alt.Chart | None:

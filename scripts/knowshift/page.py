@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from markupsafe import Markup, escape
 
 from knowshift.charts_flow import FATES
 from knowshift.printing import Cell, Printed
@@ -140,6 +141,11 @@ def read_tables(printed: Sequence[Printed], directory: Path) -> dict[str, Shown]
 def numeric_columns(rows: Sequence[Sequence]) -> list[bool]:
     """Which columns of a printed table hold numbers, and are set flush right."""
     return [all(NUMBER.match(cell.text) for cell in column) for column in zip(*rows, strict=True)]
+
+
+def cell_text(text: str) -> Markup:
+    """A cell of a table with its interval and spread set small, so that the number stands out."""
+    return Markup(re.sub(r" (\[[^\]]+\](?: ± [\d.]+)?|± [\d.]+)$", r" <small>\1</small>", str(escape(text))))
 
 
 def dark_style() -> str:

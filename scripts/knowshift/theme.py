@@ -28,11 +28,11 @@ DARK = {
 KIND_COLORS = [*LEVEL_COLORS, TEXT]
 SETS = {"test": "in-domain test", "test_ood": "out-of-domain test"}
 DASH = [4, 4]  # of what is not fine-tuned
-PANEL = 236  # width of one of two panels beside each other, in pixels
+PANEL = 244  # width of one of two panels beside each other, in pixels
 WIDE = 560  # width of one alone
 HEIGHT = 210
 FONT = "Charter, 'Bitstream Charter', 'Liberation Serif', Georgia, serif"
-LINE = 14  # pixels between two labels
+LINE = 15  # pixels between two labels
 
 
 @alt.theme.register("knowshift", enable=True)
@@ -40,8 +40,8 @@ def _theme() -> alt.theme.ThemeConfig:
     text = {
         "labelColor": TEXT,
         "titleColor": TEXT,
-        "labelFontSize": 12,
-        "titleFontSize": 12,
+        "labelFontSize": 13,
+        "titleFontSize": 13,
         "titleFontWeight": "normal",
     }
     return {
@@ -65,16 +65,16 @@ def _theme() -> alt.theme.ThemeConfig:
             "axisY": {"titleAnchor": "end", "titleAngle": 0, "titleAlign": "left", "titleX": 0, "titleY": -10},
             "header": {
                 **text,
-                "labelFontSize": 13,
+                "labelFontSize": 14,
                 "labelFontWeight": "bold",
                 "labelAnchor": "start",
                 "title": None,
             },
-            "title": {"color": TEXT, "fontSize": 13, "fontWeight": "bold", "anchor": "start", "offset": 12},
+            "title": {"color": TEXT, "fontSize": 14, "fontWeight": "bold", "anchor": "start", "offset": 12},
             "legend": {**text, "orient": "bottom", "direction": "horizontal", "symbolOpacity": 1, "offset": 14},
             "line": {"strokeWidth": 2},
             "point": {"size": 42, "filled": True},
-            "text": {"color": TEXT, "fontSize": 12},
+            "text": {"color": TEXT, "fontSize": 13},
             "rule": {"color": TEXT},
             "facet": {"spacing": {"row": 34, "column": 84}},
             "concat": {"spacing": 44},
