@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
@@ -179,7 +180,7 @@ def test_the_table_of_facts_filters(report: Path, open_page) -> None:
     fates = [
         FATES[key] for key in zip(rows["before_correct"], rows["after_correct"], rows["restored_correct"], strict=True)
     ]
-    both = rows[(rows["topic"] == "city_state") & [fate == "regained" for fate in fates]]
+    both = rows[(rows["topic"] == "city_state") & (pd.Series(fates) == "regained")]
     assert counted() == len(both) > 0
     page.locator("[data-search]").fill("krak")
     page.wait_for_function("document.querySelector('[data-status]').textContent.indexOf('page') > 0")

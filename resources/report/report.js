@@ -100,7 +100,7 @@ document.addEventListener("click", async (event) => {
     saved(`${name}.csv`, "text/csv", csvOf(columns, rows.map((row) => columns.map((column) => row[column]))));
     return;
   }
-  const view = new vega.View(vega.parse(vegaLite.compile(spec).spec), { renderer: "none" });
+  const { view } = await vegaEmbed(document.createElement("div"), spec, { renderer: "svg", actions: false });
   if (button.dataset.save === "svg") saved(`${name}.svg`, "image/svg+xml", await view.toSVG());
   else saved(`${name}.png`, "image/png", bytesOf((await view.toImageURL("png", 2)).split(",")[1]));
   view.finalize();
