@@ -45,7 +45,7 @@ def main() -> None:
         lstrip_blocks=True,
     )
     environment.filters["cell"] = page.cell_text
-    environment.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
+    environment.filters["sentence"] = page.sentence
     made = environment.get_template("page.html.jinja").render(
         bundle=vl_convert.javascript_bundle(),
         style=(arguments.page / "report.css").read_text(encoding="utf-8") + page.dark_style(),

@@ -84,9 +84,9 @@ def restored(tables: Tables) -> alt.Chart | None:
     table.loc[table["gain"] > 0, "change"] = "gain"
     table.loc[table["gain"] < 0, "change"] = "loss"
     table["sure"] = table["p_corrected"].fillna(1) < 0.05
-    first = table["strategy"] + table["region"] == table["strategy"].iloc[0] + table["region"].iloc[0]
+    papers = (table["strategy"] == "top") & (table["region"] == "transformer")
     table["line"] = table["size"].map("{:,.0f} facts".format)
-    table.loc[~first, "line"] = table["line"] + ", " + table["strategy"] + " " + table["region"]
+    table.loc[~papers, "line"] = table["line"] + ", " + table["strategy"] + " " + table["region"]
     table.loc[table["method"] != "full", "line"] = table["line"] + ", " + table["method"]
     kinds = [kind for kind in theme.KINDS if kind in set(table["data"])]
     table["kind"] = table["data"].map(theme.kind_name)
@@ -197,7 +197,9 @@ def _layers(rows: pd.DataFrame, published: pd.DataFrame, heading: str) -> alt.La
     ends = theme.place_labels(last.assign(panel=""), "share", domain, 190)
     rows = rows.merge(ends[["name", "layer", "label_at"]], on=["name", "layer"], how="left")
     data = pd.concat([rows[["layer", "name", "data", "size", "share", "label_at"]], even, paper])
-    x = alt.X("layer:Q", title="layer", axis=alt.Axis(format="d", tickMinStep=1), scale=alt.Scale(nice=False))
+    every = max(1, (int(rows["layer"].max()) + 1) // 8)
+    ticks = list(range(0, int(rows["layer"].max()) + 1, every))
+    x = alt.X("layer:Q", title="layer", axis=alt.Axis(format="d", values=ticks), scale=alt.Scale(nice=False))
     color = theme.kind_color(rows["data"])
     base = alt.Chart().transform_filter("isValid(datum.share)")
     tip = ["name:N", "layer:Q", alt.Tooltip("share:Q", format=".2%")]

@@ -47,7 +47,8 @@ def loss(tables: Tables) -> alt.Chart | None:
         .encode(x=x, y="label_at:Q", text="name:N", color=color),
     ]  # fmt: skip
     chart = alt.layer(*layers).properties(width=theme.PANEL, height=170)
-    return theme.panels(chart, table).resolve_scale(x="independent")
+    drawn = theme.panels(chart, table)
+    return drawn.resolve_scale(x="independent") if isinstance(drawn, alt.FacetChart) else drawn
 
 
 def costs(tables: Tables) -> alt.Chart | None:

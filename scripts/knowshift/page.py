@@ -148,6 +148,12 @@ def cell_text(text: str) -> Markup:
     return Markup(re.sub(r" (\[[^\]]+\](?: ± [\d.]+)?|± [\d.]+)$", r" <small>\1</small>", str(escape(text))))
 
 
+def sentence(text: str | None) -> str:
+    """A remark of a table as a sentence: a capital first, a full stop last; level0 is named as in the text."""
+    text = re.sub(r"\blevel(\d)", r"level \1", (text or "").strip().rstrip("."))
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
+
+
 def dark_style() -> str:
     """Style rules that give charts the colours of a dark page; see `theme.DARK`."""
     return "\n".join(
