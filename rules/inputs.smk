@@ -172,3 +172,13 @@ def exported_models():
 def of_runs(name):
     """Input function: a file of every feasible run of a model."""
     return lambda wc: [f"{RESULTS}/{wc.model}/runs/{cell.run}/{name}" for cell in feasible_runs(wc.model)]
+
+
+def numbers(wildcards):
+    """What charts and the page are made of: these tables fill one folder."""
+    return [
+        *rules.join_tables.output,
+        rules.tabulate_costs.output.costs,
+        rules.tabulate_published.output.published,
+        rules.tabulate_facts.output.facts,
+    ]

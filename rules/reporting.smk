@@ -123,7 +123,7 @@ rule analyse_model:
         spec=canonical_json({"matching": FACTS.matching, "seed": SETTINGS.seed}),
         code=digest("analyse_model"),
         script=script("analyse_model"),
-        folder=f"{RESULTS}/{{model}}",
+        folder=lambda wc, input: Path(input.tables[0]).parents[1],
         tables=lambda wc, input: Path(input.tables[0]).parent,
         analysis=lambda wc, output: Path(output[0]).parent,
     message:
@@ -173,7 +173,7 @@ rule tabulate_costs:
     params:
         code=digest("tabulate_costs"),
         script=script("tabulate_costs"),
-        results=RESULTS,
+        results=lambda wc, output: Path(output.costs).parents[1],
         models=list(SETTINGS.models),
     message:
         "Time and memory per stage"
@@ -247,16 +247,6 @@ rule print_tables:
         "python {params.script:q} --tables {params.tables:q} --output {params.tables:q} 2> {log:q}"
 
 
-# What charts and the page are made of: these fill one folder.
-def numbers(wildcards):
-    return [
-        *rules.join_tables.output,
-        rules.tabulate_costs.output.costs,
-        rules.tabulate_published.output.published,
-        rules.tabulate_facts.output.facts,
-    ]
-
-
 rule plot:
     input:
         numbers,
@@ -271,7 +261,7 @@ rule plot:
     params:
         code=digest("plot"),
         script=script("plot"),
-        tables=f"{RESULTS}/tables",
+        tables=lambda wc, input: Path(input[0]).parent,
         figures=lambda wc, output: Path(output[0]).parent,
     message:
         "Figures"
@@ -297,7 +287,7 @@ rule report:
         spec=canonical_json({"experiment": SETTINGS.model_dump(exclude={"results"})}),
         code=digest("report"),
         script=script("report"),
-        tables=f"{RESULTS}/tables",
+        tables=lambda wc, input: Path(input[0]).parent,
         figures=lambda wc, input: Path(input.figures[0]).parent,
         page=lambda wc, input: str(BASE / "resources/report"),
     message:

@@ -134,9 +134,17 @@ def test_claim_1_is_that_accuracy_peaks(accuracies: tuple, rise: str, fall: str,
     assert found.loc[[(1, "a"), (1, "b"), (1, "")], "verdict"].tolist() == [rise, fall, verdict]
     if len(accuracies) == 6:
         assert found.loc[(1, "b"), "value"] == pytest.approx(accuracies[2] - accuracies[5], abs=1e-6)
-        assert found.loc[(1, "b"), "note"] is None or pd.isna(found.loc[(1, "b"), "note"])  # the paper's sizes
+        flat = len(set(accuracies)) == 1
+        assert pd.notna(found.loc[(1, "b"), "note"]) == flat  # sizes are the paper's: nothing to say of them
     else:
         assert "three sizes" in found.loc[(1, ""), "note"]
+
+
+def test_an_interval_without_width_decides_nothing() -> None:
+    study = make_study({("mixed", 240, 1): 0.0}, {("mixed", 240, 1, 5.0): 0.0}, per_level=4)
+    found = verdicts(study)
+    assert found.loc[(4, "b"), ["value", "low", "high"]].tolist() == [0, 0, 0]
+    assert found.loc[(4, "b"), "verdict"] == "cannot be told" and "too few questions" in found.loc[(4, "b"), "note"]
 
 
 def test_the_middle_size_is_scaled_to_the_sizes_there_are() -> None:

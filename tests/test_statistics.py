@@ -15,6 +15,7 @@ from knowshift.statistics import (
     permutation_p,
     smallest_of,
     spearman,
+    spearman_estimate,
     stratum_means,
 )
 
@@ -113,6 +114,15 @@ def test_spearman_with_ties_is_pearson_of_mean_ranks() -> None:
     assert spearman(x, y) == pytest.approx(np.corrcoef(*ranks)[0, 1])
     assert np.isnan(spearman(x, np.ones(5)))
     assert spearman(np.stack([x, -x]), np.stack([y, y])).shape == (2,)
+
+
+def test_the_interval_of_a_rank_correlation_is_fishers() -> None:
+    x, y = np.arange(10.0), np.array([2.0, 1, 4, 3, 7, 5, 6, 9, 8, 0])
+    estimate = spearman_estimate(x, y)
+    z, error = np.arctanh(estimate.value), np.sqrt((1 + estimate.value**2 / 2) / 7)
+    assert [estimate.low, estimate.high] == pytest.approx(np.tanh([z - 1.96 * error, z + 1.96 * error]), abs=0.01)
+    assert spearman_estimate(x, x).value == 1 and 0.5 < spearman_estimate(x, x).low < 1
+    assert np.isnan(spearman_estimate(x, np.ones(10)).low)
 
 
 def test_calibration_error_by_hand() -> None:

@@ -99,10 +99,10 @@ CORRELATIONS = pa.schema(
         _field(
             "spearman",
             _REAL,
-            "rank correlation of KL and level-4 accuracy; null with fewer than four points",
+            "rank correlation of KL and level-4 accuracy; null with fewer than five points",
             null=True,
         ),
-        _field("low", _REAL, "lower end of the 95 % interval over facts", null=True),
+        _field("low", _REAL, "lower end of the 95 % interval over cells", null=True),
         _field("high", _REAL, "upper end", null=True),
     ]
 )

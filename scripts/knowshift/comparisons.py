@@ -9,7 +9,7 @@ import pyarrow as pa
 from knowshift.analysis_tables import CORRELATIONS, SCORES, SCORES_BY_LEVEL, SHIFTS
 from knowshift.mastery import LEVELS
 from knowshift.panels import Answerer, Panel
-from knowshift.statistics import Estimate, bootstrap_means, mean_of, spearman
+from knowshift.statistics import Estimate, bootstrap_means, mean_of, spearman_estimate
 from knowshift.study import (
     BASE,
     INSTRUCT,
@@ -22,7 +22,7 @@ from knowshift.study import (
     table,
 )
 
-FEWEST_POINTS = 4  # of a correlation
+FEWEST_POINTS = 5  # of a correlation
 
 
 def reference_cells(study: Study) -> list[tuple[Cell, list[Answerer]]]:
@@ -137,6 +137,4 @@ def correlation(shift: Shift, cells: list[Cell]) -> Estimate | None:
     if len(cells) < FEWEST_POINTS or not shift.facts:
         return None
     pairs = [shift.of(cell) for cell in cells]
-    value = spearman(*(np.array([pair[side].value for pair in pairs]) for side in (0, 1)))
-    drawn = spearman(*(np.stack([pair[side].replicates for pair in pairs], axis=-1) for side in (0, 1)))
-    return Estimate(float(value), drawn)
+    return spearman_estimate(*(np.array([pair[side].value for pair in pairs]) for side in (0, 1)))

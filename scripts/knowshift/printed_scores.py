@@ -147,7 +147,7 @@ def correlation(tables: Tables) -> Printed:
         return Cell(ranged(*(number(row[name]) for name in ("spearman", "low", "high"))))
 
     columns, rows = pivot(long, naming(table, "data"), across, ["set", "what"], show)
-    title = "Rank correlation (Spearman) of KL and accuracy on level 4 over cells [95 % interval over facts]; – with fewer than four cells."
+    title = "Rank correlation (Spearman) of KL and accuracy on level 4 over cells [95 % interval over cells]; – with fewer than five."
     return Printed("correlation", "correlations", title, columns, rows, reason(rows))
 
 

@@ -31,17 +31,24 @@ class Part:
 
     @property
     def verdict(self) -> str:
-        if self.estimate is None or np.isnan(self.estimate.value):
+        if self.estimate is None or np.isnan(self.estimate.value) or self._flat:
             return OPEN
         if self.estimate.low > self.bound:
             return HOLDS
         return FAILS if self.estimate.high < self.bound else OPEN
 
     @property
+    def _flat(self) -> bool:
+        """Whether the interval has no width: so few questions that resampling them changes nothing."""
+        return self.estimate is not None and self.estimate.low == self.estimate.high
+
+    @property
     def row(self) -> dict:
         estimate, note = self.estimate, self.note
         if estimate is not None and np.isnan(estimate.value):
             estimate, note = None, "a mastery level has no questions, or a fact no divergence"
+        elif self._flat:
+            note = "too few questions: the interval has no width"
         numbers = {name: known(getattr(estimate, name)) for name in ("value", "low", "high")} if estimate else {}
         kept = {
             name: getattr(self, name) for name in ("claim", "part", "statement", "measure", "unit", "bound", "compared")
