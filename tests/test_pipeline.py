@@ -91,6 +91,59 @@ def test_deltas_that_nothing_restores_pass_away_on_request(experiment: Path, pyt
     assert [(run / "outcomes.parquet").read_bytes() for run in runs] == before
 
 
+def test_statistics_agree_with_the_tables_they_are_made_from(experiment: Path) -> None:
+    cells = table(experiment, "cells")[["run", "method", "data", "size"]].rename(columns={"size": "asked"})
+    keys = ["method", "data", "asked", "set"]
+    means = table(experiment, "accuracy").merge(cells, on="run").groupby(keys)["accuracy"].mean()
+    scores = table(experiment, "scores").dropna(subset="data")
+    held_out = scores[scores["set"] != "training_set"].set_index(keys)
+    assert held_out["accuracy"].to_dict() == pytest.approx(means[held_out.index].to_dict(), nan_ok=True)
+    assert (held_out["low"] <= held_out["high"]).all() and held_out.loc[("full", "mixed", "8", "test"), "seeds"] == 2
+    trained = (
+        table(experiment, "training_accuracy").merge(cells, on="run").groupby(keys[:3])[["before", "after"]].mean()
+    )
+    own = scores[scores["set"] == "training_set"].set_index(keys[:3])
+    assert own["accuracy"].to_dict() == pytest.approx(trained.loc[own.index, "after"].to_dict())
+    assert (own["accuracy"] - own["gain"]).to_dict() == pytest.approx(trained.loc[own.index, "before"].to_dict())
+
+    keys = ["strategy", "region", "percent", "set"]
+    restored = table(experiment, "restored").query("set != 'training_set'").set_index(keys)  # of one run
+    tested = table(experiment, "restorations").query("set != 'training_set'").set_index(keys)
+    for name in ("accuracy", "gain"):
+        assert tested[name].to_dict() == pytest.approx(restored.loc[tested.index, name].to_dict(), nan_ok=True)
+    everything = tested.loc[("top", "transformer", 100.0, "test")]
+    assert everything["undone"] == 1 and 0 < everything["p"] <= everything["p_corrected"] <= 1
+
+
+def test_every_analysis_says_something_of_the_tiny_experiment(experiment: Path) -> None:
+    for name in (
+        "shifts",
+        "correlations",
+        "strategies",
+        "restored_layers",
+        "restored_modules",
+        "calibration",
+        "loss_curves",
+    ):
+        assert len(table(experiment, name)), name
+    assert table(experiment, "claims").query("part.isna()")["claim"].tolist() == [1, 2, 3, 4]
+    advice = table(experiment, "recommendation")
+    assert advice["set"].tolist() == ["test", "test_ood"]
+    target = advice["command"][0].removeprefix("snakemake ")
+    done = snakemake(experiment, "--dry-run", target)
+    assert done.returncode == 0, done.stderr[-3000:]
+    flows = table(experiment, "flows")
+    asked = table(experiment, "accuracy").query("run == 'base'").set_index("set")["questions"]
+    assert (flows.groupby(["run", "set"])["facts"].sum().unstack() == asked[["test", "test_ood"]]).all().all()
+    outputs = table(experiment, "fact_outputs")
+    assert outputs.query("run == 'full-mixed-8-s1'")["restored"].notna().all() and outputs["before"].notna().all()
+    costs = table(experiment, "costs").set_index("stage")
+    assert costs.loc["finetune", "tokens_per_second"] > 0 and {"probe_mastery", "evaluate"} <= set(costs.index)
+    printed = {path.stem for path in (experiment / "results/tables").glob("*.tex")}
+    assert {"claims", "restored", "strategies"} <= printed
+    assert not (experiment / "results/tables/answers.parquet").exists()  # as many rows as answers: kept per model
+
+
 def test_divergence_is_measured_on_known_test_facts(experiment: Path) -> None:
     means = table(experiment, "divergence")
     assert (means.query("facts > 0")["kl"] >= 0).all() and means["facts"].max() > 0
@@ -110,7 +163,7 @@ def test_exported_models_load_anywhere(experiment: Path) -> None:
 def test_the_report_is_one_file_that_needs_no_network(experiment: Path) -> None:
     page = (experiment / "results/report.html").read_text()
     text, _, _ = page.partition("<script>")
-    assert "full-level0-1000-s1" in text and text.count("<figure") == 7
+    assert "full-level0-1000-s1" in text and text.count("<figure") == 16
     assert "src=" not in text.replace("xlink:href", "") and "<link" not in text
     accuracy = table(experiment, "accuracy").query("run == 'base' and set == 'test'")["accuracy"].item()
     assert f"{100 * accuracy:.1f} % of the in-domain" in text
