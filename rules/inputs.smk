@@ -59,6 +59,11 @@ def source_spec(model):
     return canonical_json(spec)
 
 
+def is_fetched(entry):
+    """Whether a model is downloaded: on a cluster where Snakemake runs, since other nodes may have no network."""
+    return entry is not None and not isinstance(entry.source, configuration.DirectorySource)
+
+
 def probe_spec(wildcards):
     chosen = fields(MASTERY, "samples", "temperature", "max_new_tokens", "engine", "dtype", "rows", "prompt_rows")
     limit = FACTS.dev_limit if wildcards.split == "dev" else None

@@ -1,6 +1,13 @@
 # Tables, figures and the report.
 #   needs   what the stages above made
 #   makes   MODEL/tables/, tables/, figures/, report.html
+localrules:
+    join_tables,
+    tabulate_facts,
+    plot,
+    report,
+
+
 TABLES = [
     "accuracy",
     "accuracy_by_level",
@@ -47,7 +54,7 @@ rule tabulate_model:
     conda:
         "../envs/knowshift.yaml"
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
     params:
         spec=canonical_json({"grid": fields(GRID, *configuration.GRID_KEYS), "matching": FACTS.matching}),
         code=digest("tabulate_model"),
@@ -73,7 +80,7 @@ rule join_tables:
     conda:
         "../envs/knowshift.yaml"
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         code=digest("join_tables"),
         script=script("join_tables"),
@@ -95,7 +102,7 @@ rule tabulate_facts:
     conda:
         "../envs/knowshift.yaml"
     resources:
-        mem_mb=500,
+        mem_mb=memory(500),
     params:
         code=digest("tabulate_facts"),
         script=script("tabulate_facts"),
@@ -115,7 +122,7 @@ rule plot:
     conda:
         "../envs/knowshift.yaml"
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
     params:
         code=digest("plot"),
         script=script("plot"),
@@ -140,7 +147,7 @@ rule report:
     conda:
         "../envs/knowshift.yaml"
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         spec=canonical_json({"experiment": SETTINGS.model_dump(exclude={"results"})}),
         code=digest("report"),
