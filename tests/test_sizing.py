@@ -101,15 +101,15 @@ def test_a_training_starts_as_one_process_several_or_on_several_nodes(tmp_path: 
     ]  # fmt: skip
 
 
-def planned(folder: Path, engine: str, **machine: object) -> tuple[dict[str, dict[str, str]], str]:
-    """Resources of the jobs that would train a 70B model, by rule, and what Snakemake said."""
+def planned(folder: Path, engine: str, **machine: object) -> tuple[dict[str, str], str]:
+    """Commands of the jobs that would train and ask a 70B model, by script, and what Snakemake said."""
     settings = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
     settings["models"] = {"large": {"source": {"hub": "meta-llama/Llama-2-70b-hf", "revision": "0" * 40}}}
     settings["mastery"]["engine"] = settings["evaluation"]["engine"] = engine
     settings["restoration"] = []
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
     (folder / "profile").mkdir(exist_ok=True)
-    profile = {"cores": 1, "default-resources": machine, "set-resources": {"score_base": {"mem_mb": 7}}}
+    profile = {"cores": 1, "default-resources": machine, "set-resources": {"finetune": {"save_every": 7}}}
     (folder / "profile/config.yaml").write_text(yaml.safe_dump(profile))
     command = [
         sys.executable,
@@ -121,34 +121,26 @@ def planned(folder: Path, engine: str, **machine: object) -> tuple[dict[str, dic
         "profile",
     ]
     targets = ["results/large/runs/full-mixed-100-s1/delta.json", "results/large/base_scores/outcomes.parquet"]
-    done = subprocess.run([*command, "-n", *targets], cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, "-n", "-p", *targets], cwd=folder, capture_output=True, text=True, check=False)
     said = done.stdout + done.stderr
-    jobs = re.findall(r"^(?:local)?rule (\w+):\n(?:    .*\n)*?    resources: (.*)$", said, re.MULTILINE)
-    return {rule: dict(entry.split("=", 1) for entry in entries.split(", ")) for rule, entries in jobs}, said
+    commands = re.findall(r"Shell command: (.*/scripts/(\w+)\.py .*)$", said, re.MULTILINE)
+    return {script: command for command, script in commands}, said
 
 
-def test_rules_ask_for_what_their_model_needs(tmp_path: Path) -> None:
-    rules, said = planned(tmp_path, "vllm", gpu_gb=80, gpus_per_node=8)
-    assert {"finetune", "probe_mastery", "score_base", "resolve_model"} <= rules.keys(), said[-3000:]
-    training = rules["finetune"]
-    assert [training[name] for name in ("gpu", "nodes", "tasks", "mpi", "tasks_per_gpu")] == [
-        "24",
-        "3",
-        "3",
-        "srun",
-        "0",
-    ]
-    assert int(training["mem_mb"]) == sizing.megabytes(70_000_000_000, 20, nodes=3)
-    assert rules["score_base"]["gpu"] == "8"  # 5 hold it; a power of two
-    assert rules["probe_mastery"]["gpu"] == "4"  # in bfloat16
-    assert rules["score_base"]["mem_mb"] == "7"  # as the profile says
-    assert "gpu" not in rules["resolve_model"]
+def test_rules_take_what_their_model_needs(tmp_path: Path) -> None:
+    commands, said = planned(tmp_path, "vllm", gpu_gb=80, gpus_per_node=8)
+    assert {"finetune", "probe_mastery", "score_base", "resolve_model"} <= commands.keys(), said[-3000:]
+    # 17 GPUs hold the training, so it takes three whole nodes.
+    assert commands["finetune"].startswith(launcher(8, nodes=3, threads=1, gpus=8) + " ")
+    assert "--save-every 7 " in commands["finetune"]  # as the profile says
+    assert "--gpus 8 " in commands["score_base"]  # 5 hold it; a power of two
+    assert "--gpus 4 " in commands["probe_mastery"]  # in bfloat16
 
-    rules, _ = planned(tmp_path, "vllm", gpu_gb=80, gpus_per_node=8, gpus_of="finetune=8 large.score_base=2")
-    assert [rules["finetune"][name] for name in ("gpu", "nodes")] == ["8", "1"] and "mpi" not in rules["finetune"]
-    assert rules["score_base"]["gpu"] == "2"
-    rules, _ = planned(tmp_path, "torch", gpu_gb=0)
-    assert rules["finetune"]["gpu"] == rules["score_base"]["gpu"] == "0"
+    commands, _ = planned(tmp_path, "vllm", gpu_gb=80, gpus_per_node=8, gpus_of="finetune=8 large.score_base=2")
+    assert commands["finetune"].startswith("torchrun --standalone --nproc-per-node 8 ")
+    assert "--gpus 2 " in commands["score_base"] and "--gpus 4 " in commands["probe_mastery"]
+    commands, _ = planned(tmp_path, "torch", gpu_gb=0)
+    assert commands["finetune"].startswith("python ") and "--gpus 0 " in commands["score_base"]
 
 
 def test_what_no_job_could_do_is_refused_when_the_configuration_is_read(tmp_path: Path) -> None:

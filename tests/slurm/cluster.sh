@@ -115,13 +115,16 @@ start() {
     wait_for is_idle
 }
 
+# Whether a process is there, and no zombie: those have no command line.
+lives() { [ -n "$(tr -d '\0' 2>/dev/null <"/proc/$1/cmdline")" ]; } 2>/dev/null
+
 # End a process of ours by the pid it wrote, and wait until it is gone.
 end() {
     local pid
     [ -f "$1" ] && pid=$(cat "$1") || return 0
     if [ -n "$pid" ] && kill "${2:--TERM}" "$pid" 2>/dev/null; then
         for _ in $(seq 100); do
-            kill -0 "$pid" 2>/dev/null || break
+            lives "$pid" || break
             sleep 0.1
         done
     fi

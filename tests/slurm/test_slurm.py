@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -56,13 +57,23 @@ def slurm() -> Iterator[None]:
     cluster("stop")
 
 
-def eventually(condition: Callable[[], object], seconds: float = 400, every: float = 0.1) -> object:
-    """Wait until the condition gives something, and return that."""
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "timed out"
-        time.sleep(every)
-    return found
+class Waiting:
+    """Waits for things to happen while a Snakemake is at work."""
+
+    snakemake: "Started"
+
+    def until(self, condition: Callable[[], object]) -> object:
+        """Wait until the condition gives something, and return that."""
+        end = time.monotonic() + 400
+        while not (found := condition()):
+            assert self.snakemake.process.poll() is None, f"Snakemake ended: {self.snakemake.said[-5000:]}"
+            assert time.monotonic() < end, f"waited too long: {self.snakemake.said[-5000:]}"
+            time.sleep(0.1)
+        return found
+
+    def running(self, rule: str, run: str) -> str:
+        """The id of the only such job, once it runs."""
+        return self.until(lambda: jobs_of(rule, run))[0]
 
 
 def queue(*options: str) -> dict[str, tuple[str, str, str]]:
@@ -79,12 +90,7 @@ def jobs_of(rule: str, run: str = "", state: str = "RUNNING") -> list[str]:
     ]
 
 
-def running(rule: str, run: str) -> str:
-    """The id of the only such job, once it runs."""
-    return eventually(lambda: jobs_of(rule, run))[0]
-
-
-class Holding:
+class Holding(Waiting):
     """Stops processes of jobs as soon as they have saved something, and wakes them again."""
 
     def __init__(self, folder: Path) -> None:
@@ -99,7 +105,7 @@ class Holding:
 
     def held(self, output: str) -> None:
         """Wait until such a process is stopped."""
-        eventually(lambda: output in self.stopped and _lives(self.stopped[output]))
+        self.until(lambda: output in self.stopped and _lives(self.stopped[output]))
 
     def release(self, output: str) -> None:
         """Hold it no longer."""
@@ -118,7 +124,11 @@ class Holding:
             for output, saved in list(self.wanted.items()):
                 if output in self.stopped and not _lives(self.stopped[output]):
                     self.stopped.pop(output, None)
-                if output not in self.stopped and list(self.folder.glob(saved)) and (found := _writing(output)):
+                if (
+                    output not in self.stopped
+                    and _saved(self.folder / saved)
+                    and (found := _writing(output, self.folder))
+                ):
                     _signal(found, signal.SIGSTOP)
                     self.stopped[output] = found
 
@@ -130,6 +140,14 @@ def _signal(process: int, number: int) -> None:
         return
 
 
+def _saved(pattern: Path) -> bool:
+    """Whether something is there; the folder may vanish any time."""
+    try:
+        return any(pattern.parent.glob(pattern.name))
+    except OSError:
+        return False
+
+
 def _lives(process: int) -> bool:
     """Whether a process is there, and no zombie: those have no command line."""
     try:
@@ -138,15 +156,16 @@ def _lives(process: int) -> bool:
         return False
 
 
-def _writing(output: str) -> int | None:
-    """The script process whose command line ends in this output."""
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+def _writing(output: str, folder: Path) -> int | None:
+    """The process of a script in this folder that writes the output."""
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            words = path.read_bytes().decode().split("\0")
-        except OSError:
+            words = (process / "cmdline").read_bytes().decode().split("\0")
+            writes = words[1:2] and words[1].endswith(".py") and ("--output", output) in pairwise(words)
+            if writes and (process / "cwd").readlink() == folder.resolve():
+                return int(process.name)
+        except OSError:  # it has ended meanwhile
             continue
-        if words[1:2] and words[1].endswith(".py") and output in words:
-            return int(path.parent.name)
     return None
 
 
@@ -167,7 +186,7 @@ def edited_profile(folder: Path, **machine: object) -> dict:
     profile["set-resources"]["finetune"] |= {"runtime": limit, "save_every": 0}
     for rule, resources in CHUNKS.items():
         profile["set-resources"][rule] = profile["set-resources"][rule] | resources
-    profile["set-threads"] = {}
+    del profile["set-threads"]
     profile |= {"latency-wait": 10, "retries": 5, "slurm-status-command": "squeue", "slurm-init-seconds-before-status-checks": 1}  # fmt: skip
     return profile
 
@@ -275,16 +294,17 @@ def survived(
 
     try:
         started.append(first := workflow.start())
+        holding.snakemake = first
         # A node loses its power while a probe runs there, another node loses its slurmd alone, the controller restarts.
         dying, leaving = probe("home.train"), probe("pet.train")
         holding.held(dying)
         before = chunks(workflow, "home.train.parquet")
-        node = queue()[running("probe_mastery", "home_train")][1]
+        node = queue()[holding.running("probe_mastery", "home_train")][1]
         cluster("node-dies", node)
         happened(f"{node} died with a probe that had finished {len(before)} chunks")
         cluster("controller-restarts")
         happened("the controller restarted")
-        eventually(lambda: jobs_of("probe_mastery", "home_train", "PENDING"))
+        holding.until(lambda: jobs_of("probe_mastery", "home_train", "PENDING"))
         happened("SLURM put the probe back into the queue")
         cluster("node-returns", node)
         holding.held(dying)  # the copy, on the other node or this one
@@ -294,15 +314,15 @@ def survived(
         happened("the probe went on where it was")
 
         holding.held(leaving)
-        node = queue()[running("probe_mastery", "pet_train")][1]
+        node = queue()[holding.running("probe_mastery", "pet_train")][1]
         cluster("node-leaves", node)
         happened(f"{node} was lost, but its probe lives on")
-        eventually(lambda: jobs_of("probe_mastery", "pet_train", "PENDING"))
+        holding.until(lambda: jobs_of("probe_mastery", "pet_train", "PENDING"))
         log = folder / "results/logs/probe_mastery/tiny.pet.train.log"
-        eventually(lambda: log.exists() and "another copy of this job holds" in log.read_text())
+        holding.until(lambda: log.exists() and "another copy of this job holds" in log.read_text())
         happened("a second copy of the probe waits for the first")
         holding.release(leaving)
-        eventually(lambda: "has been made by another copy" in log.read_text())
+        holding.until(lambda: "has been made by another copy" in log.read_text())
         happened("the first ended, and the second found its work done")
         cluster("node-returns", node)
 
@@ -311,21 +331,21 @@ def survived(
         holding.hold(outcomes, f"results/tiny/runs/{QUIET}/.outcomes.parquet.unfinished/*.parquet")
         preempted, cancelled, limited = (checkpoint(run) for run in (PREEMPTED, CANCELLED, LIMITED))
         holding.held(preempted)
-        job = running("finetune", PREEMPTED)
+        job = holding.running("finetune", PREEMPTED)
         urgent = ["sbatch", "--parsable", "--partition", "urgent", "--exclusive", "--nodelist", queue()[job][1], "--mem", "100",
                   "--output", "/dev/null", "--wrap", "sleep 3"]  # fmt: skip
         subprocess.run(urgent, check=True, capture_output=True)
-        eventually(lambda: jobs_of("finetune", PREEMPTED, "PENDING"))
+        holding.until(lambda: jobs_of("finetune", PREEMPTED, "PENDING"))
         happened("a fine-tuning was pre-empted")
         holding.release(preempted)
         holding.held(cancelled)
-        job = running("finetune", CANCELLED)
+        job = holding.running("finetune", CANCELLED)
         subprocess.run(["scancel", job], check=True)
-        eventually(lambda: job not in queue("--states", "RUNNING,COMPLETING"))
+        holding.until(lambda: job not in queue("--states", "RUNNING,COMPLETING"))
         holding.release(cancelled)
         happened("a fine-tuning was cancelled")
         holding.held(limited)
-        eventually(lambda: "TIMEOUT" in first.said)
+        holding.until(lambda: "TIMEOUT" in first.said)
         holding.release(limited)
         happened("a fine-tuning ran into its time limit")
 
@@ -336,10 +356,11 @@ def survived(
         assert jobs_of("evaluate", QUIET), "its job lives on"
         workflow.run("--unlock")
         started.append(second := workflow.start())
-        eventually(lambda: "still run" in second.said)
+        holding.snakemake = second
+        holding.until(lambda: "still run" in second.said)
         happened("another Snakemake waits for the job of the first")
         holding.release(outcomes)
-        eventually((folder / outcomes).exists)
+        holding.until((folder / outcomes).exists)
         written = (folder / outcomes).stat()
         said = second.end()
         happened("the second Snakemake ended")
