@@ -28,7 +28,7 @@ import tiny
 
 REPOSITORY = Path(__file__).parents[2]
 CLUSTER = Path(__file__).with_name("cluster.sh")
-RUNS = PREEMPTED, CANCELLED, LIMITED, QUIET = "full-mixed-8-s1", "full-mixed-8-s2", "lora-mixed-8-s1", "lora-mixed-8-s2"
+RUNS = PREEMPTED, CANCELLED, LIMITED = "full-mixed-8-s1", "full-mixed-8-s2", "full-mixed-8-s3"
 CHUNKS = {"probe_mastery": {"chunk": 16}, "evaluate": {"chunk": 16}}  # many saves
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1200)]
@@ -240,9 +240,11 @@ class Started:
 def configuration(tiny_model: Path, tiny_facts: Path) -> dict:
     content = tiny.configuration(tiny_facts, tiny_model)
     content["models"]["tiny"].pop("instruct")
-    content["finetuning"] |= {"data": ["mixed"], "sizes": [8], "epochs": 100}
+    content["facts"] |= {"in_domain": ["home"], "out_of_domain": ["job"]}
+    content["finetuning"] |= {"methods": ["full"], "data": ["mixed"], "sizes": [8], "seeds": [1, 2, 3], "epochs": 100}
+    content["finetuning"].pop("method_data")
     content["evaluation"]["per_level"] = {"dev": None, "test": None, "test_ood": None}
-    content["restoration"] = [{"methods": ["full"], "seeds": [1], "percents": [20]}]
+    content["restoration"] = [{"seeds": [1], "percents": [20]}]
     return content | {"exports": []}
 
 
@@ -296,7 +298,7 @@ def survived(
         started.append(first := workflow.start())
         holding.snakemake = first
         # A node loses its power while a probe runs there, another node loses its slurmd alone, the controller restarts.
-        dying, leaving = probe("home.train"), probe("pet.train")
+        dying, leaving = probe("home.train"), probe("home.test")
         holding.held(dying)
         before = chunks(workflow, "home.train.parquet")
         node = queue()[holding.running("probe_mastery", "home_train")][1]
@@ -314,11 +316,11 @@ def survived(
         happened("the probe went on where it was")
 
         holding.held(leaving)
-        node = queue()[holding.running("probe_mastery", "pet_train")][1]
+        node = queue()[holding.running("probe_mastery", "home_test")][1]
         cluster("node-leaves", node)
         happened(f"{node} was lost, but its probe lives on")
-        holding.until(lambda: jobs_of("probe_mastery", "pet_train", "PENDING"))
-        log = folder / "results/logs/probe_mastery/tiny.pet.train.log"
+        holding.until(lambda: jobs_of("probe_mastery", "home_test", "PENDING"))
+        log = folder / "results/logs/probe_mastery/tiny.home.test.log"
         holding.until(lambda: log.exists() and "another copy of this job holds" in log.read_text())
         happened("a second copy of the probe waits for the first")
         holding.release(leaving)
@@ -327,9 +329,9 @@ def survived(
         cluster("node-returns", node)
 
         # Fine-tuning: one is pre-empted, one cancelled, one runs into its time limit.
-        outcomes = f"results/tiny/runs/{QUIET}/outcomes.parquet"
-        holding.hold(outcomes, f"results/tiny/runs/{QUIET}/.outcomes.parquet.unfinished/*.parquet")
-        preempted, cancelled, limited = (checkpoint(run) for run in (PREEMPTED, CANCELLED, LIMITED))
+        outcomes = f"results/tiny/runs/{CANCELLED}/outcomes.parquet"
+        holding.hold(outcomes, f"results/tiny/runs/{CANCELLED}/.outcomes.parquet.unfinished/*.parquet")
+        preempted, cancelled, limited = (checkpoint(run) for run in RUNS)
         holding.held(preempted)
         job = holding.running("finetune", PREEMPTED)
         urgent = ["sbatch", "--parsable", "--partition", "urgent", "--exclusive", "--nodelist", queue()[job][1], "--mem", "100",
@@ -353,7 +355,7 @@ def survived(
         holding.held(outcomes)
         first.kill()
         happened("Snakemake was killed")
-        assert jobs_of("evaluate", QUIET), "its job lives on"
+        assert jobs_of("evaluate", CANCELLED), "its job lives on"
         workflow.run("--unlock")
         started.append(second := workflow.start())
         holding.snakemake = second
@@ -395,7 +397,7 @@ def test_a_run_that_survived_every_fault_has_the_bytes_of_a_local_run(survived: 
 
 
 def test_interrupted_trainings_went_on(survived: Workflow) -> None:
-    assert all(restarted_finetuning(survived, run) > 0 for run in (PREEMPTED, CANCELLED, LIMITED))
+    assert all(restarted_finetuning(survived, run) > 0 for run in RUNS)
     assert not list(survived.results.rglob(".*.unfinished"))
 
 
