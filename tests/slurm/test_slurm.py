@@ -316,17 +316,18 @@ def survived(
         happened("the probe went on where it was")
 
         holding.held(leaving)
+        before = chunks(workflow, "home.test.parquet")
         node = queue()[holding.running("probe_mastery", "home_test")][1]
         cluster("node-leaves", node)
-        happened(f"{node} was lost, but its probe lives on")
+        happened(f"slurmd of {node} was stopped while a probe runs there")
         holding.until(lambda: jobs_of("probe_mastery", "home_test", "PENDING"))
-        log = folder / "results/logs/probe_mastery/tiny.home.test.log"
-        holding.until(lambda: log.exists() and "another copy of this job holds" in log.read_text())
-        happened("a second copy of the probe waits for the first")
-        holding.release(leaving)
-        holding.until(lambda: "has been made by another copy" in log.read_text())
-        happened("the first ended, and the second found its work done")
         cluster("node-returns", node)
+        happened("SLURM put the probe back into the queue, and slurmd was started again")
+        holding.held(leaving)
+        after = chunks(workflow, "home.test.parquet")
+        assert before and before.items() <= after.items(), "what was finished before the node was lost was made again"
+        holding.release(leaving)
+        happened("the probe went on where it was")
 
         # Fine-tuning: one is pre-empted, one cancelled, one runs into its time limit.
         outcomes = f"results/tiny/runs/{CANCELLED}/outcomes.parquet"
@@ -355,17 +356,26 @@ def survived(
         holding.held(outcomes)
         first.kill()
         happened("Snakemake was killed")
-        assert jobs_of("evaluate", CANCELLED), "its job lives on"
-        workflow.run("--unlock")
-        started.append(second := workflow.start())
+        orphan = holding.running("evaluate", CANCELLED)
+        started.append(second := workflow.start("--nolock"))  # which does not wait for the jobs of the first
         holding.snakemake = second
-        holding.until(lambda: "still run" in second.said)
-        happened("another Snakemake waits for the job of the first")
+        log = folder / f"results/logs/evaluate/tiny.{CANCELLED}.log"
+        holding.until(lambda: log.exists() and "another copy of this job holds" in log.read_text())
+        happened("another Snakemake started a second copy of an evaluation, which waits for the first")
+        second.kill()
+        assert len(jobs_of("evaluate", CANCELLED)) == 2 and orphan in queue(), "jobs live on"
+        workflow.run("--unlock")
+        started.append(third := workflow.start())
+        holding.snakemake = third
+        holding.until(lambda: "still run" in third.said)
+        happened("both were killed, and a third Snakemake waits for their jobs")
         holding.release(outcomes)
         holding.until((folder / outcomes).exists)
         written = (folder / outcomes).stat()
-        said = second.end()
-        happened("the second Snakemake ended")
+        holding.until(lambda: "has been made by another copy" in log.read_text())
+        happened("the first copy ended, and the second found the work done")
+        said = third.end()
+        happened("the third Snakemake ended")
         now = (folder / outcomes).stat()
         assert (now.st_ino, now.st_mtime_ns) == (written.st_ino, written.st_mtime_ns), (
             "the finished evaluation was made again"
