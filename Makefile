@@ -9,7 +9,7 @@ BENCH_TUNED = $(BENCH_MODEL)/exports/full-mixed-100-s1/top-transformer-0
 
 CONFIG = config.yaml
 
-.PHONY: run plan test smoke lint format lock schema bench clean help
+.PHONY: run plan test test-slurm smoke lint format lock schema bench clean help
 
 run: $(INSTALLED) ## the default experiment, to results/report.html
 	. $(BIN)/activate && snakemake --cores all
@@ -19,6 +19,9 @@ plan: $(INSTALLED) ## what an experiment will take (CONFIG=configs/paper.yaml), 
 
 test: $(INSTALLED) ## all tests, the whole pipeline on a tiny model included
 	. $(BIN)/activate && python -m pytest
+
+test-slurm: $(VENV)/.installed-slurm ## the workflow on a real SLURM cluster, set up on this machine (root on Debian)
+	. $(BIN)/activate && python -m pytest -m slurm --timeout 1200 tests/slurm
 
 smoke: $(INSTALLED) ## the real model and real facts through every rule, on the smallest grid
 	. $(BIN)/activate && snakemake --cores all --configfile configs/smoke.yaml
@@ -50,12 +53,16 @@ clean: ## remove the environments and all results
 	rm -rf $(VENV) $(BENCH) .venv-vllm results .snakemake
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
 $(INSTALLED): envs/requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "knowshift needs Python 3.11 or newer; name one with: make PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --requirement envs/requirements.lock
+	@touch $@
+
+$(VENV)/.installed-slurm: $(INSTALLED) envs/slurm.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --requirement envs/slurm.lock
 	@touch $@
 
 # The peers come on top of what $(VENV) holds, in an environment of their own that sees it: torch is not installed twice.

@@ -25,6 +25,7 @@ if not workflow.config_settings.configfiles:
 
 include: "rules/common.smk"
 include: "rules/inputs.smk"
+include: "rules/resources.smk"
 include: "rules/facts.smk"
 include: "rules/models.smk"
 include: "rules/mastery.smk"
@@ -33,6 +34,7 @@ include: "rules/evaluation.smk"
 include: "rules/restoration.smk"
 include: "rules/reporting.smk"
 include: "rules/targets.smk"
+include: "rules/orphans.smk"
 
 
 rule all:

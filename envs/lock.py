@@ -1,7 +1,7 @@
 """Write the exact versions of all dependencies that pyproject.toml declares, and of all they need (see `make lock`).
 
 requirements.lock is for pip, knowshift.yaml for `snakemake --sdm conda` (it repeats the list, because Snakemake copies that
-file elsewhere). No addresses and no build tags stand in them: the same versions come from any index, as CPU or CUDA builds.
+file elsewhere), slurm.lock for pip on top of requirements.lock, where jobs go to a SLURM cluster. No addresses and no build tags stand in them: the same versions come from any index, as CPU or CUDA builds.
 """
 
 import json
@@ -13,18 +13,26 @@ from pathlib import Path
 ENVS = Path(__file__).parent
 CUDA_ONLY = re.compile(r"nvidia-|cuda-|triton$")  # a CUDA build of torch asks for these itself
 HEAD = "# All dependencies, exactly; written by `make lock` from pyproject.toml.\n"
+SLURM = "# What jobs on a SLURM cluster need besides requirements.lock; written by `make lock` from pyproject.toml.\n"
 CONDA = "channels:\n  - conda-forge\ndependencies:\n  - python=3.11\n  - pip\n  - pip:\n"
 
 
 def main() -> None:
+    pins = resolve("dev")
+    (ENVS / "requirements.lock").write_text(HEAD + "".join(f"{pin}\n" for pin in pins))
+    (ENVS / "knowshift.yaml").write_text(HEAD + CONDA + "".join(f"      - {pin}\n" for pin in pins))
+    more = resolve("dev,slurm", "--constraint", str(ENVS / "requirements.lock"))
+    (ENVS / "slurm.lock").write_text(SLURM + "".join(f"{pin}\n" for pin in more if pin not in pins))
+
+
+def resolve(extras: str, *options: str) -> list[str]:
+    """All packages that pyproject.toml with these extras needs, as name==version."""
     command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet", "--report", "-"]
-    done = subprocess.run([*command, f"{ENVS.parent}[dev]"], capture_output=True, text=True, check=True)
+    done = subprocess.run([*command, *options, f"{ENVS.parent}[{extras}]"], capture_output=True, text=True, check=True)
     found = {item["metadata"]["name"]: item["metadata"]["version"] for item in json.loads(done.stdout)["install"]}
     found.pop("knowshift")
     names = sorted((name for name in found if not CUDA_ONLY.match(name)), key=str.casefold)
-    pins = [f"{name}=={found[name].partition('+')[0]}" for name in names]
-    (ENVS / "requirements.lock").write_text(HEAD + "".join(f"{pin}\n" for pin in pins))
-    (ENVS / "knowshift.yaml").write_text(HEAD + CONDA + "".join(f"      - {pin}\n" for pin in pins))
+    return [f"{name}=={found[name].partition('+')[0]}" for name in names]
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 #   spec   the part of the configuration that changes the rule's result, as canonical JSON
 #   code   a digest of the code that makes the result (comments, docstrings and formatting do not count, and no change that
 #          is recorded as neutral)
-# Threads, memory and GPUs are execution: they stand in `threads` and `resources`, and profiles override them.
+# Threads, memory and GPUs are execution: they stand in `threads` and `resources` (resources.smk), and profiles override them.
 import json
 import shutil
 from functools import cache
@@ -64,21 +64,6 @@ def script(name):
 def fields(section, *names):
     """Some values of a section of the configuration."""
     return {name: getattr(section, name) for name in names}
-
-
-@cache
-def weight_mb(model):
-    """Megabytes of a model's weights once it is there; 1 GB until then."""
-    try:
-        files = json.loads(Path(RESULTS, model, "base/manifest.json").read_text())["files"]
-    except FileNotFoundError:
-        return 1000
-    return sum(entry["bytes"] for name, entry in files.items() if name.endswith(".safetensors")) // 1_000_000
-
-
-def memory(copies):
-    """Memory for so many copies of the weights, and for what else a job of a model needs."""
-    return lambda wildcards: int(1500 + copies * weight_mb(wildcards.model))
 
 
 def number(value):

@@ -19,8 +19,9 @@ rule score_base:
         "../envs/knowshift.yaml"
     threads: 1
     resources:
-        mem_mb=memory(2),
-        gpu=int(HAS_GPU),
+        mem_mb=memory_to_ask(2, SETTINGS.evaluation),
+        gpu=gpus_to_ask("score_base", SETTINGS.evaluation),
+        nodes=1,
         chunk=2048,  # questions between two saves
         python="python",
     params:
@@ -56,8 +57,9 @@ rule evaluate:
         "../envs/knowshift.yaml"
     threads: 1
     resources:
-        mem_mb=memory(3),
-        gpu=int(HAS_GPU),
+        mem_mb=memory_to_ask(3, SETTINGS.evaluation),
+        gpu=gpus_to_ask("evaluate", SETTINGS.evaluation),
+        nodes=1,
         chunk=2048,  # questions between two saves
         python="python",
     params:
@@ -88,8 +90,9 @@ rule evaluate_instruct:
         "../envs/knowshift.yaml"
     threads: 1
     resources:
-        mem_mb=memory(2),
-        gpu=int(HAS_GPU),
+        mem_mb=memory_to_ask(2, SETTINGS.evaluation, "instruct"),
+        gpu=gpus_to_ask("evaluate_instruct", SETTINGS.evaluation, "instruct"),
+        nodes=1,
         chunk=2048,
         python="python",
     params:
@@ -113,10 +116,12 @@ rule measure_divergence:
         divergence=f"{RESULTS}/{{model}}/runs/{{run}}/divergence.parquet",
     log:
         f"{RESULTS}/logs/measure_divergence/{{model}}.{{run}}.log",
+    group:
+        "divergences"
     conda:
         "../envs/knowshift.yaml"
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         spec=canonical_json(SETTINGS.divergence.model_dump()),
         code=digest("measure_divergence"),

@@ -13,7 +13,7 @@ rule retrieve_entityquestions:
     conda:
         "../envs/knowshift.yaml"
     resources:
-        mem_mb=500,
+        mem_mb=memory(500),
     params:
         spec=canonical_json(
             {"location": FACTS.path or configuration.ENTITYQUESTIONS, "contents_sha256": FACTS.contents_sha256}
@@ -39,10 +39,12 @@ rule build_facts:
         f"{RESULTS}/logs/build_facts/{{topic}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/build_facts/{{topic}}.tsv"
+    group:
+        "facts"
     conda:
         "../envs/knowshift.yaml"
     resources:
-        mem_mb=500,
+        mem_mb=memory(500),
     params:
         spec=facts_spec,
         code=digest("build_facts"),

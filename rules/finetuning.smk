@@ -10,10 +10,12 @@ rule draw_order:
         order=f"{RESULTS}/{{model}}/orders/{{data}}-s{{seed}}.parquet",
     log:
         f"{RESULTS}/logs/draw_order/{{model}}.{{data}}-s{{seed}}.log",
+    group:
+        "orders"
     conda:
         "../envs/knowshift.yaml"
     resources:
-        mem_mb=500,
+        mem_mb=memory(500),
     params:
         spec=lambda wc: canonical_json({"data": wc.data, "draw": f"s{wc.seed}", "seed": SETTINGS.seed}),
         drawn=drawable_digest,
@@ -43,8 +45,13 @@ rule finetune:
         "../envs/knowshift.yaml"
     threads: 1
     resources:
-        mem_mb=memory(5),
-        gpu=int(HAS_GPU),
+        mem_mb=training_memory,
+        gpu=training_gpus,
+        nodes=training_nodes,
+        workers=1,  # processes per node where there is no GPU
+        mpi=on_several_nodes("srun"),
+        tasks=on_several_nodes(lambda nodes: nodes),
+        tasks_per_gpu=on_several_nodes(0),  # the executor would ask for as many tasks per GPU as there are tasks
         save_every=600,  # seconds; what a kill without warning loses at most
         gradient_checkpointing=0,  # 1: less memory, more time, the same result
         tensorboard=0,  # 1: events beside the table of steps, while it trains
@@ -52,11 +59,12 @@ rule finetune:
         spec=finetune_spec,
         code=digest("finetune"),
         script=script("finetune"),
+        launch=training_launcher,
         base=subpath(input.base, parent=True),
     message:
         "Fine-tune {wildcards.model}: {wildcards.run}"
     shell:
-        "python {params.script:q} --model {params.base:q} --order {input.order:q} --prompt {input.prompt:q}"
+        "{params.launch} {params.script:q} --model {params.base:q} --order {input.order:q} --prompt {input.prompt:q}"
         " --spec {params.spec:q} --threads {threads} --code {params.code} --save-every {resources.save_every}"
         " --gradient-checkpointing {resources.gradient_checkpointing} --tensorboard {resources.tensorboard}"
         " --output {output.checkpoint:q} --steps {output.steps:q} --speed {output.speed:q} 2> {log:q}"
@@ -78,11 +86,13 @@ rule diff_weights:
         f"{RESULTS}/logs/diff_weights/{{model}}.{{run}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/diff_weights/{{model}}.{{run}}.tsv"
+    group:
+        "weights"
     conda:
         "../envs/knowshift.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
     params:
         code="knowshift-delta-2",
         script=script("diff_weights"),

@@ -70,6 +70,11 @@ def source_spec(model):
     return canonical_json(spec)
 
 
+def is_fetched(entry):
+    """Whether a model is downloaded: on a cluster where Snakemake runs, since other nodes may have no network."""
+    return entry is not None and not isinstance(entry.source, configuration.DirectorySource)
+
+
 def probe_spec(wildcards):
     chosen = fields(MASTERY, "samples", "temperature", "max_new_tokens", "engine", "rows", "prompt_rows")
     chosen["dtype"] = SETTINGS.models[wildcards.model].dtype or MASTERY.dtype

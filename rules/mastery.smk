@@ -1,6 +1,8 @@
 # How well the pre-trained model knows each fact.
 #   needs   facts/, MODEL/base/
 #   makes   MODEL/completions/, MODEL/mastery.parquet, MODEL/levels.parquet
+localrules:
+    count_levels,
 
 
 rule probe_mastery:
@@ -18,8 +20,9 @@ rule probe_mastery:
         "../envs/knowshift.yaml"
     threads: 1
     resources:
-        mem_mb=memory(2),
-        gpu=int(HAS_GPU),
+        mem_mb=memory_to_ask(2, MASTERY),
+        gpu=gpus_to_ask("probe_mastery", MASTERY),
+        nodes=1,
         chunk=16384,  # completions between two saves; bounds memory
         python="python",  # another environment's for engine: vllm
     params:
@@ -50,7 +53,7 @@ rule grade_mastery:
     conda:
         "../envs/knowshift.yaml"
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
     params:
         spec=canonical_json({"matching": FACTS.matching, "boundaries": MASTERY.boundaries}),
         code=digest("grade_mastery"),
@@ -72,7 +75,7 @@ checkpoint count_levels:
     conda:
         "../envs/knowshift.yaml"
     resources:
-        mem_mb=500,
+        mem_mb=memory(500),
     params:
         code=digest("count_levels"),
         script=script("count_levels"),

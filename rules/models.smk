@@ -1,5 +1,17 @@
 # Where each model comes from, to one folder of safetensors and tokenizer.
 #   makes   MODEL/base/ with manifest.json, and MODEL/instruct/model/ where a chat model is compared with
+if any(is_fetched(entry) for entry in SETTINGS.models.values()):
+
+    localrules:
+        resolve_model,
+
+
+if any(is_fetched(entry.instruct) for entry in SETTINGS.models.values()):
+
+    localrules:
+        resolve_instruct,
+
+
 rule resolve_model:
     output:
         manifest=f"{RESULTS}/{{model}}/base/manifest.json",
@@ -10,7 +22,7 @@ rule resolve_model:
     conda:
         "../envs/knowshift.yaml"
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
     params:
         spec=lambda wc: source_spec(SETTINGS.models[wc.model]),
         code=digest("resolve_model"),

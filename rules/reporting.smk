@@ -3,6 +3,16 @@
 #   makes   MODEL/tables/, MODEL/analysis/, tables/, figures/, report.html
 from knowshift.analysis_tables import ANALYSES
 
+localrules:
+    join_tables,
+    tabulate_costs,
+    tabulate_published,
+    tabulate_facts,
+    print_tables,
+    plot,
+    report,
+
+
 TABLES = [
     "accuracy",
     "accuracy_by_level",
@@ -89,7 +99,7 @@ rule tabulate_model:
     conda:
         "../envs/knowshift.yaml"
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
     params:
         spec=canonical_json({"grid": fields(GRID, *configuration.GRID_KEYS), "matching": FACTS.matching}),
         code=digest("tabulate_model"),
@@ -118,7 +128,7 @@ rule analyse_model:
         "../envs/knowshift.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
     params:
         spec=canonical_json({"matching": FACTS.matching, "seed": SETTINGS.seed}),
         code=digest("analyse_model"),
@@ -145,7 +155,7 @@ rule join_tables:
     conda:
         "../envs/knowshift.yaml"
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         code=digest("join_tables"),
         script=script("join_tables"),
@@ -169,7 +179,7 @@ rule tabulate_costs:
     conda:
         "../envs/knowshift.yaml"
     resources:
-        mem_mb=500,
+        mem_mb=memory(500),
     params:
         code=digest("tabulate_costs"),
         script=script("tabulate_costs"),
@@ -191,7 +201,7 @@ rule tabulate_published:
     conda:
         "../envs/knowshift.yaml"
     resources:
-        mem_mb=500,
+        mem_mb=memory(500),
     params:
         spec=canonical_json(
             {"sources": {name: getattr(model.source, "hub", None) for name, model in SETTINGS.models.items()}}
@@ -215,7 +225,7 @@ rule tabulate_facts:
     conda:
         "../envs/knowshift.yaml"
     resources:
-        mem_mb=500,
+        mem_mb=memory(500),
     params:
         code=digest("tabulate_facts"),
         script=script("tabulate_facts"),
@@ -236,7 +246,7 @@ rule print_tables:
     conda:
         "../envs/knowshift.yaml"
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         code=digest("print_tables"),
         script=script("print_tables"),
@@ -266,7 +276,7 @@ rule plot:
     conda:
         "../envs/knowshift.yaml"
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
     params:
         code=digest("plot"),
         script=script("plot"),
@@ -291,7 +301,7 @@ rule report:
     conda:
         "../envs/knowshift.yaml"
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
     params:
         spec=canonical_json({"experiment": SETTINGS.model_dump(exclude={"results"})}),
         code=digest("report"),

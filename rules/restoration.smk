@@ -13,11 +13,13 @@ rule rank_updates:
         f"{RESULTS}/logs/rank_updates/{{model}}.{{run}}.{{region}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/rank_updates/{{model}}.{{run}}.{{region}}.tsv"
+    group:
+        "weights"
     conda:
         "../envs/knowshift.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
     params:
         spec=lambda wc: canonical_json({"region": pattern_of(wc.region)}),
         code=digest("rank_updates"),
@@ -50,8 +52,9 @@ rule evaluate_restored:
         "../envs/knowshift.yaml"
     threads: 1
     resources:
-        mem_mb=memory(3),
-        gpu=int(HAS_GPU),
+        mem_mb=memory_to_ask(3, SETTINGS.evaluation),
+        gpu=gpus_to_ask("evaluate_restored", SETTINGS.evaluation),
+        nodes=1,
         chunk=2048,  # questions between two saves
         python="python",
     params:
@@ -81,7 +84,7 @@ rule export_model:
         "../envs/knowshift.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
     params:
         spec=lambda wc: canonical_json({**restored_part(wc), "seed": SETTINGS.seed}),
         code=digest("export_model"),

@@ -99,18 +99,16 @@ def computing(arguments: argparse.Namespace) -> Iterator[torch.device]:
         with lease_device(arguments.device, arguments.threads) as device:
             yield device
         return
-    gpus = torch.cuda.is_available() and arguments.device != "cpu"
-    device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if gpus else torch.device("cpu")
-    if gpus:
-        torch.cuda.set_device(device)
-    elif arguments.threads:
-        torch.set_num_threads(max(1, arguments.threads // int(os.environ["LOCAL_WORLD_SIZE"])))
-    # The timeout is long: all wait while the first waits for another copy of the job.
-    dist.init_process_group("nccl" if gpus else "gloo", timeout=timedelta(days=7))
-    try:
-        yield device
-    finally:
-        dist.destroy_process_group()
+    threads = arguments.threads and max(1, arguments.threads // int(os.environ["LOCAL_WORLD_SIZE"]))
+    with lease_device("cpu" if arguments.device == "cpu" else "auto", threads) as device:
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        # The timeout is long: all wait while the first waits for another copy of the job.
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(days=7))
+        try:
+            yield device
+        finally:
+            dist.destroy_process_group()
 
 
 @contextmanager

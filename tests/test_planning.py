@@ -130,7 +130,11 @@ def test_values_given_on_the_command_line_override_those_of_the_file(known: Path
     text = simulated_grid.dry_run(known, "--quiet", "rules", "--config", "results=elsewhere", "seed=2")
     assert simulated_grid.job_counts(text)["build_facts"] == 3
     done = subprocess.run(
-        simulated_grid.command("--dry-run", "--config", "sede=2"), cwd=known, capture_output=True, text=True, check=False
+        simulated_grid.command("--dry-run", "--config", "sede=2"),
+        cwd=known,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode and "sede is no known key" in done.stdout + done.stderr
 
@@ -138,7 +142,9 @@ def test_values_given_on_the_command_line_override_those_of_the_file(known: Path
 def test_the_graph_of_rules_is_short(known: Path) -> None:
     done = subprocess.run(simulated_grid.command("--rulegraph"), cwd=known, capture_output=True, text=True, check=True)
     assert done.stdout.count("label =") <= 25 and "->" in done.stdout
-    done = subprocess.run(simulated_grid.command("mastery", "--dag"), cwd=known, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        simulated_grid.command("mastery", "--dag"), cwd=known, capture_output=True, text=True, check=True
+    )
     assert 'label = "probe_mastery' in done.stdout
 
 
@@ -155,7 +161,9 @@ def test_reading_the_snakefile_imports_neither_torch_nor_transformers(known: Pat
 def test_a_finished_experiment_has_nothing_to_do_and_a_report_of_snakemakes(known: Path) -> None:
     simulated_grid.finish(known)
     assert "Nothing to be done" in simulated_grid.dry_run(known)
-    assert "Nothing to be done" in simulated_grid.dry_run(known, "--software-deployment-method", "conda", **conda(known))
+    assert "Nothing to be done" in simulated_grid.dry_run(
+        known, "--software-deployment-method", "conda", **conda(known)
+    )
     for figure in FIGURES:
         (known / f"results/figures/{figure}.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
     report = subprocess.run(

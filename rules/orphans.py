@@ -1,0 +1,107 @@
+"""Jobs that outlived their Snakemake (it was killed, or the login node went down) and that no other one adopts.
+
+Snakemake deletes a job's outputs before it starts the job again, so a second copy that starts just after an orphan has ended
+would do the work twice; and of what an orphan finished it keeps no record, so that later edits would rerun nothing.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
+
+PAUSE = 10  # seconds between two looks at the queue
+MANY = 20  # jobs or files that are named in a message
+
+
+def wait() -> bool:
+    """Wait until no job of an earlier Snakemake in this folder runs; those that have not started are cancelled.
+
+    Returns:
+        Whether there were any.
+
+    Raises:
+        WorkflowError: another Snakemake is at work in this folder, and its jobs cannot be told from orphans.
+    """
+    named: set[str] = set()
+    while jobs := _living(Path.cwd()):
+        if len(list(Path(".snakemake/locks").glob("*.output.lock"))) > 1:
+            raise WorkflowError(
+                "another Snakemake is at work in this folder and has jobs on the cluster; wait for it to end"
+            )
+        pending = [job for job, state in jobs.items() if state == "PENDING"]
+        if pending:
+            logger.info(f"Jobs of an earlier Snakemake that have not started are cancelled: {_some(pending)}")
+            subprocess.run(["scancel", "--state=PENDING", *pending], check=False)
+        elif set(jobs) - named:
+            logger.info(
+                f"Jobs of an earlier Snakemake still run: {_some(jobs)}. Waiting for them to end. Not to wait, end them with"
+                f" scancel {' '.join(jobs)}: they save what is done, and other jobs go on from there."
+            )
+        named |= set(jobs)
+        time.sleep(1 if pending else PAUSE)
+    return bool(named)
+
+
+def _living(folder: Path) -> dict[str, str]:
+    """The state of my SLURM jobs that a Snakemake in this folder submitted, by id."""
+    ask = ["squeue", "--me", "--noheader", "--format", "%A|%T|%Z|%k"]
+    try:
+        listing = subprocess.run(ask, capture_output=True, text=True, check=False).stdout
+    except FileNotFoundError:  # another kind of cluster
+        return {}
+    rows = [line.split("|", 3) for line in listing.splitlines()]
+    return {
+        job: state
+        for job, state, place, comment in rows
+        if Path(place) == folder and comment.startswith(("rule_", "group_"))
+    }
+
+
+def start_again(workflow: Any) -> None:
+    """Replace this process by a new Snakemake, which sees what has been finished meanwhile."""
+    logger.info("The jobs of the earlier Snakemake have ended; starting again.")
+    workflow.persistence.unlock()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "snakemake", *sys.argv[1:]])
+
+
+def take_over(workflow: Any, sources: Iterable[Path]) -> None:
+    """Record how outputs were made that no Snakemake saw being finished.
+
+    Args:
+        workflow: Snakemake's.
+        sources: the configuration and the code; where one of them is newer than such an output, nobody knows from which
+            version it was made.
+
+    Raises:
+        WorkflowError: so it is with some output.
+    """
+    records = workflow.persistence
+    newest = max(sources, key=lambda path: path.stat().st_mtime)
+    unsure = []
+    for job in workflow.dag.jobs:
+        made = [file for file in job.output if Path(file).exists()]
+        if workflow.dag.needrun(job) or not made or any(records.metadata(file) for file in job.output):
+            continue
+        if min(Path(file).stat().st_mtime for file in made) < newest.stat().st_mtime:
+            unsure += made
+        else:
+            logger.info(f"Finished by a job that outlived its Snakemake: {_some(made)}")
+            workflow.async_run(records.finished(job))
+    if unsure:
+        raise WorkflowError(
+            f"{_some(unsure)}: finished by jobs that outlived their Snakemake, but {newest} has changed since; delete them to"
+            " have them made again, or touch them if that edit does not concern them"
+        )
+
+
+def _some(names: Iterable[Any]) -> str:
+    names = list(map(str, names))
+    return ", ".join(names[:MANY]) + (f" and {len(names) - MANY} more" if len(names) > MANY else "")

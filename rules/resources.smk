@@ -1,0 +1,185 @@
+# What jobs take: GPUs, nodes and memory, from the size of the model (sizing.py) and what the profile states of the machine.
+# They change no result. A profile overrides them by rule (`set-resources`) and by model (`gpus_of`); retries get more memory.
+import subprocess
+
+import sizing
+from launching import launcher
+
+
+def stated(name, otherwise=None):
+    """What the profile states under `default-resources`; jobs on a cluster are told it too."""
+    resource = (workflow.resource_settings.default_resources or {}).get(name)
+    value = getattr(resource, "raw", resource)
+    return otherwise if value is None else value
+
+
+def set_for(rule, name):
+    """A number that the profile sets for a rule under `set-resources`, so that others can be worked out from it."""
+    resource = workflow.resource_settings.overwrite_resources.get(rule, {}).get(name)
+    value = getattr(resource, "raw", resource)
+    if value is not None and not str(value).isdecimal():
+        raise WorkflowError(f"profile: {rule}: {name} under set-resources must be a number, not {value}")
+    return None if value is None else int(value)
+
+
+@cache
+def machine():
+    """The GPUs that jobs can get: as the profile states, else those of this machine."""
+    if stated("gpu_gb") is not None:
+        return sizing.Machine(float(stated("gpu_gb")), int(stated("gpus_per_node", 1)))
+    if not HAS_GPU:
+        return sizing.Machine()
+    ask = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    sizes = subprocess.run(ask, capture_output=True, text=True, check=False).stdout.split()
+    return sizing.Machine(min(map(int, sizes)) * 1.048576e-3, len(sizes)) if sizes else sizing.Machine()
+
+
+def read_gpus_of(text):
+    """The numbers of GPUs that a profile sets by hand, by RULE or MODEL.RULE."""
+    rules = ["probe_mastery", "score_base", "evaluate", "evaluate_instruct", "evaluate_restored", "finetune"]
+    known = {*rules, *(f"{model}.{rule}" for model in SETTINGS.models for rule in rules)}
+    entries = [entry.partition("=") for entry in text.split()]
+    for key, _, number in entries:
+        if key not in known or not number.isdecimal():
+            raise WorkflowError(
+                f"profile: gpus_of: {key}={number} is not RULE=NUMBER or MODEL.RULE=NUMBER, with a rule among"
+                f" {', '.join(rules)} and a model among {', '.join(SETTINGS.models)}"
+            )
+    return {key: int(number) for key, _, number in entries}
+
+
+GPUS_OF = read_gpus_of(str(stated("gpus_of", "")))
+
+
+def gpus_set(rule, model):
+    """The number of GPUs that the profile gives a rule, for all models or for this one; None: as many as its size asks."""
+    for key in (f"{model}.{rule}", rule):
+        if key in GPUS_OF:
+            return GPUS_OF[key]
+    return set_for(rule, "gpu")
+
+
+counted = cache(sizing.stored_parameters)
+
+
+def parameters_of(model, part="base"):
+    """The parameters of a model (or of the chat model beside it): counted once it is there, before that from its name."""
+    folder = Path(RESULTS, model, "base" if part == "base" else "instruct/model")
+    if (folder / "manifest.json").exists() and (stored := counted(folder)):
+        return stored
+    entry = SETTINGS.models[model] if part == "base" else SETTINGS.models[model].instruct
+    if isinstance(entry.source, configuration.DirectorySource) and (stored := counted(Path(entry.source.directory))):
+        return stored
+    return sizing.named_parameters(getattr(entry.source, "hub", model)) or sizing.ASSUMED
+
+
+def asking_gpus(rule, model, section, part="base"):
+    """GPUs of a job that asks a model questions.
+
+    Raises:
+        WorkflowError: one GPU cannot hold the model, and the engine takes no more.
+    """
+    if not machine().gpu_gb:
+        return 0
+    needed = sizing.gpus_for(parameters_of(model, part), sizing.WIDTH[section.dtype], machine())
+    given = gpus_set(rule, model)
+    if section.engine == "vllm":
+        return sizing.power_of_two(needed) if given is None else given
+    if needed > 1 and given is None:
+        raise WorkflowError(
+            f"{rule}: {model} has {parameters_of(model, part) / 1e9:.3g} billion parameters, which need {needed} GPUs of"
+            f" {machine().gpu_gb:.0f} GB in {section.dtype}, and the engine torch works on one; choose engine: vllm, or a"
+            f" narrower dtype (or state gpus_of: {model}.{rule}=1 in the profile, to try all the same)"
+        )
+    return 1 if given is None else min(given, 1)
+
+
+def gpus_to_ask(rule, section, part="base"):
+    """Resource function of `asking_gpus`."""
+    return lambda wildcards: asking_gpus(rule, wildcards.model, section, part)
+
+
+def memory_to_ask(copies, section, part="base"):
+    """Resource function: memory for so many copies of a model's weights, and for what else a job needs."""
+
+    def resource(wildcards, attempt):
+        width = sizing.WIDTH[section.dtype if machine().gpu_gb else "float32"]
+        return attempt * sizing.megabytes(parameters_of(wildcards.model, part), copies * width)
+
+    return resource
+
+
+def memory(megabytes):
+    """Resource function: so much memory, and as much again with every retry."""
+    return lambda wildcards, attempt: attempt * megabytes
+
+
+def training_bytes(wildcards):
+    """Bytes per parameter of a run's fine-tuning."""
+    method, training = GRID.training(Cell.parse(wildcards.run).method)
+    return sizing.training_bytes(parameters_of(wildcards.model), method, training.model_dump())
+
+
+def training_nodes(wildcards):
+    """Nodes of a run's fine-tuning."""
+    given = gpus_set("finetune", wildcards.model)
+    needed = sizing.gpus_for(parameters_of(wildcards.model), training_bytes(wildcards), machine())
+    nodes = set_for("finetune", "nodes") or sizing.nodes_for(needed if given is None else given, machine())
+    if nodes > 1 and stated("gpu_gb") is None and machine().gpu_gb:
+        raise WorkflowError(
+            f"finetune: {wildcards.run} of {wildcards.model} needs {needed} GPUs of {machine().gpu_gb:.0f} GB, and this machine"
+            f" has {machine().gpus_per_node}; use lora, a variant with dtype: bfloat16, or a cluster (or set gpu for finetune"
+            " under set-resources in the profile, to try all the same)"
+        )
+    return nodes
+
+
+def training_gpus(wildcards):
+    """GPUs of a run's fine-tuning; of several nodes, whole nodes."""
+    given = gpus_set("finetune", wildcards.model)
+    needed = sizing.gpus_for(parameters_of(wildcards.model), training_bytes(wildcards), machine())
+    nodes = training_nodes(wildcards)
+    if given is None:
+        return needed if nodes == 1 else nodes * machine().gpus_per_node
+    if given % nodes:
+        raise WorkflowError(f"finetune: {given} GPUs cannot be shared out evenly over {nodes} nodes")
+    return given
+
+
+def training_memory(wildcards, attempt):
+    """Memory per node of a run's fine-tuning: what is trained passes through it when it is saved."""
+    size = 1.25 * training_bytes(wildcards)
+    return attempt * sizing.megabytes(parameters_of(wildcards.model), size, training_nodes(wildcards))
+
+
+def on_several_nodes(value):
+    """Resource function: what SLURM is told of a fine-tuning that takes several nodes, and of no other.
+
+    With `mpi` the executor leaves it to the rule to start its `tasks` with srun, one on each node.
+
+    Args:
+        value: a number or text, or a function of the number of nodes.
+    """
+
+    def resource(wildcards):
+        nodes = training_nodes(wildcards)
+        if nodes == 1:
+            return None
+        return value(nodes) if callable(value) else value
+
+    return resource
+
+
+def training_launcher(wildcards, resources, threads):
+    """The command that starts a fine-tuning. It takes `resources`, so that Snakemake does not compare it."""
+    gpus = resources.gpu // resources.nodes
+    return launcher(gpus or resources.workers, resources.nodes, threads, gpus)
+
+
+# What no job could do is said now, where the profile states the GPUs.
+if stated("gpu_gb") is not None:
+    for name, entry in SETTINGS.models.items():
+        asking_gpus("probe_mastery", name, MASTERY)
+        asking_gpus("evaluate", name, SETTINGS.evaluation)
+        if entry.instruct:
+            asking_gpus("evaluate_instruct", name, SETTINGS.evaluation, "instruct")

@@ -1,0 +1,83 @@
+"""How much a job of a model needs, from the number of its parameters: GPUs, nodes, bytes.
+
+GPUs = parameters x bytes per parameter x MARGIN / memory of one GPU, rounded up.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+MARGIN = 1.2  # what activations, buffers and gaps take on top of the parameters
+WIDTH = {"float32": 4, "bfloat16": 2, "float16": 2}  # bytes
+ASSUMED = 1_000_000_000  # parameters of a model of which nothing is known yet
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The GPUs that jobs can get; without any, `gpu_gb` is 0."""
+
+    gpu_gb: float = 0  # memory of one, in 10^9 bytes
+    gpus_per_node: int = 1
+
+
+def stored_parameters(directory: Path) -> int | None:
+    """The number of parameters in a directory of safetensors, from the heads of the files; None where there is no file."""
+    total = 0
+    for path in directory.glob("*.safetensors"):
+        with path.open("rb") as file:
+            head = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        total += sum(math.prod(entry["shape"]) for name, entry in head.items() if name != "__metadata__")
+    return total or None
+
+
+def named_parameters(name: str) -> int | None:
+    """The number of parameters that a model's name tells: 7e9 of Llama-2-7b-hf, 135e6 of smollm2-135m, 56e9 of 8x7B."""
+    found = re.findall(r"(?<![\w.])(?:(\d+)x)?(\d+(?:\.\d+)?)([bm])(?![a-z\d])", name.lower())
+    sizes = [int(experts or 1) * float(number) * {"b": 1e9, "m": 1e6}[unit] for experts, number, unit in found]
+    return round(max(sizes)) if sizes else None
+
+
+def training_bytes(parameters: int, method: str, training: Mapping[str, Any]) -> float:
+    """Bytes per parameter that a fine-tuning holds.
+
+    AdamW keeps weights, gradients and two moments of everything it trains. Adapters of rank r at a matrix of n x m have
+    r (n + m) parameters, at most 2 r / width of the matrix's; the width is that of a transformer of this size whose depth
+    is width / 128, as those of the LLaMA family have.
+
+    Args:
+        parameters: of the model.
+        method: full or lora.
+        training: its `dtype`, `compute` (autocast keeps a second copy of the weights) and `lora`.
+    """
+    width = WIDTH[training["dtype"]]
+    autocast = WIDTH.get(training["compute"], 0)
+    if method == "full":
+        return 4 * width + autocast
+    hidden = (parameters * 128 / 12) ** (1 / 3)
+    return width + autocast + 4 * width * min(1, 2 * training["lora"]["rank"] / hidden)
+
+
+def gpus_for(parameters: int, bytes_per_parameter: float, machine: Machine) -> int:
+    """GPUs that hold a job; 0 where the machine has none."""
+    if not machine.gpu_gb:
+        return 0
+    return math.ceil(parameters * bytes_per_parameter * MARGIN / (machine.gpu_gb * 1e9))
+
+
+def nodes_for(gpus: int, machine: Machine) -> int:
+    """Nodes that have so many GPUs."""
+    return max(1, math.ceil(gpus / machine.gpus_per_node))
+
+
+def power_of_two(number: int) -> int:
+    """The next power of two: tensor parallelism shares attention heads out evenly."""
+    return 1 << max(0, number - 1).bit_length()
+
+
+def megabytes(parameters: int, bytes_per_parameter: float, nodes: int = 1) -> int:
+    """Memory of a node, of a job that holds so much on the CPU."""
+    return round(1500 + parameters * bytes_per_parameter / nodes / 1e6)
