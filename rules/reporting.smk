@@ -3,6 +3,7 @@
 #   makes   MODEL/tables/, MODEL/analysis/, tables/, figures/, report.html
 from knowshift.analysis_tables import ANALYSES
 
+
 localrules:
     join_tables,
     tabulate_costs,
