@@ -51,7 +51,7 @@ class Definition:
                     parts.append(",")
             return
         if not isinstance(node, ast.AST):
-            parts.append(repr(node))
+            parts.append(ascii(node))  # repr's escapes depend on the version of Unicode
             return
         kind = type(node).__name__
         if reads:

@@ -4,7 +4,7 @@
 # Another grading reruns this where other facts may be drawn: `drawn` tells, once the levels are counted.
 rule draw_order:
     input:
-        mastery=ancient(rules.grade_mastery.output.mastery),
+        mastery=ancient(str(rules.grade_mastery.output.mastery)),  # a copy: the flag would stick to it for all readers
         levels=counted_levels,
     output:
         order=f"{RESULTS}/{{model}}/orders/{{data}}-s{{seed}}.parquet",

@@ -445,7 +445,7 @@ RUN = {
         ("level0",),
     ),
     "a completion template of a topic": (
-        code("mine/templates/home.yaml", "[X] lives in", "[X] 's home is"),
+        code("mine/templates/home.yaml", "[X] lives in", "[X] has a home in"),
         together({"probe_mastery": each("tiny", HOME)}, REGRADED),
         ("level0",),
     ),
@@ -552,8 +552,8 @@ def test_a_truncated_file_is_noticed_and_rebuilt_as_its_reader_says(
     whole = (results / file).read_bytes()
 
     def truncate() -> None:
-        with (results / file).open("r+b") as damaged:
-            damaged.truncate(len(whole) * 2 // 3)
+        (results / file).unlink()  # a base may be the source's files, linked
+        (results / file).write_bytes(whole[: len(whole) * 2 // 3])
 
     truncate()
     assert would_run(folder) == stale  # Snakemake sees into files, but not into folders
