@@ -24,10 +24,10 @@ from knowshift.grid import Cell, cells, is_restored
 SPLITS = {"in_domain": ("train", "dev", "test"), "out_of_domain": ("dev", "test")}  # that are probed
 BY_CHANGE = ("top", "bottom")  # strategies that start from the stored histogram
 
-# Bytes on disk, measured on the default experiment: per character of a completion, per answer with its 100 first logits,
-# per parameter of a float32 delta. Everything else is small beside them.
+# Bytes on disk: per character of a completion and per parameter of a float32 delta as measured on the default experiment, per
+# answer with its 100 first tokens and logits as Parquet of such numbers takes. Everything else is small beside them.
 COMPLETION_BYTES = 0.5
-ANSWER_BYTES = 800
+ANSWER_BYTES = 600
 DELTA_BYTES = 2.1
 CHARACTERS = 4  # of a token, about, in English
 
