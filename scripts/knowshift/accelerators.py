@@ -30,7 +30,7 @@ STEP_FLOPS = {"full": 6, "lora": 4}  # per parameter and token
 # backward pass, and its part of the gradients' sum.
 GATHERED_BYTES = {"full": 12, "lora": 8}
 NODE = 8  # GPUs of a node
-NETWORK = 50e9  # bytes a second that a GPU receives from other nodes: 400 Gbit/s
+NETWORK = NODE * 50e9  # bytes a second that a node receives from others: 400 Gbit/s for each GPU; the node passes them on
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def training_seconds(
     compute = STEP_FLOPS[method] * parameters * tokens / (COMPUTE_SHARE * accelerator.flops[dtype])
     step = STEP_BYTES[method] * parameters / (BANDWIDTH_SHARE * accelerator.bandwidth)
     if devices > 1:  # all of them wait
-        link = accelerator.link if devices <= NODE else NETWORK
+        link = accelerator.link if devices <= NODE else min(accelerator.link, NETWORK)
         step += devices * GATHERED_BYTES[method] * parameters / (BANDWIDTH_SHARE * link)
     return compute + steps * step
 
