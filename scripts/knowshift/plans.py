@@ -11,11 +11,11 @@ from typing import Any
 
 from knowshift.accelerators import (
     SIZES,
-    STATE_BYTES,
     Accelerator,
     generating_seconds,
     gpus,
     starting_seconds,
+    state_bytes,
     training_seconds,
 )
 from knowshift.draws import data_levels
@@ -271,9 +271,16 @@ class _Model:
             runs = [cell for cell in self.trained if cell.method == method]
             facts = sum(map(self._facts, runs)) * recipe.epochs
             dtype = recipe.compute or recipe.dtype
-            devices = gpus(size, STATE_BYTES[kind] * SIZES[recipe.dtype] / 4, self.accelerator)
+            devices = gpus(size, state_bytes(kind, recipe.optimizer) * SIZES[recipe.dtype] / 4, self.accelerator)
             seconds = training_seconds(
-                size, facts * example, facts / recipe.batch_size, kind, dtype, devices, self.accelerator
+                size,
+                facts * example,
+                facts / recipe.batch_size,
+                kind,
+                recipe.optimizer,
+                dtype,
+                devices,
+                self.accelerator,
             )
             seconds += starting_seconds(len(runs), devices, self.weights.file_bytes + size * SIZES[recipe.dtype])
             yield Work(f"finetune ({method})", self.name, len(runs), 0, facts * example, 0, devices, seconds / 3600)
