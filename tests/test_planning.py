@@ -299,7 +299,7 @@ def test_the_roofline_by_hand() -> None:
     assert starting_seconds(3, 2, 4e9) == 3 * 2 * 62
 
 
-def test_published_counts_are_those_of_the_real_data_and_give_the_papers_totals() -> None:
+def test_published_counts_give_the_papers_totals() -> None:
     topics = Beforehand(paper(), REPOSITORY).topics()
     total = {
         (domain, split): sum(topic.facts.get(split, 0) for topic in topics.values() if topic.domain == domain)
