@@ -10,6 +10,7 @@ numbers stand in: those of the paper's models and of EntityQuestions in resource
 import argparse
 import dataclasses
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,7 @@ def as_text(result: Plan, models: dict[str, Weights], accelerator: Accelerator) 
         notes.append(
             f"Levels not known: {', '.join(result.assumed)}. All cells count as feasible, levels as equally large."
         )
-    cells = f"{result.cells:,} fine-tuned models" + (
+    cells = f"{result.cells:,} fine-tuned model{'' if result.cells == 1 else 's'}" + (
         f" ({result.infeasible:,} more have too few facts)" if result.infeasible else ""
     )
     parts = [cells, table(head, rows, 2), table(["rule", "jobs"], [*jobs, ["total", f"{result.jobs.total():,}"]], 1),
@@ -127,6 +128,7 @@ def as_json(result: Plan, models: dict[str, Weights], accelerator: Accelerator) 
 
 
 def main() -> None:
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `… | head` is no error
     parser = CommandLine(__doc__)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--config", type=Path, help="configuration of the experiment (YAML)")

@@ -15,7 +15,14 @@ import yaml
 import configuration
 import simulated_grid
 import tiny
-from knowshift.accelerators import ACCELERATORS, generating_seconds, gpus, starting_seconds, training_seconds
+from knowshift.accelerators import (
+    ACCELERATORS,
+    generating_seconds,
+    gpus,
+    starting_seconds,
+    state_bytes,
+    training_seconds,
+)
 from knowshift.beforehand import Beforehand
 from knowshift.errors import KnowshiftError
 from knowshift.figures import FIGURES
@@ -290,15 +297,17 @@ def test_the_roofline_by_hand() -> None:
     assert generating_seconds(1e9, 0, 100, 1, "bfloat16", a100) == pytest.approx(100 * 2e9 / (0.6 * 2.039e12))
     # Many rows: arithmetic bounds. 2 operations per parameter and token, at 0.4 x 312e12 a second.
     assert generating_seconds(1e9, 50, 4096, 4096, "bfloat16", a100) == pytest.approx(2e9 * 4146 / (0.4 * 312e12))
-    one = training_seconds(1e9, 1000, 5, "full", "bfloat16", 1, a100)
+    one = training_seconds(1e9, 1000, 5, "full", "adamw", "bfloat16", 1, a100)
     assert one == pytest.approx(6e12 / (0.4 * 312e12) + 5 * 60e9 / (0.6 * 2.039e12))
-    two = training_seconds(1e9, 1000, 5, "full", "bfloat16", 2, a100)  # both wait for weights and gradients to travel
+    two = training_seconds(
+        1e9, 1000, 5, "full", "adamw", "bfloat16", 2, a100
+    )  # both wait for weights and gradients to travel
     assert two == pytest.approx(one + 5 * 2 * 12e9 / (0.6 * 300e9))
-    assert gpus(7e9, 16, a100) == 2 and gpus(7e9, 2, a100) == 1
+    assert gpus(7e9, state_bytes("full", "adamw"), a100) == 2 and gpus(7e9, 2, a100) == 1
     assert starting_seconds(3, 2, 4e9) == 3 * 2 * 62
 
 
-def test_published_counts_are_those_of_the_real_data_and_give_the_papers_totals() -> None:
+def test_published_counts_give_the_papers_totals() -> None:
     topics = Beforehand(paper(), REPOSITORY).topics()
     total = {
         (domain, split): sum(topic.facts.get(split, 0) for topic in topics.values() if topic.domain == domain)

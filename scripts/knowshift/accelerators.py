@@ -21,16 +21,19 @@ SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}  # bytes
 
 # Bytes per parameter that an optimizer step moves. Weights are read and cast for the forward and the backward pass
 # (2 x (4 + 2 + 2)); gradients are written, read for their norm, scaled and used (4 + 4 + 8 + 4); AdamW reads and writes weights
-# and two moments (24). Adapters have next to no gradients and moments.
-STEP_BYTES = {"full": 60, "lora": 16}
-STATE_BYTES = {"full": 16, "lora": 4.5}  # memory per parameter: weights, gradients, two moments
+# (8) and both moments. Adapters have next to no gradients and moments.
+STEP_BYTES = {"full": 44, "lora": 16}
+STATE_BYTES = {"full": 8, "lora": 4.5}  # memory per parameter: weights and gradients
+MOMENTS = {"adamw": 8, "adamw_8bit": 2}  # bytes of both, of what is trained
 STEP_FLOPS = {"full": 6, "lora": 4}  # per parameter and token
 
 # Bytes per parameter that each GPU of a sharded training receives in a step: float32 weights for the forward and for the
 # backward pass, and its part of the gradients' sum.
 GATHERED_BYTES = {"full": 12, "lora": 8}
 NODE = 8  # GPUs of a node
-NETWORK = 50e9  # bytes a second that a GPU receives from other nodes: 400 Gbit/s
+NETWORK = (
+    NODE * 50e9
+)  # bytes a second that a node receives from others: 400 Gbit/s for each GPU; the node passes them on
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,11 @@ def gpus(parameters: float, bytes_per_parameter: float, accelerator: Accelerator
     return math.ceil(parameters * bytes_per_parameter * HEADROOM / accelerator.memory)
 
 
+def state_bytes(method: str, optimizer: str) -> float:
+    """Memory that training takes per parameter of the model, in float32."""
+    return STATE_BYTES[method] + (MOMENTS[optimizer] if method == "full" else 0)
+
+
 def generating_seconds(
     parameters: float, read: float, written: float, rows: int, dtype: str, accelerator: Accelerator
 ) -> float:
@@ -91,7 +99,14 @@ def generating_seconds(
 
 
 def training_seconds(
-    parameters: float, tokens: float, steps: float, method: str, dtype: str, devices: int, accelerator: Accelerator
+    parameters: float,
+    tokens: float,
+    steps: float,
+    method: str,
+    optimizer: str,
+    dtype: str,
+    devices: int,
+    accelerator: Accelerator,
 ) -> float:
     """GPU-seconds of a training: the arithmetic of its tokens, what every step moves in memory, and between GPUs.
 
@@ -100,13 +115,15 @@ def training_seconds(
         tokens: of all examples.
         steps: optimizer steps.
         method: full or lora.
+        optimizer: adamw or adamw_8bit.
         dtype: type of the arithmetic.
         devices: GPUs that the model is sharded over.
     """
     compute = STEP_FLOPS[method] * parameters * tokens / (COMPUTE_SHARE * accelerator.flops[dtype])
-    step = STEP_BYTES[method] * parameters / (BANDWIDTH_SHARE * accelerator.bandwidth)
+    moved = STEP_BYTES[method] + (2 * MOMENTS[optimizer] if method == "full" else 0)
+    step = moved * parameters / (BANDWIDTH_SHARE * accelerator.bandwidth)
     if devices > 1:  # all of them wait
-        link = accelerator.link if devices <= NODE else NETWORK
+        link = accelerator.link if devices <= NODE else min(accelerator.link, NETWORK)
         step += devices * GATHERED_BYTES[method] * parameters / (BANDWIDTH_SHARE * link)
     return compute + steps * step
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from knowshift.accelerators import (
     SIZES,
-    STATE_BYTES,
     Accelerator,
     generating_seconds,
     gpus,
     starting_seconds,
+    state_bytes,
     training_seconds,
 )
 from knowshift.draws import data_levels
@@ -24,10 +24,10 @@ from knowshift.grid import Cell, cells, is_restored
 SPLITS = {"in_domain": ("train", "dev", "test"), "out_of_domain": ("dev", "test")}  # that are probed
 BY_CHANGE = ("top", "bottom")  # strategies that start from the stored histogram
 
-# Bytes on disk, measured on the default experiment: per character of a completion, per answer with its 100 first logits,
-# per parameter of a float32 delta. Everything else is small beside them.
+# Bytes on disk: per character of a completion and per parameter of a float32 delta as measured on the default experiment, per
+# answer with its 100 first tokens and logits as Parquet of such numbers takes. Everything else is small beside them.
 COMPLETION_BYTES = 0.5
-ANSWER_BYTES = 800
+ANSWER_BYTES = 600
 DELTA_BYTES = 2.1
 CHARACTERS = 4  # of a token, about, in English
 
@@ -271,9 +271,16 @@ class _Model:
             runs = [cell for cell in self.trained if cell.method == method]
             facts = sum(map(self._facts, runs)) * recipe.epochs
             dtype = recipe.compute or recipe.dtype
-            devices = gpus(size, STATE_BYTES[kind] * SIZES[recipe.dtype] / 4, self.accelerator)
+            devices = gpus(size, state_bytes(kind, recipe.optimizer) * SIZES[recipe.dtype] / 4, self.accelerator)
             seconds = training_seconds(
-                size, facts * example, facts / recipe.batch_size, kind, dtype, devices, self.accelerator
+                size,
+                facts * example,
+                facts / recipe.batch_size,
+                kind,
+                recipe.optimizer,
+                dtype,
+                devices,
+                self.accelerator,
             )
             seconds += starting_seconds(len(runs), devices, self.weights.file_bytes + size * SIZES[recipe.dtype])
             yield Work(f"finetune ({method})", self.name, len(runs), 0, facts * example, 0, devices, seconds / 3600)
