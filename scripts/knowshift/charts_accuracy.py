@@ -10,6 +10,7 @@ from knowshift import theme
 
 Tables = Mapping[str, pd.DataFrame]
 PERCENT = ".1%"
+CELLS = 14  # of a model, whose training sets are drawn; of more, the largest of each data kind
 INTERVAL = [alt.Tooltip("low:Q", title="from", format=PERCENT), alt.Tooltip("high:Q", title="to", format=PERCENT)]
 
 
@@ -197,6 +198,8 @@ def training_accuracy(tables: Tables) -> alt.Chart | None:
     table = tuned(tables["scores"], names).dropna(subset=["accuracy"])
     if table.empty:
         return None
+    if len(table) > CELLS * table["model"].nunique():
+        table = table[table["size"] == table.groupby(["model", "method", "data"])["size"].transform("max")].copy()
     table["before"] = table["accuracy"] - table["gain"]
     several = table["model"].nunique() > 1
     table["panel"] = table["model"] if several else ""

@@ -141,7 +141,7 @@ def flow_topics(tables: Tables) -> alt.Chart | None:
         return None
     kinds = [kind for kind in theme.KINDS if kind in set(table["data"])]
     chosen = "mixed" if "mixed" in kinds else kinds[0]
-    table = table.groupby(["model", "data", "topic", "fate", "before"], as_index=False)["facts"].sum()
+    table = table.groupby(["model", "data", "topic", "fate", "before"], as_index=False, sort=False)["facts"].sum()
     table["kind"] = table["data"].map(theme.kind_name)
     total = table.groupby(["model", "data", "topic", "before"])["facts"].transform("sum")
     table["share"] = table["facts"] / total

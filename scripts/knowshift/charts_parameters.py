@@ -22,7 +22,7 @@ def concentration(tables: Tables) -> alt.Chart | None:
         return None
     table = table[table["facts"] == table.groupby(["model", "method", "data"])["facts"].transform("max")]
     keys = ["model", "method", "region", "data", "facts", "percent"]
-    table = table.groupby(keys, as_index=False)["share_without_zeros"].mean()
+    table = table.groupby(keys, as_index=False, sort=False)["share_without_zeros"].mean()
     table["panel"] = theme.panel_names(table, table["region"])
     table["name"] = [
         theme.kind_name(data) + ("" if method == "full" else f", {method}")

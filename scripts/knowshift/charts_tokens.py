@@ -86,6 +86,7 @@ def _few(values: pd.Series) -> list[int]:
     return sorted({found[0], found[len(found) // 2], found[-1]})
 
 
+PANELS = 6  # of more, one data kind only is drawn
 STATES = {"before": "before", "after": "fine-tuned", "restored": "restored"}
 
 
@@ -99,6 +100,9 @@ def calibration(tables: Tables) -> alt.Chart | None:
     method = "full" if (after["method"] == "full").any() else after["method"].iloc[0]
     after = after[after["method"] == method]
     kinds = [kind for kind in theme.KINDS if kind in set(after["data"])]
+    if len(after[["model", "data"]].drop_duplicates()) > PANELS:
+        kinds = ["mixed"] if "mixed" in kinds else kinds[:1]
+        after = after[after["data"].isin(kinds)]
     start = table[table["state"] == "before"].drop(columns="data")
     known = after[["model", "data"]].drop_duplicates().merge(start, on="model")
     rows = pd.concat([known, after])
@@ -120,7 +124,7 @@ def calibration(tables: Tables) -> alt.Chart | None:
         .transform_calculate(start="0", end="1").mark_rule(opacity=0.3)
         .encode(x=alt.X("start:Q"), x2="end:Q", y=alt.Y("start:Q"), y2="end:Q")
     )  # fmt: skip
-    columns = 3 if len(kinds) > 2 else 2
+    columns = 3 if rows["panel"].nunique() > 2 else 2
     tip = [
         "state:N",
         alt.Tooltip("probability:Q", format=".1%"),
