@@ -21,6 +21,7 @@ from knowshift.errors import KnowshiftError
 from knowshift.flows import tabulate_flows
 from knowshift.grading import ANSWERS
 from knowshift.panels import Answerer, Answers, Panel, read_answers
+from knowshift.printing import Cell, Printed, naming, pivot, spread_percent
 from knowshift.published import paper_models, read_published
 from knowshift.restorations import tabulate_restorations
 from knowshift.study import BASE, Study
@@ -369,3 +370,23 @@ def test_published_figures_stand_beside_the_models_they_are_of() -> None:
     assert shares["value"].between(0, 1).all()
     facts = table.query("source == 'mastery_distribution' and of == 'ours' and set == 'train'")["value"].sum()
     assert facts == 75944  # what study.md counts
+
+
+def test_printed_tables_read_the_same_in_csv_and_latex() -> None:
+    table = pd.DataFrame(
+        [
+            {"data": "level0", "size": 1920, "percent": 0.0, "accuracy": 0.5, "spread": 0.01},
+            {"data": "level0", "size": 1920, "percent": 5.0, "accuracy": 0.61, "spread": np.nan},
+            {"data": None, "size": None, "percent": 0.0, "accuracy": np.nan, "spread": np.nan},
+        ]
+    )
+    across = {(0.0,): "0 %", (5.0,): "5 %"}
+    columns, rows = pivot(
+        table, naming(table, "data", "size"), across, ["percent"],
+        lambda row: Cell(spread_percent(row["accuracy"], row["spread"]), "gain", bool(row["percent"])),
+    )  # fmt: skip
+    one = Printed("a_table", "scores", "100 % & more_", columns, rows)
+    assert one.csv() == 'training data,facts,0 %,5 %\nlevel 0,"1,920",50.0 ± 1.0,61.0\n–,–,–,–\n'
+    latex = one.latex()
+    assert r"\caption{100 \% \& more\_}" in latex and r"level 0 & 1,920 & 50.0 $\pm$ 1.0 & \textbf{61.0} \\" in latex
+    assert "nothing of it was run" in Printed("b", "scores", "t", columns, [], "nothing of it was run").latex()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from knowshift.printed_scores import SETS, reason
-from knowshift.printing import Cell, Printed, naming, percent, pivot
+from knowshift.printing import Cell, Printed, naming, percent, pivot, spread_percent
 from knowshift.regions import LAYERS
 
 Tables = Mapping[str, pd.DataFrame]
@@ -17,23 +17,21 @@ def concentration(tables: Tables) -> Printed:
     """How much of the total relative change the most changed parameters hold."""
     cells = tables["cells"][["model", "run", "method", "data", "facts"]].rename(columns={"facts": "size"})
     table = tables["concentration"].merge(cells, on=["model", "run"])
-    keys = ["model", "method", "data", "size", "region", "percent"]
-    table = table.groupby(keys, sort=False)[["share", "share_without_zeros"]].mean().reset_index()
+    keys = ["model", "method", "data", "size", "region", "of", "percent"]
     long = pd.concat(
-        [
-            table.assign(of="all", share=table["share"]),
-            table.assign(of="without exact zeros", share=table["share_without_zeros"]),
-        ]
+        [table.assign(of="all"), table.assign(of="without exact zeros", share=table["share_without_zeros"])]
     )
-    long = long.sort_values(keys, kind="stable")
+    long = long.groupby(keys)["share"].agg(["mean", "std"]).reset_index()
     across = {(share,): f"{share:g} %" for share in sorted(table["percent"].unique())}
     named = {
         **naming(table, "data", "size"),
         **({"region": "region"} if table["region"].nunique() > 1 else {}),
         "of": "parameters",
     }
-    columns, rows = pivot(long, named, across, ["percent"], lambda row: Cell(percent(row["share"])))
-    title = "Share of the summed relative change, in percent, that the most changed parameters hold (mean over seeds)."
+    columns, rows = pivot(long, named, across, ["percent"], lambda row: Cell(spread_percent(row["mean"], row["std"])))
+    title = (
+        "Share of the summed relative change, in percent, that the most changed parameters hold (mean ± over seeds)."
+    )
     return Printed("concentration", "concentration", title, columns, rows, reason(rows))
 
 
@@ -54,7 +52,7 @@ def _by_share(name: str, table: pd.DataFrame, title: str) -> Printed:
 def _restored_cell(row: dict) -> Cell:
     gain = row["gain"]
     tone = "" if pd.isna(gain) or not row["percent"] or gain == 0 else "gain" if gain > 0 else "loss"
-    return Cell(percent(row["accuracy"]), tone, bool(row["p_corrected"] < SURE))
+    return Cell(spread_percent(row["accuracy"], row["spread"]), tone, bool(row["p_corrected"] < SURE))
 
 
 TONES = "Blue is above the same model with nothing restored (0 %), orange below; bold where a paired permutation test tells them apart after Holm's correction (p < 0.05)."  # fmt: skip

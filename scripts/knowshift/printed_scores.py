@@ -16,6 +16,7 @@ from knowshift.printing import (
     pivot,
     points,
     ranged,
+    spread_percent,
 )
 
 Tables = Mapping[str, pd.DataFrame]
@@ -72,8 +73,7 @@ def accuracy_levels(tables: Tables) -> Printed:
     across = {(level,): "mean" if level < 0 else f"level {level}" for level in order}
 
     def show(row: dict) -> Cell:
-        spread = "" if pd.isna(row["spread"]) else f" ± {percent(row['spread'])}"
-        return Cell(percent(row["accuracy"]) + spread)
+        return Cell(spread_percent(row["accuracy"], row["spread"]))
 
     columns, rows = pivot(table, {**naming(table, "data", "size"), "set": "questions"}, across, ["level"], show)
     title = "Accuracy in percent by mastery level of the question, at the largest size that every data kind was run at (± over seeds)."
@@ -162,8 +162,7 @@ def calibration(tables: Tables) -> Printed:
     long = pd.concat([table.assign(what=what) for what in parts])
 
     def show(row: dict) -> Cell:
-        spread = f" ± {percent(row['spread'])}" if row["what"] == "error" and not pd.isna(row["spread"]) else ""
-        return Cell(percent(row[row["what"]]) + spread)
+        return Cell(spread_percent(row[row["what"]], row["spread"] if row["what"] == "error" else None))
 
     columns, rows = pivot(
         long, {**naming(table, "data", "size"), "restored": "restored"}, across, ["set", "what"], show

@@ -83,6 +83,11 @@ def percent(value: float | None, digits: int = 1) -> str:
     return NOTHING if absent(value) else f"{100 * value:.{digits}f}"
 
 
+def spread_percent(value: float | None, spread: float | None) -> str:
+    """A share in percent, with its standard deviation over seeds where there are several."""
+    return percent(value) if absent(spread) else f"{percent(value)} ± {percent(spread)}"
+
+
 def number(value: float | None, digits: int = 2) -> str:
     return NOTHING if absent(value) else f"{value:,.{digits}f}".replace("-", "−")
 
