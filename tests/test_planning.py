@@ -75,7 +75,8 @@ EARLIER_JOBS = {
 def test_the_papers_grid_has_the_jobs_that_its_arithmetic_says(tmp_path: Path) -> None:
     simulated.know_mastery(yaml.safe_load(PAPER.read_text()), tmp_path, simulated.published_levels())
     text = simulated.dry_run(tmp_path, "--configfile", str(PAPER), "--quiet", "rules")
-    assert simulated.job_counts(text) == CELL_JOBS
+    counts = simulated.job_counts(text)
+    assert counts == CELL_JOBS
     known = Beforehand(paper(), REPOSITORY)
     planned = plan(paper(), known.topics(), known.models({}), ACCELERATORS["h100"])
     assert {rule: count for rule, count in planned.jobs.items() if count} == CELL_JOBS | EARLIER_JOBS
@@ -188,7 +189,7 @@ def conda(folder: Path) -> dict[str, str]:
 
 
 def test_every_figure_of_snakemakes_report_has_a_caption() -> None:
-    assert {path.stem for path in (REPOSITORY / "resources/captions").glob("*.rst")} == set(FIGURES)
+    assert set(FIGURES) <= {path.stem for path in (REPOSITORY / "resources/captions").glob("*.rst")}
 
 
 # --- as a module ---
