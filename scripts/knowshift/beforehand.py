@@ -115,7 +115,7 @@ class Beforehand:
         models = {}
         for name, entry in self._experiment.models.items():
             repository = getattr(entry.source, "hub", None) or getattr(entry.source, "wheel", None)
-            row = next((row for row in self._published("models") if row["repository"] == repository), None)
+            row = next((row for row in self._published("shapes") if row["repository"] == repository), None)
             base = self._results / name / "base"
             folder = base if (base / "config.json").exists() else Path(getattr(entry.source, "directory", base))
             if (folder / "config.json").exists():

@@ -22,6 +22,14 @@ from knowshift.draws import data_levels
 from knowshift.grid import Cell, cells, is_restored
 
 SPLITS = {"in_domain": ("train", "dev", "test"), "out_of_domain": ("dev", "test")}  # that are probed
+ONCE = ("join_tables", "tabulate_facts", "plot", "report", "all")  # rules with one job, whatever the grid
+PER_MODEL = (
+    "resolve_model",
+    "grade_mastery",
+    "count_levels",
+    "score_base",
+    "tabulate_model",
+)  # with one for each model
 BY_CHANGE = ("top", "bottom")  # strategies that start from the stored histogram
 
 # Bytes on disk: per character of a completion and per parameter of a float32 delta as measured on the default experiment, per
@@ -124,7 +132,7 @@ def plan(experiment: Any, topics: Mapping[str, Topic], models: Mapping[str, Weig
         accelerator: the GPU that hours are counted of.
     """
     result = Plan()
-    result.jobs.update(build_facts=len(topics), join_tables=1, tabulate_facts=1, plot=1, report=1, all=1)
+    result.jobs.update(dict.fromkeys(ONCE, 1) | {"build_facts": len(topics)})
     if experiment.facts.source == "archive":
         result.jobs["retrieve_entityquestions"] = 1
     for name, weights in models.items():
@@ -225,12 +233,9 @@ class _Model:
         instruct = int(self.experiment.models[self.name].instruct is not None)
         kept = len(self._kept()) if self.grid.keep_deltas == "restored" else 0
         return {
-            "resolve_model": 1,
+            **dict.fromkeys(PER_MODEL, 1),
             "resolve_instruct": instruct,
             "probe_mastery": sum(len(SPLITS[topic.domain]) for topic in self.topics.values()),
-            "grade_mastery": 1,
-            "count_levels": 1,
-            "score_base": 1,
             "evaluate_instruct": instruct,
             "draw_order": len({(cell.data, cell.seed) for cell in self.trained}),
             "finetune": len(self.trained),
@@ -241,7 +246,6 @@ class _Model:
             "measure_divergence": len(self.runs),
             "evaluate_restored": len(self.restored),
             "export_model": len(self.exports),
-            "tabulate_model": 1,
         }
 
     def _generating(

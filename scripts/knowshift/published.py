@@ -38,11 +38,11 @@ def paper_models(folder: Path, sources: Mapping[str, str | None]) -> dict[str, s
     """The paper's name of each model of this run that is one of the paper's.
 
     Args:
-        folder: of the published files; models.csv names their repositories.
+        folder: of the published files; models.csv names repositories of the Hugging Face hub.
         sources: name of each model and its repository; a model from elsewhere counts by its name.
     """
     with (folder / "models.csv").open(encoding="utf-8", newline="") as file:
-        hubs = {row["repository"]: row["model"] for row in csv.DictReader(file)}
+        hubs = {row["hub"]: row["model"] for row in csv.DictReader(file)}
     names = {_plain(model): model for model in hubs.values()}
     found = {name: hubs.get(hub) if hub else names.get(_plain(name)) for name, hub in sources.items()}
     return {name: model for name, model in found.items() if model}
