@@ -62,15 +62,14 @@ def settle(script: str, digest: str, changes: Changes) -> str:
 
 
 def scripts_of_rules(rules: Path = RULES) -> dict[str, str | None]:
-    """The script whose code each rule is keyed to; None where it is keyed to something else."""
+    """The script whose code each rule is keyed to, of those that make something; None where it is keyed to something else."""
     scripts: dict[str, str | None] = {}
     for path in sorted(rules.glob("*.smk")):
         name = ""
         for line in path.read_text(encoding="utf-8").splitlines():
             if found := re.match(r"\s*(?:(?:rule|checkpoint) (\w+)|use rule \w+ as (\w+) with):", line):
                 name = found[1] or found[2]
-                scripts[name] = None
-            elif found := re.match(r'\s+code=digest\("(\w+)"\)', line):
+            elif found := re.match(r'\s+code=(?:digest\("(\w+)"\))?', line):
                 scripts[name] = found[1]
     return scripts
 

@@ -44,7 +44,7 @@ def changed(scripts: Path, file: str, old: str, new: str) -> set[str]:
 
 def test_every_rule_but_that_of_the_delta_format_is_keyed_to_its_script() -> None:
     rules = neutral.scripts_of_rules()
-    assert {rule for rule, script in rules.items() if script is None} == {"diff_weights", "keep_delta"}
+    assert {rule for rule, script in rules.items() if script is None} == {"diff_weights"}
     assert all((REPOSITORY / f"scripts/{script}.py").is_file() for script in SCRIPTS)
 
 
