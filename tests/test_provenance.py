@@ -288,7 +288,7 @@ def test_neutral_changes_are_recorded_against_what_was_committed(code: Path) -> 
 
     edit("0.5 * (1 + math.cos", "0.5 * (1.0 + math.cos")
     assert command() == "0 finetune\n"
-    assert command("tune", "--reason", "x").startswith("1 error: there is no rule tune; the rules are build_facts, ")
+    assert command("tune", "--reason", "x").startswith("1 error: there is no rule tune; the rules are analyse_model, ")
     assert command("diff_weights", "--reason", "x") == (
         "1 error: rule diff_weights is not keyed to its code, so no change of it makes anything stale\n"
     )
