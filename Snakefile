@@ -39,4 +39,5 @@ rule all:
     default_target: True
     input:
         f"{RESULTS}/report.html",
+        final_results(),
         exported_models(),

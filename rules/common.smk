@@ -1,12 +1,14 @@
 # Paths, the checked configuration, and what all rules share. They take two params from here:
 #   spec   the part of the configuration that changes the rule's result, as canonical JSON
-#   code   a digest of the code that makes the result (comments, docstrings and formatting do not count)
+#   code   a digest of the code that makes the result (comments, docstrings and formatting do not count, and no change that
+#          is recorded as neutral)
 # Threads, memory and GPUs are execution: they stand in `threads` and `resources`, and profiles override them.
 import json
 import shutil
 from functools import cache
 
 import configuration
+import neutral
 import provenance
 from knowshift.artifacts import canonical_json
 from knowshift.errors import KnowshiftError
@@ -17,7 +19,8 @@ SCRIPTS = BASE / "scripts"
 
 try:
     SETTINGS = configuration.check(config, BASE)
-except configuration.ConfigurationError as error:
+    NEUTRAL_CHANGES = neutral.read_changes()
+except (configuration.ConfigurationError, neutral.NeutralError) as error:
     raise WorkflowError(str(error)) from None
 
 RESULTS = SETTINGS.results
@@ -50,7 +53,7 @@ def templates_of(topic):
 
 def digest(script):
     """The `code` param of a rule."""
-    return provenance.code_digest(SCRIPTS, script)
+    return neutral.settle(script, provenance.code_digest(SCRIPTS, script), NEUTRAL_CHANGES)
 
 
 def script(name):

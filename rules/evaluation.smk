@@ -5,7 +5,7 @@ rule score_base:
     input:
         base=rules.resolve_model.output.manifest,
         mastery=rules.grade_mastery.output.mastery,
-        templates=[templates_of(topic) for topic in DOMAIN_OF],
+        templates=ancient([templates_of(topic) for topic in DOMAIN_OF]),  # what counts of them is in `completions`
         prompt=resource(FACTS.prompt),
     output:
         outcomes=f"{RESULTS}/{{model}}/base_scores/outcomes.parquet",
@@ -24,8 +24,9 @@ rule score_base:
         chunk=2048,  # questions between two saves
         python="python",
     params:
-        spec=evaluation_spec(),
+        spec=lambda wc: evaluation_spec(wc.model),
         code=digest("score_base"),
+        completions=lambda wc: completions(DOMAIN_OF),
         script=script("score_base"),
         base=subpath(input.base, parent=True),
         templates=lambda wc, input: Path(input.templates[0]).parent,
@@ -60,7 +61,7 @@ rule evaluate:
         chunk=2048,  # questions between two saves
         python="python",
     params:
-        spec=lambda wc: evaluation_spec(**run_questions(wc.run)),
+        spec=lambda wc: evaluation_spec(wc.model, **run_questions(wc.run)),
         code=digest("evaluate"),
         script=script("evaluate"),
         base=subpath(input.base, parent=True),
@@ -92,7 +93,7 @@ rule evaluate_instruct:
         chunk=2048,
         python="python",
     params:
-        spec=lambda wc: evaluation_spec(chat=SETTINGS.models[wc.model].instruct.prompt == "chat"),
+        spec=lambda wc: evaluation_spec(wc.model, chat=SETTINGS.models[wc.model].instruct.prompt == "chat"),
         code=digest("evaluate"),
         script=script("evaluate"),
         model=subpath(input.model, parent=True),

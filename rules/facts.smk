@@ -31,8 +31,8 @@ rule retrieve_entityquestions:
 rule build_facts:
     input:
         raw=lambda wc: raw_files(wc.topic),
-        templates=lambda wc: templates_of(wc.topic),
-        siblings=lambda wc: [templates_of(topic) for topic in siblings(wc.topic)],
+        templates=lambda wc: ancient(templates_of(wc.topic)),  # what counts of them is in `questions`
+        siblings=lambda wc: ancient([templates_of(topic) for topic in siblings(wc.topic)]),
     output:
         facts=f"{RESULTS}/facts/{{topic}}.parquet",
     log:
@@ -47,6 +47,7 @@ rule build_facts:
         spec=facts_spec,
         code=digest("build_facts"),
         rows=table_rows,
+        questions=questions,
         script=script("build_facts"),
         source=["--table" if FACTS.source == "table" else "--raw", RAW],
     message:

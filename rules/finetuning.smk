@@ -1,9 +1,11 @@
 # Fine-tuned models, kept as deltas; the checkpoint is only the way there.
 #   needs   MODEL/base/, MODEL/mastery.parquet
 #   makes   MODEL/orders/, MODEL/runs/RUN/{steps,speed}.parquet, MODEL/runs/RUN/delta/ and delta.json, its manifest
+# Another grading reruns this where other facts may be drawn: `drawn` tells, once the levels are counted.
 rule draw_order:
     input:
-        mastery=rules.grade_mastery.output.mastery,
+        mastery=ancient(str(rules.grade_mastery.output.mastery)),  # a copy: the flag would stick to it for all readers
+        levels=counted_levels,
     output:
         order=f"{RESULTS}/{{model}}/orders/{{data}}-s{{seed}}.parquet",
     log:
@@ -14,6 +16,7 @@ rule draw_order:
         mem_mb=500,
     params:
         spec=lambda wc: canonical_json({"data": wc.data, "draw": f"s{wc.seed}", "seed": SETTINGS.seed}),
+        drawn=drawable_digest,
         code=digest("draw_order"),
         script=script("draw_order"),
     message:

@@ -8,14 +8,25 @@ UNITS = [(topic, split) for domain, topics in DOMAINS.items() for topic in topic
 
 
 @cache
-def question_of(topic):
-    """The question template of a topic."""
-    return configuration.read_topic_templates(Path(templates_of(topic))).question
+def topic_templates(topic):
+    """The templates of a topic."""
+    return configuration.read_topic_templates(Path(templates_of(topic)))
 
 
 def siblings(topic):
     """The topics that ask the same question, in the order of the configuration: they must not share a fact."""
-    return [other for other in DOMAINS[DOMAIN_OF[topic]] if question_of(other) == question_of(topic)]
+    question = topic_templates(topic).question
+    return [other for other in DOMAINS[DOMAIN_OF[topic]] if topic_templates(other).question == question]
+
+
+def questions(wildcards):
+    """What facts are built with of the templates: the question, of a topic and its siblings, and no completions."""
+    return canonical_json([[topic, topic_templates(topic).question] for topic in siblings(wildcards.topic)])
+
+
+def completions(topics):
+    """What a model is probed with of the templates: the completions in use, and no more of them."""
+    return canonical_json([[topic, topic_templates(topic).completions[: MASTERY.templates]] for topic in topics])
 
 
 def raw_files(topic):
@@ -60,19 +71,20 @@ def source_spec(model):
 
 
 def probe_spec(wildcards):
-    chosen = fields(MASTERY, "samples", "temperature", "max_new_tokens", "engine", "dtype", "rows", "prompt_rows")
+    chosen = fields(MASTERY, "samples", "temperature", "max_new_tokens", "engine", "rows", "prompt_rows")
+    chosen["dtype"] = SETTINGS.models[wildcards.model].dtype or MASTERY.dtype
     limit = FACTS.dev_limit if wildcards.split == "dev" else None
     more = {"templates_used": MASTERY.templates, "split": wildcards.split, "facts_limit": limit, "seed": SETTINGS.seed}
     return canonical_json({**chosen, **more})
 
 
 @cache
-def feasible_runs(model):
-    """The cells of a model that have facts enough; known once its mastery is."""
+def level_counts(model):
+    """The table of a model's levels; known once its mastery is."""
     import pyarrow.parquet as pq
 
     announce(model)
-    return feasible(CELLS, pq.read_table(checkpoints.count_levels.get(model=model).output.levels))
+    return pq.read_table(checkpoints.count_levels.get(model=model).output.levels)
 
 
 @cache
@@ -83,6 +95,23 @@ def announce(model):
             f"{model}: planned up to its mastery. If every level has facts enough, {len(CELLS)} fine-tuned models"
             f" and {len(restored_outcomes(model, CELLS))} restored ones follow."
         )
+
+
+@cache
+def feasible_runs(model):
+    """The cells of a model that have facts enough."""
+    return feasible(CELLS, level_counts(model))
+
+
+def counted_levels(wildcards):
+    """The levels, as something to wait for: newer ones alone make nothing stale."""
+    return ancient(checkpoints.count_levels.get(model=wildcards.model).output.levels)
+
+
+def drawable_digest(wildcards):
+    """A digest of the facts that a data kind may draw."""
+    metadata = level_counts(wildcards.model).schema.metadata or {}
+    return json.loads(metadata.get(b"knowshift", b"{}")).get("drawable", {}).get(wildcards.data)
 
 
 def order_of(wildcards):
@@ -110,8 +139,9 @@ def finetune_spec(wildcards):
     return canonical_json({**recipe_of(cell.method), **more})
 
 
-def evaluation_spec(**more):
-    chosen = fields(SETTINGS.evaluation, "per_level", "max_new_tokens", "engine", "dtype", "rows", "prompt_rows")
+def evaluation_spec(model, **more):
+    chosen = fields(SETTINGS.evaluation, "per_level", "max_new_tokens", "engine", "rows", "prompt_rows")
+    chosen["dtype"] = SETTINGS.models[model].dtype or SETTINGS.evaluation.dtype
     return canonical_json({**chosen, "seed": SETTINGS.seed, **more})
 
 
@@ -142,7 +172,7 @@ def histogram_of(wildcards):
 
 
 def restore_spec(wildcards):
-    return evaluation_spec(**run_questions(wildcards.run), **restored_part(wildcards))
+    return evaluation_spec(wildcards.model, **run_questions(wildcards.run), **restored_part(wildcards))
 
 
 def restored_outcomes(model, runs):
@@ -166,11 +196,21 @@ def kept_runs():
     return "|".join(f"(?<={re.escape(f'/{model}/runs/')}){run}" for model, run in sorted(kept)) or "(?!)"
 
 
+def final_results():
+    """Tables and figures, so that one that was deleted is made again although the report does not ask for it."""
+    answers = expand(f"{RESULTS}/{{model}}/tables/answers.parquet", model=SETTINGS.models)
+    return [*rules.tabulate_facts.output, *rules.join_tables.output, *rules.plot.output, *answers]
+
+
 def exported_models():
-    return [
-        f"{RESULTS}/{e.model}/exports/{e.run}/{e.strategy}-{e.region}-{number(e.percent)}/manifest.json"
-        for e in SETTINGS.exports
-    ]
+    """An input function for each export. It waits for the levels: what a dry run cannot know yet is not trained again."""
+
+    def exported(entry):
+        path = f"{entry.run}/{entry.strategy}-{entry.region}-{number(entry.percent)}/manifest.json"
+        level_counts(entry.model)
+        return f"{RESULTS}/{entry.model}/exports/{path}"
+
+    return [lambda wc, entry=entry: exported(entry) for entry in SETTINGS.exports]
 
 
 def files_of(model, *names):

@@ -6,7 +6,7 @@
 rule probe_mastery:
     input:
         facts=rules.build_facts.output.facts,
-        templates=lambda wc: templates_of(wc.topic),
+        templates=lambda wc: ancient(templates_of(wc.topic)),  # what counts of them is in `completions`
         base=rules.resolve_model.output.manifest,
     output:
         completions=f"{RESULTS}/{{model}}/completions/{{topic}}.{{split}}.parquet",
@@ -24,6 +24,7 @@ rule probe_mastery:
         python="python",  # another environment's for engine: vllm
     params:
         spec=probe_spec,
+        completions=lambda wc: completions([wc.topic]),
         code=digest("probe_mastery"),
         script=script("probe_mastery"),
         base=subpath(input.base, parent=True),

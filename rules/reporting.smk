@@ -141,7 +141,7 @@ rule report:
         tables=rules.join_tables.output,
         facts=rules.tabulate_facts.output.facts,
         figures=rules.plot.output,
-        template=f"{BASE}/resources/report.html.jinja",
+        template=resource("resources/report.html.jinja"),
     output:
         report=f"{RESULTS}/report.html",
     log:

@@ -118,6 +118,9 @@ class Counterpart(Source):
 
 
 class Model(Source):
+    dtype: Dtype | None = Field(
+        None, description="type this model is probed and asked in, instead of mastery.dtype and evaluation.dtype"
+    )
     instruct: Counterpart | None = Field(
         None, description="the vendor's chat model of the same family, scored as it is, for comparison"
     )

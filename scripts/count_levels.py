@@ -1,10 +1,13 @@
 """Count the facts of every mastery level, per domain, topic and split.
 
-python scripts/count_levels.py --mastery mastery.parquet --output levels.parquet
+    python scripts/count_levels.py --mastery mastery.parquet --output levels.parquet
+
+The table's metadata hold a digest of the facts that each data kind may draw.
 """
 
 from command_line import CommandLine, run
 from knowshift.artifacts import read_table, write_table
+from knowshift.draws import drawable_digests
 from knowshift.mastery import LEVEL_COUNTS, MASTERY, count_levels
 
 
@@ -13,7 +16,8 @@ def main() -> None:
     parser.path("--mastery", "mastery table")
     parser.path("--output", "table to write (Parquet)")
     arguments, _ = parser.read()
-    write_table(arguments.output, count_levels(read_table(arguments.mastery, MASTERY)), LEVEL_COUNTS)
+    mastery = read_table(arguments.mastery, MASTERY)
+    write_table(arguments.output, count_levels(mastery), LEVEL_COUNTS, {"drawable": drawable_digests(mastery)})
 
 
 if __name__ == "__main__":

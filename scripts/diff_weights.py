@@ -19,9 +19,9 @@ def main() -> None:
     parser.path("--manifest", "where to put a copy of the delta's manifest", required=False)
     parser.add_argument("--threads", type=int, default=1, help="compress with so many threads (default: 1)")
     arguments, _ = parser.read()
-    for directory in (arguments.base, arguments.tuned):
-        if (directory / "manifest.json").is_file():
-            read_manifest(directory)
+    for directory, declared in {arguments.base: None, arguments.tuned: arguments.tuned}.items():
+        if (directory / MANIFEST).is_file():
+            read_manifest(directory, declared=declared)
     facts: dict = {"kind": "delta"}
     with whole_directory(arguments.output, facts) as directory:
         facts |= diff_weights(arguments.base, arguments.tuned, directory, arguments.threads)

@@ -1,12 +1,19 @@
 import json
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
 import tiny
+import warm
+import workflow
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -23,6 +30,44 @@ def tiny_facts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("facts")
     tiny.write_facts(root)
     return root
+
+
+@pytest.fixture(scope="session")
+def python() -> Iterator[Path]:
+    """A folder with a `python` for jobs, whose slow imports are done."""
+    with tempfile.TemporaryDirectory(prefix="knowshift-") as name:  # a short path, as sockets need
+        folder, address = Path(name), Path(name, "socket")
+        warm.write_client(folder, address)
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        with subprocess.Popen([sys.executable, warm.__file__, str(address)], env={**os.environ, **threads}) as server:
+            try:
+                while not address.exists():
+                    assert server.poll() is None, "the server of warm.py did not start"
+                    time.sleep(0.1)
+                yield folder
+            finally:
+                server.terminate()
+
+
+@pytest.fixture(scope="session")
+def experiment(tiny_model: Path, tiny_facts: Path, python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository in which the tiny experiment has been run; facts and model lie in it too.
+
+    Tests that change anything work in a copy of it.
+    """
+    folder = tmp_path_factory.mktemp("experiment")
+    workflow.clone(folder)
+    shutil.copytree(tiny_facts, folder / "mine")
+    shutil.copytree(tiny_model, folder / "model")
+    (folder / "config.yaml").write_text(
+        yaml.safe_dump(tiny.configuration(Path("mine"), Path("model")), sort_keys=False)
+    )
+    done = workflow.snakemake(folder, python=python)
+    logs = "".join(
+        path.read_text()[-3000:] for path in (folder / "results/logs").rglob("*.log") if "rror" in path.read_text()
+    )
+    assert done.returncode == 0, done.stderr[-3000:] + logs
+    return folder
 
 
 @pytest.fixture(scope="session")

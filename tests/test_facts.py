@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knowshift.completions import COMPLETIONS
-from knowshift.draws import draw_order
+from knowshift.draws import draw_order, drawable, drawable_digests
 from knowshift.errors import KnowshiftError
 from knowshift.facts import FACTS, build_facts, refuse_bad_rows
 from knowshift.mastery import MASTERY, count_levels, grade, level_of
@@ -283,7 +283,8 @@ def test_draws_differ_by_name_and_seed_and_hold_their_level_only() -> None:
     ]
     assert len(set(orders)) == 4
     assert len({frozenset(order) for order in orders}) == 1
-    assert set(draw_order(table, "level2", 1, "s1")["level"].to_pylist()) == {2}
+    assert {fact["level"] for fact in drawable(table, "level2")} == {2}
+    assert orders[0] != tuple(draw_order(table, "mixed", 1, "s1")["fact_id"].to_pylist())
 
 
 def test_draws_leave_out_what_also_stands_in_test_and_what_is_not_train() -> None:
@@ -293,6 +294,22 @@ def test_draws_leave_out_what_also_stands_in_test_and_what_is_not_train() -> Non
     drawn = set(draw_order(table, "mixed", 1, "s1")["fact_id"].to_pylist())
     assert drawn == {f"f{n}" for n in range(3, 20)}
     assert sum(count_levels(table)["drawable"].to_pylist()) == 17
+
+
+def test_a_digest_changes_with_what_may_be_drawn_and_with_nothing_else() -> None:
+    rows = levelled().to_pylist()
+    before = drawable_digests(pa.Table.from_pylist(rows, schema=MASTERY))
+    for row in rows:  # other grades, another order
+        row |= {"mastery": 0.5, "successes": [3], "first_position": [2]}
+    rows.reverse()
+    assert drawable_digests(pa.Table.from_pylist(rows, schema=MASTERY)) == before
+    moved = next(row for row in rows if row["level"] == 2)
+    moved["level"] = 3
+    after = drawable_digests(pa.Table.from_pylist(rows, schema=MASTERY))
+    assert {data for data in before if before[data] != after[data]} == {"level2", "level3"}
+    moved["also_in_test"] = True
+    last = drawable_digests(pa.Table.from_pylist(rows, schema=MASTERY))
+    assert {data for data in before if after[data] != last[data]} == {"level3", "mixed"}
 
 
 # --- the facts and templates that come with the project ---

@@ -1,54 +1,16 @@
-"""The whole workflow on a tiny model that knows some invented facts: what it makes, and what reruns after an edit."""
+"""The whole workflow on a tiny model that knows some invented facts: what it makes."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
-import pytest
 import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-import tiny
 from knowshift.deltas import Delta
-
-REPOSITORY = Path(__file__).parents[1]
-PROFILE = REPOSITORY / "profiles/default"
-
-
-def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--snakefile",
-        str(REPOSITORY / "Snakefile"),
-        "--workflow-profile",
-        str(PROFILE),
-    ]
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # jobs start `python`: this one
-    environment = {**os.environ, "PATH": path}
-    return subprocess.run(
-        [*command, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
-
-
-@pytest.fixture(scope="module")
-def experiment(tiny_model: Path, tiny_facts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the tiny experiment has been run."""
-    folder = tmp_path_factory.mktemp("experiment")
-    (folder / "config.yaml").write_text(yaml.safe_dump(tiny.configuration(tiny_facts, tiny_model)))
-    done = snakemake(folder)
-    logs = "".join(
-        path.read_text()[-3000:] for path in (folder / "results/logs").rglob("*.log") if "rror" in path.read_text()
-    )
-    assert done.returncode == 0, done.stderr[-3000:] + logs
-    return folder
+from workflow import REPOSITORY, snakemake, would_run
 
 
 def table(experiment: Path, name: str):
@@ -110,19 +72,20 @@ def test_the_chat_model_is_scored_as_it_is(experiment: Path) -> None:
     assert "instruct" in set(table(experiment, "accuracy")["run"])
 
 
-def test_deltas_that_nothing_restores_pass_away_on_request(experiment: Path, tmp_path: Path) -> None:
+def test_deltas_that_nothing_restores_pass_away_on_request(experiment: Path, python: Path, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(experiment, folder)
     edited = yaml.safe_load((folder / "config.yaml").read_text())
     edited["finetuning"]["keep_deltas"] = "restored"
     (folder / "config.yaml").write_text(yaml.safe_dump(edited))
-    assert would_run(folder) == {"report": 1}  # which prints the configuration
+    assert would_run(folder) == {"report": {""}}  # which prints the configuration
     runs = [folder / f"results/tiny/runs/full-{data}-8-s1" for data in ("level0", "mixed")]
     before = [(run / "outcomes.parquet").read_bytes() for run in runs]
     for run in runs:
         shutil.rmtree(run / "delta")
         (run / "outcomes.parquet").unlink()
-    done = snakemake(folder, *(str((run / "outcomes.parquet").relative_to(folder)) for run in runs))
+    outcomes = [str((run / "outcomes.parquet").relative_to(folder)) for run in runs]
+    done = snakemake(folder, *outcomes, python=python)
     assert done.returncode == 0, done.stderr[-3000:]
     assert [(run / "delta").exists() for run in runs] == [False, True]
     assert [(run / "outcomes.parquet").read_bytes() for run in runs] == before
@@ -160,80 +123,6 @@ def test_tables_hold_no_checkpoint_and_artefacts_are_whole(experiment: Path) -> 
         assert all((manifest.parent / name).stat().st_size == entry["bytes"] for name, entry in files.items())
 
 
-def would_run(folder: Path) -> dict[str, int]:
-    """Rules that a dry run would run, with their numbers of jobs."""
-    done = snakemake(folder, "--dry-run", "--quiet", "rules")
-    assert done.returncode == 0, done.stderr[-3000:]
-    stats = done.stdout + done.stderr
-    jobs = stats.partition("job ")[2].partition("total")[0].splitlines()[2:]
-    counts = {line.split()[0]: int(line.split()[1]) for line in jobs if line.split()}
-    counts.pop("all", None)
-    return counts
-
-
-def test_a_second_run_does_nothing_even_if_every_file_is_newer(experiment: Path, tiny_facts: Path) -> None:
-    assert would_run(experiment) == {}
-    for path in [*experiment.rglob("results/**/*"), *tiny_facts.rglob("*")]:
-        if path.is_file():
-            path.touch()
-    assert would_run(experiment) == {}
-
-
-JOIN = {"tabulate_model", "join_tables", "plot", "report"}
-CELL = {"finetune", "diff_weights", "rank_updates", "evaluate", "measure_divergence"}
-BELOW_MASTERY = {
-    "grade_mastery",
-    "evaluate_instruct",
-    "count_levels",
-    "score_base",
-    "draw_order",
-    "finetune",
-    "diff_weights",
-    "export_model",
-} | JOIN
-
-
-def share(edited: dict) -> None:
-    edited["restoration"][0]["percents"].append(40)
-
-
-@pytest.mark.parametrize(
-    ("edit", "rules"),
-    [
-        (lambda edited: edited.update(divergence={"top_tokens": 5}), {"measure_divergence"} | JOIN),
-        (share, {"evaluate_restored"} | JOIN),
-        (lambda edited: edited["finetuning"]["seeds"].append(3), {"draw_order"} | CELL | JOIN),
-        (lambda edited: edited["finetuning"]["sizes"].append(4), CELL | JOIN),
-        (lambda edited: edited["finetuning"]["sizes"].remove("all"), JOIN),
-        (lambda edited: edited.update(regions=["transformer", "mlp"]), {"rank_updates"} | JOIN),
-        (lambda edited: edited.update(exports=[]), {"report"}),
-        (lambda edited: edited["facts"].update(matching="substring"), BELOW_MASTERY),
-        (lambda edited: edited["mastery"].update(temperature=0.8), {"probe_mastery"} | BELOW_MASTERY),
-    ],
-    ids=["top_tokens", "share", "seed", "size", "size removed", "region", "export removed", "matching", "temperature"],
-)
-def test_an_edit_reruns_what_it_makes_stale(experiment: Path, edit: Callable[[dict], None], rules: set[str]) -> None:
-    path = experiment / "config.yaml"
-    original = path.read_text()
-    edited = yaml.safe_load(original)
-    edit(edited)
-    try:
-        path.write_text(yaml.safe_dump(edited))
-        assert set(would_run(experiment)) == rules
-    finally:
-        path.write_text(original)
-
-
-def test_the_order_of_keys_reruns_nothing(experiment: Path) -> None:
-    path = experiment / "config.yaml"
-    original = path.read_text()
-    try:
-        path.write_text(yaml.safe_dump(dict(reversed(yaml.safe_load(original).items())), sort_keys=False))
-        assert would_run(experiment) == {}
-    finally:
-        path.write_text(original)
-
-
 def test_the_worked_example_of_ones_own_facts(tiny_model: Path, tmp_path: Path) -> None:
     """configs/own-facts.yaml and its table, as docs/your-own-facts.md tells it, with the tiny model in place of the real one."""
     shutil.copytree(REPOSITORY / "resources/example", tmp_path / "resources/example")
@@ -256,4 +145,5 @@ def test_the_worked_example_of_ones_own_facts(tiny_model: Path, tmp_path: Path) 
     assert would_run(tmp_path) == {}
     table.write_text(table.read_text().replace("Aida,Giuseppe Verdi,Verdi", "Aida,Giuseppe Verdi,Verdi|G. Verdi"))
     stale = would_run(tmp_path)
-    assert (stale["build_facts"], stale["probe_mastery"]) == (1, 2)  # of one topic: its dev and its test facts
+    assert stale["build_facts"] == {"opera_composer"}
+    assert stale["probe_mastery"] == {"tiny/opera_composer/dev", "tiny/opera_composer/test"}

@@ -17,12 +17,11 @@ import numpy as np
 import torch
 import zstandard
 from safetensors import safe_open
-from safetensors.torch import save_file
 
 from knowshift.artifacts import read_manifest, sha256_of
 from knowshift.errors import KnowshiftError
 from knowshift.pairs import PIECE, Pairs, check_same, of_directories
-from knowshift.weights import Place, Weights, read_header, read_piece
+from knowshift.weights import Place, Weights, read_header, read_piece, write_safetensors
 
 DELTA_FORMAT = "knowshift-delta-2"  # stands in rules/finetuning.smk too
 CHUNK = PIECE  # elements; part of the format
@@ -160,7 +159,10 @@ def diff_weights(base: Path, tuned: Path, output: Path, threads: int = 1) -> dic
             blobs[name], entries[name] = encode(old, new, threads)
             raw += new.numel() * new.element_size()
         header = {"format": DELTA_FORMAT, "base": identity, "tensors": json.dumps(entries, sort_keys=True)}
-        save_file(blobs, output / f"delta-{number:05d}.safetensors", metadata=header)
+        sizes = {name: (blob.dtype, tuple(blob.shape)) for name, blob in blobs.items()}
+        write_safetensors(
+            output / f"delta-{number:05d}.safetensors", sizes, lambda name, kept=blobs: [kept[name]], header
+        )
     return {"format": DELTA_FORMAT, "base": identity, "tuned_bytes": raw}
 
 
@@ -172,7 +174,7 @@ class Delta:
     """
 
     def __init__(self, directory: Path, base: Path, threads: int = 1) -> None:
-        manifest = read_manifest(directory)
+        manifest = read_manifest(directory, declared=directory)
         if manifest.get("format") != DELTA_FORMAT:
             raise KnowshiftError(f"{directory} is in the format {manifest.get('format')}, not {DELTA_FORMAT}")
         if manifest["base"] != base_identity(base):

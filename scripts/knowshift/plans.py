@@ -253,9 +253,10 @@ class _Model:
     ) -> Work:
         """Work of jobs that generate with the model."""
         size, written = self.weights.parameters, completions * settings.max_new_tokens
-        devices = gpus(size, SIZES[settings.dtype], self.accelerator)
+        dtype = self.experiment.models[self.name].dtype or settings.dtype
+        devices = gpus(size, SIZES[dtype], self.accelerator)
         rows = min(settings.rows, max(1, completions / max(1, jobs)))
-        seconds = generating_seconds(size, read, written, rows, settings.dtype, self.accelerator)
+        seconds = generating_seconds(size, read, written, rows, dtype, self.accelerator)
         loaded = self.weights.file_bytes + (size * DELTA_BYTES if delta else 0)
         seconds += starting_seconds(jobs, devices, loaded)
         return Work(rule, self.name, jobs, completions, read, written, devices, seconds / 3600)

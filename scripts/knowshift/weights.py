@@ -149,19 +149,21 @@ def write_safetensors(
     path: Path,
     tensors: Mapping[str, tuple[torch.dtype, tuple[int, ...]]],
     pieces: Callable[[str], Iterable[torch.Tensor]],
+    metadata: Mapping[str, str] | None = None,
 ) -> int:
     """Write a safetensors file piece by piece, so that no tensor need be in memory whole.
 
     Args:
-        path: the file to write.
+        path: the file to write; the same content gives the same bytes (safetensors' own writer has metadata in any order).
         tensors: type and shape by name.
         pieces: the consecutive flat pieces of a tensor, by its name.
+        metadata: for the header; by default what transformers wants there.
 
     Returns:
         The bytes of the tensors.
     """
     names = writing_order({name: dtype for name, (dtype, _) in tensors.items()})
-    header: dict = {"__metadata__": {"format": "pt"}}
+    header: dict = {"__metadata__": dict(metadata or {"format": "pt"})}
     end = 0
     for name in names:
         dtype, shape = tensors[name]

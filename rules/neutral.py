@@ -1,0 +1,158 @@
+"""Record that a change of code leaves results as they were, so that what it would make stale is kept.
+
+    python rules/neutral.py                                       which rules the changes since the last commit make stale
+    python rules/neutral.py finetune evaluate --reason "renamed"  their results are the same with the new code
+    python rules/neutral.py --all --reason "renamed" --since main
+
+Run it when the edit is finished and commit neutral_changes.csv with it. The file says per script which digest of its code
+stands for which older one, so results of the older code stay valid, for everyone who has the commit. Chains of such changes
+are followed. A later change that is not recorded has a digest of its own, and counts.
+"""
+
+import argparse
+import csv
+import re
+import subprocess
+import sys
+import tarfile
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from provenance import code_digest
+
+RULES = Path(__file__).parent
+SCRIPTS = RULES.parent / "scripts"
+FILE = RULES / "neutral_changes.csv"
+COLUMNS = ["script", "new", "old", "reason"]
+
+Changes = Mapping[tuple[str, str], str]  # script and new digest to old digest
+
+
+class NeutralError(Exception):
+    """What is wrong, in one line."""
+
+
+def read_changes(path: Path = FILE) -> Changes:
+    """The recorded changes; a file that does not exist holds none.
+
+    Raises:
+        NeutralError: names the first line that is no record.
+    """
+    if not path.is_file():
+        return {}
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    if rows[:1] != [COLUMNS]:
+        raise NeutralError(f"{path}, line 1: must be {','.join(COLUMNS)}")
+    for number, row in enumerate(rows[1:], 2):
+        if len(row) != len(COLUMNS) or not all(re.fullmatch("[0-9a-f]{16}", digest) for digest in row[1:3]):
+            raise NeutralError(f"{path}, line {number}: must be a script, two digests of 16 digits, and a reason")
+    return {(script, new): old for script, new, old, _ in rows[1:]}
+
+
+def settle(script: str, digest: str, changes: Changes) -> str:
+    """The digest that stands for `digest`: the oldest one that only recorded changes part it from."""
+    seen = set()
+    while (script, digest) in changes and digest not in seen:
+        seen.add(digest)
+        digest = changes[script, digest]
+    return digest
+
+
+def scripts_of_rules(rules: Path = RULES) -> dict[str, str | None]:
+    """The script whose code each rule is keyed to; None where it is keyed to something else."""
+    scripts: dict[str, str | None] = {}
+    for path in sorted(rules.glob("*.smk")):
+        name = ""
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if found := re.match(r"\s*(?:(?:rule|checkpoint) (\w+)|use rule \w+ as (\w+) with):", line):
+                name = found[1] or found[2]
+                scripts[name] = None
+            elif found := re.match(r'\s+code=digest\("(\w+)"\)', line):
+                scripts[name] = found[1]
+    return scripts
+
+
+def digests_at(revision: str, names: Sequence[str], scripts: Path = SCRIPTS) -> dict[str, str]:
+    """The digests of scripts as they were committed; of those that were there.
+
+    Raises:
+        NeutralError: this is no git repository, or it has no such revision.
+    """
+    command = ["git", "-C", str(scripts.parent), "archive", "--format=tar", revision, scripts.name]
+    done = subprocess.run(command, capture_output=True, check=False)
+    if done.returncode:
+        raise NeutralError(f"git knows no code of {revision}: {done.stderr.decode().strip().splitlines()[-1]}")
+    with TemporaryDirectory() as folder:
+        with tarfile.open(fileobj=BytesIO(done.stdout)) as archive:
+            archive.extractall(folder, filter="data")
+        then = Path(folder, scripts.name)
+        return {name: code_digest(then, name) for name in names if (then / f"{name}.py").is_file()}
+
+
+def record(scripts: Sequence[str], since: str, reason: str, path: Path = FILE) -> None:
+    """Append a line for each script: its digest now stands for what its digest at `since` stood for.
+
+    Raises:
+        NeutralError: a script has not changed since.
+    """
+    changes, before = read_changes(path), digests_at(since, scripts)
+    rows = []
+    for script in scripts:
+        if script not in before:
+            raise NeutralError(f"scripts/{script}.py is not in {since}, so nothing was made with it")
+        new, old = code_digest(SCRIPTS, script), before[script]
+        if settle(script, new, changes) == settle(script, old, changes):
+            raise NeutralError(f"the code of {script} makes nothing stale since {since}; there is nothing to record")
+        if (script, new) in changes:
+            raise NeutralError(f"{path.name} has a line for {script} with the digest {new} already; remove it first")
+        rows.append([script, new, old, reason])
+    fresh = not path.is_file()
+    with path.open("a", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows] if fresh else rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rules", nargs="*", metavar="RULE", help="whose results the new code leaves as they were")
+    parser.add_argument("--all", action="store_true", help="all rules that the changes make stale")
+    parser.add_argument("--reason", metavar="TEXT", help="why the results are the same; for people")
+    parser.add_argument("--since", default="HEAD", metavar="REVISION", help="with which the results were made (default: HEAD)")  # fmt: skip
+    arguments = parser.parse_args()
+
+    known = scripts_of_rules()
+    for name in arguments.rules:
+        if name not in known:
+            raise NeutralError(f"there is no rule {name}; the rules are {', '.join(sorted(known))}")
+        if known[name] is None:
+            raise NeutralError(f"rule {name} is not keyed to its code, so no change of it makes anything stale")
+    changes = read_changes()
+    every = sorted(set(filter(None, known.values())))
+    before = digests_at(arguments.since, every)
+    stale = [
+        script
+        for script in every
+        if script in before
+        and settle(script, before[script], changes) != settle(script, code_digest(SCRIPTS, script), changes)
+    ]
+    if not arguments.rules and not stale:
+        print(f"no code that makes a result has changed since {arguments.since}")
+        return
+    if not arguments.rules and not arguments.all:
+        print("\n".join(rule for rule, script in known.items() if script in stale))
+        return
+    if not (arguments.reason or "").strip():
+        raise NeutralError("say why the results are the same: --reason TEXT")
+    chosen = list(dict.fromkeys(known[name] for name in arguments.rules)) or stale
+    record(chosen, arguments.since, arguments.reason.strip())
+    print(f"{FILE.name}: {len(chosen)} recorded ({', '.join(chosen)}); commit it with the change")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except NeutralError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None

@@ -1,0 +1,568 @@
+"""What reruns after an edit: of each edit the exact set of jobs, by rule and cell (README, What reruns after an edit).
+
+A dry run tells where it can. Below a checkpoint that reruns it cannot: those edits are run, on fewer cells.
+"""
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+import tiny
+from knowshift.draws import drawable_digests
+from workflow import ONCE, PROFILE, REPOSITORY, Jobs, configure, each, jobs, together, would_run
+
+Edit = Callable[[Path], object]
+
+# The cells of the tiny experiment (tiny.py). Sizes of 1000 are infeasible.
+UNITS = [f"{topic}/{split}" for topic in ("home", "pet") for split in ("train", "dev", "test")]
+UNITS += ["job/dev", "job/test"]
+FULL = [f"full-{data}-{cell}" for data in ("level0", "mixed") for cell in ("8-s1", "8-s2", "all-s1")]
+LORA = [f"lora-mixed-{cell}" for cell in ("8-s1", "8-s2", "all-s1")]
+RUNS = FULL + LORA
+RESTORED = [f"full-mixed-8-s1/{cell}" for cell in ("top/transformer/0", "top/transformer/20", "top/transformer/100")]
+RESTORED += ["full-mixed-8-s1/random/mlp/50", "full-mixed-8-s1/top/0-1/100"]
+EXPORTS = ["full-mixed-8-s1/top/transformer/20", "full-mixed-8-s1/absolute/values/50"]
+
+PAGES: Jobs = {"join_tables": ONCE, "plot": ONCE, "report": ONCE}  # the joining tables, the pictures, the report
+NOTHING: Jobs = {}
+
+
+def tables(model: str = "tiny") -> Jobs:
+    return {"tabulate_model": {model}, **PAGES}
+
+
+def asked(runs: list[str], model: str = "tiny") -> Jobs:
+    """Fine-tuned models are asked again."""
+    return {"evaluate": each(model, runs), "measure_divergence": each(model, runs)}
+
+
+def trained(runs: list[str], model: str = "tiny") -> Jobs:
+    """Models are trained, with all that is made of each."""
+    made = {rule: each(model, runs) for rule in ("finetune", "diff_weights")}
+    return together(made, {"rank_updates": each(model, runs, "/transformer")}, asked(runs, model))
+
+
+def graded(model: str = "tiny") -> Jobs:
+    """Stored completions are graded again; what the checkpoint leads to is not known in a dry run."""
+    return {rule: {model} for rule in ("grade_mastery", "count_levels", "score_base", "evaluate_instruct")}
+
+
+ALL_TRAINED = together(
+    trained(RUNS),
+    {"rank_updates": {"tiny/full-mixed-8-s1/0-1"}},  # its histogram is that of a restored region
+    {"evaluate_restored": each("tiny", RESTORED), "export_model": each("tiny", EXPORTS)},
+    tables(),
+)
+ALL_PROBED = together({"probe_mastery": each("tiny", UNITS)}, graded(), tables())
+
+
+# --- edits ---
+
+
+def config(change: Callable[[dict], object]) -> Edit:
+    """An edit of the configuration."""
+
+    def edit(folder: Path) -> None:
+        settings = configure(folder)
+        change(settings)
+        configure(folder, **settings)
+
+    return edit
+
+
+def put(key: str, value: object) -> Edit:
+    """Another value of one key of the configuration."""
+
+    def change(settings: dict) -> None:
+        *parents, last = key.split(".")
+        for parent in parents:
+            settings = settings.setdefault(parent, {})
+        settings[last] = value
+
+    return config(change)
+
+
+def restore(**entry: object) -> Edit:
+    """One more entry under restoration, for one cell."""
+    cell = {"methods": ["full"], "data": ["mixed"], "sizes": [8], "seeds": [1]}
+    return config(lambda settings: settings["restoration"].append({**cell, **entry}))
+
+
+def code(file: str, old: str, new: str) -> Edit:
+    """Another text in a file of the workflow."""
+
+    def edit(folder: Path) -> None:
+        text = (folder / file).read_text()
+        assert old in text, f"{file} no longer has {old!r}"
+        (folder / file).write_text(text.replace(old, new, 1))
+
+    return edit
+
+
+def several(*edits: Edit) -> Edit:
+    """Edits at once."""
+    return lambda folder: [edit(folder) for edit in edits]
+
+
+def unparse(file: str) -> Edit:
+    """A Python file in another formatting, without comments."""
+    return lambda folder: (folder / file).write_text(ast.unparse(ast.parse((folder / file).read_text())))
+
+
+def reverse_keys(folder: Path) -> None:
+    def turned(value: object) -> object:
+        return {key: turned(value[key]) for key in reversed(value)} if isinstance(value, dict) else value
+
+    (folder / "config.yaml").write_text(yaml.safe_dump(turned(configure(folder)), sort_keys=False))
+
+
+def delete(name: str) -> Edit:
+    return lambda folder: (folder / name).unlink()
+
+
+PROBING, TRAINING = "scripts/knowshift/probing.py", "scripts/knowshift/training.py"
+COSINE = "recipe.learning_rate * 0.5 * (1 + math.cos"
+
+DRY = {
+    # adds
+    "add a size": (
+        config(lambda settings: settings["finetuning"]["sizes"].append(4)),
+        together(trained([run.replace("-8-", "-4-") for run in RUNS if "-8-" in run]), tables()),
+    ),
+    "add a seed": (
+        config(lambda settings: settings["finetuning"]["seeds"].append(3)),
+        together(
+            {"draw_order": {"tiny/level0/3", "tiny/mixed/3"}},
+            trained(["full-level0-8-s3", "full-mixed-8-s3", "lora-mixed-8-s3"]),
+            tables(),
+        ),
+    ),
+    "add a data kind": (
+        config(lambda settings: settings["finetuning"]["data"].append("level4")),
+        together(
+            {"draw_order": {"tiny/level4/1", "tiny/level4/2"}},
+            trained(["full-level4-8-s1", "full-level4-8-s2", "full-level4-all-s1"]),
+            tables(),
+        ),
+    ),
+    "add a restored share": (
+        restore(percents=[40]),
+        together({"evaluate_restored": {"tiny/full-mixed-8-s1/top/transformer/40"}}, tables()),
+    ),
+    "add a restored region": (
+        restore(region="attention", percents=[20]),
+        together(
+            {"rank_updates": {"tiny/full-mixed-8-s1/attention"}},
+            {"evaluate_restored": {"tiny/full-mixed-8-s1/top/attention/20"}},
+            tables(),
+        ),
+    ),
+    "add a region to rank": (
+        put("regions", ["transformer", "mlp"]),
+        together({"rank_updates": each("tiny", RUNS, "/mlp")}, tables()),
+    ),
+    "add a restoration strategy": (
+        restore(strategy="bottom", percents=[20]),
+        together({"evaluate_restored": {"tiny/full-mixed-8-s1/bottom/transformer/20"}}, tables()),
+    ),
+    "add a method": (
+        several(
+            put("finetuning.variants", {"bf16": {"method": "full", "dtype": "bfloat16"}}),
+            put("finetuning.methods", ["full", "lora", "bf16"]),
+            put("finetuning.method_data", {"lora": ["mixed"], "bf16": ["mixed"]}),
+        ),
+        together(trained([run.replace("lora", "bf16") for run in LORA]), tables()),
+    ),
+    # removes
+    "remove a size": (put("finetuning.sizes", [8, 1000]), tables()),
+    "remove an export": (put("exports", []), {"report": ONCE}),
+    # science
+    "learning rate": (put("finetuning.learning_rate", 2e-3), ALL_TRAINED),
+    "LoRA rank": (put("finetuning.lora.rank", 8), together(trained(LORA), tables())),
+    "two values swapped": (
+        several(put("finetuning.batch_size", 6), put("finetuning.epochs", 8)),  # 8 by default, and 6
+        ALL_TRAINED,
+    ),
+    "keys in another order": (reverse_keys, NOTHING),
+    "probe's temperature": (put("mastery.temperature", 0.8), ALL_PROBED),
+    "token limit of answers": (
+        put("evaluation.max_new_tokens", 5),
+        together(
+            {"score_base": {"tiny"}, "evaluate_instruct": {"tiny"}},
+            asked(RUNS),
+            {"evaluate_restored": each("tiny", RESTORED)},
+            tables(),
+        ),
+    ),
+    "KL over the top 20": (
+        put("divergence.top_tokens", 20),
+        together({"measure_divergence": each("tiny", RUNS)}, tables()),
+    ),
+    # files
+    "a table deleted": (delete("results/tables/accuracy.parquet"), PAGES),
+    "a picture deleted": (delete("results/figures/restored.svg"), {"plot": ONCE, "report": ONCE}),
+    "the report deleted": (delete("results/report.html"), {"report": ONCE}),
+    "a model's answers deleted": (delete("results/tiny/tables/answers.parquet"), tables()),
+    "an exported model deleted": (
+        delete("results/tiny/exports/full-mixed-8-s1/top-transformer-20/manifest.json"),
+        {"export_model": each("tiny", EXPORTS[:1])},
+    ),
+    # code
+    "comment, docstring, formatting, shell text, unused code": (
+        several(
+            code("scripts/finetune.py", "import argparse", "# a comment\nimport argparse"),
+            code(TRAINING, '"""The learning rate of', '"""What the learning rate is of'),
+            unparse("scripts/knowshift/generation.py"),
+            unparse("scripts/evaluate.py"),
+            code("rules/finetuning.smk", " --spec {params.spec:q}", "   --spec   {params.spec:q}"),
+            code(PROBING, "import pyarrow as pa", "import json\n\nimport pyarrow as pa"),
+            code(PROBING, "\n\ndef probe(", "\n\ndef unused() -> str:\n    return json.dumps(1)\n\n\ndef probe("),
+        ),
+        NOTHING,
+    ),
+    "a function that the probe uses": (code(PROBING, "on_done=on_done)", "on_done=on_done or None)"), ALL_PROBED),
+    "a function that only plotting uses": (
+        code("scripts/knowshift/figures.py", "fontSize=14", "fontSize=15"),
+        {"plot": ONCE, "report": ONCE},
+    ),
+    "a function of training": (code(TRAINING, COSINE, COSINE.replace("0.5", "0.50001")), ALL_TRAINED),
+    "a column of a report's table": (
+        code(
+            "scripts/knowshift/tabulation.py",
+            "_RUN, _SET, *_SCORES]",
+            '_RUN, _SET, *_SCORES, pa.field("x", pa.int8())]',
+        ),
+        tables(),
+    ),
+    "the page of the report": (code("resources/report.html.jinja", "<h2", "<h2 "), {"report": ONCE}),
+    "a dependency upgraded": (
+        several(
+            code("envs/requirements.lock", "\ntorch==", "\ntorch==9"),
+            code("envs/knowshift.yaml", "- torch==", "- torch==9"),
+        ),
+        NOTHING,
+    ),
+}
+
+
+def linked(source: Path, target: Path) -> Path:
+    """A copy for dry runs: results are the same files, all else is its own."""
+
+    def copy(path: str, to: str) -> object:
+        return os.link(path, to) if "/results/" in path else shutil.copy2(path, to)
+
+    return Path(shutil.copytree(source, target, copy_function=copy, symlinks=True))
+
+
+@pytest.mark.parametrize("name", DRY)
+def test_an_edit_reruns_what_it_makes_stale(experiment: Path, tmp_path: Path, name: str) -> None:
+    edit, expected = DRY[name]
+    folder = linked(experiment, tmp_path / "copy")
+    edit(folder)
+    assert would_run(folder) == expected
+
+
+def test_newer_times_rerun_nothing(experiment: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(experiment, tmp_path / "copy", symlinks=True))
+    for path in folder.rglob("*"):
+        if path.is_file() and ".snakemake" not in path.parts:
+            path.touch()
+    assert would_run(folder) == NOTHING
+
+
+def test_a_fresh_clone_with_the_results_moved_in_reruns_nothing(experiment: Path, tmp_path: Path) -> None:
+    for path in experiment.rglob("*"):  # as git writes it: all files are new
+        place = tmp_path / "elsewhere/clone" / path.relative_to(experiment)
+        if path.is_file() and not {"results", ".snakemake"} & set(path.relative_to(experiment).parts):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, place)
+    for name in ("results", ".snakemake"):
+        shutil.copytree(experiment / name, tmp_path / "elsewhere/clone" / name, symlinks=True)
+    assert would_run(tmp_path / "elsewhere/clone") == NOTHING
+
+
+EXECUTION = {
+    "cores": 1,
+    "jobs": 50,
+    "latency-wait": 60,
+    "default-resources": ["slurm_partition='gpu'", "runtime=240", "mem_mb=64000"],
+    "set-threads": ["finetune=4", "probe_mastery=4", "evaluate=4", "diff_weights=4", "export_model=2"],
+    "set-resources": [
+        "finetune:mem_mb=90000", "finetune:gpu=4", "finetune:save_every=60", "finetune:gradient_checkpointing=1",
+        "finetune:tensorboard=1", "probe_mastery:gpu=1", "probe_mastery:chunk=100", "evaluate:gpu=1", "evaluate:chunk=7",
+    ],
+    "resources": ["gpu=8", "mem_mb=900000"],
+}  # fmt: skip
+
+
+def test_where_and_how_fast_it_runs_is_no_edit(experiment: Path, tmp_path: Path) -> None:
+    """Threads, memory, GPUs, save intervals, and a profile with all that SLURM asks for."""
+    kept = {key: yaml.safe_load((PROFILE / "config.yaml").read_text())[key] for key in ("rerun-triggers", "max-checksum-file-size")}  # fmt: skip
+    (tmp_path / "cluster").mkdir()
+    (tmp_path / "cluster/config.yaml").write_text(yaml.safe_dump({**EXECUTION, **kept}))
+    assert would_run(experiment, profile=tmp_path / "cluster") == NOTHING
+
+
+@pytest.mark.skipif(not (REPOSITORY / "profiles/slurm").is_dir(), reason="there is no profile for SLURM")
+def test_from_one_machine_to_slurm_reruns_nothing(experiment: Path, tmp_path: Path) -> None:
+    """What profiles/slurm sets, less what only the plugin of its executor knows."""
+    settings = yaml.safe_load((REPOSITORY / "profiles/slurm/config.yaml").read_text())
+    assert settings["rerun-triggers"] == ["input", "params"] and settings["max-checksum-file-size"] > 1e11
+    settings = {key: value for key, value in settings.items() if key != "executor" and not key.startswith("slurm-")}
+    (tmp_path / "slurm").mkdir()
+    (tmp_path / "slurm/config.yaml").write_text(yaml.safe_dump(settings))
+    assert would_run(experiment, profile=tmp_path / "slurm") == NOTHING
+
+
+# --- a change of code that is recorded as neutral ---
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_a_change_recorded_as_neutral_reruns_nothing_and_hides_no_later_one(experiment: Path, tmp_path: Path) -> None:
+    folder = linked(experiment, tmp_path / "copy")
+
+    def run(*command: str) -> None:
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+
+    identity = ["-c", "user.name=x", "-c", "user.email=x@y"]
+    run("git", "init", "-q")
+    run("git", "add", "scripts", "rules")
+    run("git", *identity, "commit", "-qm", "x")
+    code(TRAINING, COSINE, COSINE.replace("(1 +", "(1.0 +"))(folder)
+    run(sys.executable, "rules/neutral.py", "finetune", "--reason", "the sum is the same")
+    assert would_run(folder) == NOTHING
+    code(TRAINING, "(1.0 + math.cos", "(1.1 + math.cos")(folder)
+    assert would_run(folder) == ALL_TRAINED
+
+
+# --- edits that count levels anew are run ---
+
+KINDS = ("level0", "mixed")
+FEW = [f"full-{data}-8-s1" for data in KINDS]
+
+
+@pytest.fixture(scope="module")
+def few(experiment: Path, python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The experiment with fewer cells, run: two fine-tuned models, one restored, one exported, no chat model."""
+    folder = tmp_path_factory.mktemp("few") / "copy"
+    shutil.copytree(experiment, folder, symlinks=True)
+    settings = configure(folder)
+    del settings["models"]["tiny"]["instruct"]
+    settings["finetuning"] |= {"methods": ["full"], "method_data": {}, "data": list(KINDS), "sizes": [8], "seeds": [1]}
+    settings["restoration"] = [{"data": ["mixed"], "percents": [20]}]
+    settings["exports"] = settings["exports"][:1]
+    configure(folder, **settings)
+    assert jobs(folder, python=python) == tables()
+    return folder
+
+
+def mastery(folder: Path) -> list[dict]:
+    return pq.read_table(folder / "results/tiny/mastery.parquet").to_pylist()
+
+
+def said(folder: Path, fact: dict) -> str:
+    """What the model says most about a fact that it does not know."""
+    completions = pq.read_table(folder / f"results/tiny/completions/{fact['topic']}.{fact['split']}.parquet")
+    texts = completions.filter(pc.equal(completions["fact_id"], fact["fact_id"]))["text"].to_pylist()
+    words = [text.split()[0] for text in texts if text.split()]
+    objects = set(tiny.TOPICS[fact["topic"]][2]) - {fact["object"]}
+    return max(sorted(objects), key=words.count)
+
+
+def unknown(folder: Path, topic: str, split: str) -> dict:
+    """A fact that the model does not know at all."""
+    return next(row for row in mastery(folder) if (row["topic"], row["split"], row["level"]) == (topic, split, 0))
+
+
+def synonym(topic: str, split: str) -> Edit:
+    """One more name for one object, with which the model knows a fact that it did not know."""
+
+    def edit(folder: Path) -> None:
+        fact = unknown(folder, topic, split)
+        with (folder / "mine/synonyms.csv").open("a") as file:
+            file.write(f"{fact['object']},{said(folder, fact)}\n")
+
+    return edit
+
+
+def one_fact(folder: Path) -> None:
+    """Another object for one train fact that the model does not know, nor does it know the new one."""
+    fact, path = unknown(folder, "home", "train"), folder / "mine/raw/train/home.train.json"
+    other = next(o for o in tiny.TOPICS["home"][2] if o not in (fact["object"], said(folder, fact)))
+    rows = json.loads(path.read_text())
+    for row in rows:
+        if row["question"] == fact["question"]:
+            row["answers"] = [other]
+    path.write_text(json.dumps(rows))
+
+
+def new_topic(domain: str) -> Edit:
+    """A topic about the same subjects as `home`, by another question."""
+
+    def edit(folder: Path) -> None:
+        template = yaml.safe_load((folder / "mine/templates/home.yaml").read_text())
+        question = "Which is the home of [X] ?"
+        changed = {**template, "topic": "roof", "name": "roof", "question": question}
+        (folder / "mine/templates/roof.yaml").write_text(yaml.safe_dump(changed))
+        for split in tiny.SPLITS:
+            text = (folder / f"mine/raw/{split}/home.{split}.json").read_text()
+            text = re.sub(r"Where does (\w+) live \?", r"Which is the home of \1 ?", text)
+            (folder / f"mine/raw/{split}/roof.{split}.json").write_text(text)
+        config(lambda settings: settings["facts"][domain].append("roof"))(folder)
+
+    return edit
+
+
+GRADED = {rule: {"tiny"} for rule in ("grade_mastery", "count_levels", "score_base")}
+ASKED = together(asked(FEW), {"evaluate_restored": {"tiny/full-mixed-8-s1/top/transformer/20"}})
+REGRADED = together(GRADED, ASKED, tables())  # graded, then all models are asked what their levels now select
+REDRAWN = {
+    "level0": together({"draw_order": {"tiny/level0/1"}}, trained(FEW[:1])),
+    "mixed": together({"draw_order": {"tiny/mixed/1"}}, trained(FEW[1:]), {"export_model": each("tiny", EXPORTS[:1])}),
+}
+HOME = ["home/train", "home/dev", "home/test"]
+FACTS = {"build_facts": {"home"}, "tabulate_facts": ONCE}
+
+RUN = {
+    "a matching rule": (put("facts.matching", "substring"), REGRADED, ()),
+    "a level boundary": (put("mastery.boundaries", [0.4, 0.5, 0.75]), REGRADED, ()),
+    "a synonym that moves no fact of training": (synonym("job", "test"), REGRADED, ()),
+    "a synonym that moves a fact out of level 0": (synonym("home", "train"), REGRADED, ("level0",)),
+    "the probe's temperature": (
+        put("mastery.temperature", 0.8),
+        together({"probe_mastery": each("tiny", UNITS)}, REGRADED),
+        ("level0",),
+    ),
+    "a completion template of a topic": (
+        code("mine/templates/home.yaml", "[X] lives in", "[X] has a home in"),
+        together({"probe_mastery": each("tiny", HOME)}, REGRADED),
+        ("level0",),
+    ),
+    "a fact of a topic": (
+        one_fact,
+        together(FACTS, {"probe_mastery": each("tiny", HOME)}, REGRADED),
+        ("level0", "mixed"),
+    ),
+    "add a topic out of domain": (
+        new_topic("out_of_domain"),
+        together(
+            {"build_facts": {"roof"}, "tabulate_facts": ONCE},
+            {"probe_mastery": {"tiny/roof/dev", "tiny/roof/test"}},
+            REGRADED,
+        ),
+        (),
+    ),
+    "add a topic in domain": (
+        new_topic("in_domain"),
+        together(
+            {"build_facts": {"roof"}, "tabulate_facts": ONCE},
+            {"probe_mastery": {"tiny/roof/train", "tiny/roof/dev", "tiny/roof/test"}},
+            REGRADED,
+        ),
+        ("level0", "mixed"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_an_edit_above_the_levels_trains_what_draws_other_facts(
+    few: Path, python: Path, tmp_path: Path, name: str
+) -> None:
+    edit, expected, redrawn = RUN[name]
+    folder = Path(shutil.copytree(few, tmp_path / "copy", symlinks=True))
+    edit(folder)
+    ran = jobs(folder, python=python)
+    before, after = (drawable_digests(pq.read_table(path / "results/tiny/mastery.parquet")) for path in (few, folder))
+    assert tuple(kind for kind in KINDS if before[kind] != after[kind]) == redrawn
+    assert ran == together(expected, *(REDRAWN[kind] for kind in redrawn))
+
+
+def test_a_second_model_reruns_nothing_of_the_first(few: Path, python: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(few, tmp_path / "copy", symlinks=True))
+    config(lambda settings: settings["models"].update(other={"source": {"directory": "model"}}))(folder)
+    assert jobs(folder, python=python) == together(
+        {"resolve_model": {"other"}, "probe_mastery": each("other", UNITS)},
+        {rule: {"other"} for rule in ("grade_mastery", "count_levels", "score_base")},
+        {"draw_order": {"other/level0/1", "other/mixed/1"}},
+        trained(FEW, "other"),
+        {"evaluate_restored": {"other/full-mixed-8-s1/top/transformer/20"}},
+        tables("other"),
+    )
+    assert would_run(folder) == NOTHING
+
+    put("models.other.dtype", "bfloat16")(folder)  # of one model
+    probed = {rule: {"other"} for rule in ("grade_mastery", "count_levels", "score_base")}
+    assert would_run(folder) == together({"probe_mastery": each("other", UNITS)}, probed, tables("other"))
+
+    config(lambda settings: settings["models"].pop("other"))(folder)
+    assert would_run(folder) == PAGES
+
+
+# --- damage ---
+
+READERS = together(
+    trained(["full-level0-8-s1", "full-level0-all-s1"]),  # that take their facts from the damaged order
+    tables(),
+)
+
+
+@pytest.mark.parametrize(
+    ("file", "stale", "artefact", "producers", "reader"),
+    [
+        (
+            "orders/level0-s1.parquet",
+            READERS,
+            "orders/level0-s1.parquet",
+            {"draw_order": {"tiny/level0/1"}},
+            "runs/full-level0-8-s1/steps.parquet",
+        ),
+        (
+            "runs/full-mixed-8-s1/delta/delta-00001.safetensors",
+            NOTHING,
+            "runs/full-mixed-8-s1/delta",
+            {"finetune": {"tiny/full-mixed-8-s1"}, "diff_weights": {"tiny/full-mixed-8-s1"}},
+            "runs/full-mixed-8-s1/outcomes.parquet",
+        ),
+        (
+            "base/model.safetensors",
+            NOTHING,
+            "base/manifest.json",
+            {"resolve_model": {"tiny"}},
+            "runs/full-mixed-8-s1/updates/transformer.histogram.parquet",
+        ),
+    ],
+    ids=["a table", "a delta", "a model"],
+)
+def test_a_truncated_file_is_noticed_and_rebuilt_as_its_reader_says(
+    experiment: Path, python: Path, tmp_path: Path, file: str, stale: Jobs, artefact: str, producers: Jobs, reader: str
+) -> None:
+    folder = Path(shutil.copytree(experiment, tmp_path / "copy", symlinks=True))
+    results = folder / "results/tiny"
+    whole = (results / file).read_bytes()
+
+    def truncate() -> None:
+        (results / file).unlink()  # a base may be the source's files, linked
+        (results / file).write_bytes(whole[: len(whole) * 2 // 3])
+
+    truncate()
+    assert would_run(folder) == stale  # Snakemake sees into files, but not into folders
+    target = f"results/tiny/{artefact}"
+    assert jobs(folder, "--force", target, python=python) == producers
+    assert (results / file).read_bytes() == whole
+    assert would_run(folder) == NOTHING  # the same bytes: nothing that was made of them is stale
+
+    truncate()
+    jobs(folder, "--force", f"results/tiny/{reader}", python=python, fails=True)
+    logs = [path.read_text() for path in (results.parent / "logs").rglob("*.log")]
+    assert any(f"rebuild it with: snakemake --force {target}\n" in text for text in logs)
