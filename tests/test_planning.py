@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 import configuration
-import simulated
+import planned
 import tiny
 from knowshift.accelerators import (
     ACCELERATORS,
@@ -73,19 +73,19 @@ EARLIER_JOBS = {
 
 
 def test_the_papers_grid_has_the_jobs_that_its_arithmetic_says(tmp_path: Path) -> None:
-    simulated.know_mastery(yaml.safe_load(PAPER.read_text()), tmp_path, simulated.published_levels())
-    text = simulated.dry_run(tmp_path, "--configfile", str(PAPER), "--quiet", "rules")
-    counts = simulated.job_counts(text)
+    planned.know_mastery(yaml.safe_load(PAPER.read_text()), tmp_path, planned.published_levels())
+    text = planned.dry_run(tmp_path, "--configfile", str(PAPER), "--quiet", "rules")
+    counts = planned.job_counts(text)
     assert counts == CELL_JOBS
     known = Beforehand(paper(), REPOSITORY)
-    planned = plan(paper(), known.topics(), known.models({}), ACCELERATORS["h100"])
-    assert {rule: count for rule, count in planned.jobs.items() if count} == CELL_JOBS | EARLIER_JOBS
-    assert (planned.cells, planned.infeasible, planned.assumed) == (CELLS, 0, [])
+    whole = plan(paper(), known.topics(), known.models({}), ACCELERATORS["h100"])
+    assert {rule: count for rule, count in whole.jobs.items() if count} == CELL_JOBS | EARLIER_JOBS
+    assert (whole.cells, whole.infeasible, whole.assumed) == (CELLS, 0, [])
 
 
 def test_before_mastery_is_known_it_is_planned_up_to_there_and_said_what_follows(tmp_path: Path) -> None:
-    text = simulated.dry_run(tmp_path, "--configfile", str(PAPER))
-    counts = simulated.job_counts(text)
+    text = planned.dry_run(tmp_path, "--configfile", str(PAPER))
+    counts = planned.job_counts(text)
     assert counts.items() >= EARLIER_JOBS.items() and "finetune" not in counts
     follows = f"{CELLS // MODELS} fine-tuned models and {SHARES + BLOCKS} restored ones follow"
     assert text.count(f"llama-3-8b: planned up to its mastery. If every level has facts enough, {follows}") == 1
@@ -97,13 +97,13 @@ def test_before_mastery_is_known_it_is_planned_up_to_there_and_said_what_follows
 
 @pytest.fixture
 def known(tiny_facts: Path, tmp_path: Path) -> Path:
-    """A folder with the tiny experiment, whose mastery is known (simulated)."""
+    """A folder with the tiny experiment, whose mastery is known (in files that are empty)."""
     content = tiny.configuration(tiny_facts, tmp_path) | {"results": "results"}
     content["facts"]["source"] = "archive"
     content["models"]["tiny"].pop("instruct")
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
     levels = {"train": [150] * 5, "test": [10] * 5, "test_ood": [5] * 5}
-    simulated.know_mastery(content, tmp_path, {"tiny": levels})
+    planned.know_mastery(content, tmp_path, {"tiny": levels})
     return tmp_path
 
 
@@ -121,38 +121,38 @@ RUNS = 3 * (2 + 1)  # full on level 0, full and lora on mixed data: 8 facts with
     ],
 )
 def test_every_stage_is_a_target(known: Path, target: str, some: dict[str, int], absent: set[str]) -> None:
-    counts = simulated.job_counts(simulated.dry_run(known, target, "--quiet", "rules"))
+    counts = planned.job_counts(planned.dry_run(known, target, "--quiet", "rules"))
     assert counts.items() >= some.items() and not absent & counts.keys()
 
 
 def test_mastery_is_a_target_and_where_deltas_pass_away_their_readers_belong_to_it(known: Path) -> None:
-    assert "Nothing to be done" in simulated.dry_run(known, "mastery")
+    assert "Nothing to be done" in planned.dry_run(known, "mastery")
     kept = ("--config", 'finetuning={"keep_deltas": "restored"}')
-    counts = simulated.job_counts(simulated.dry_run(known, "finetunes", "--quiet", "rules", *kept))
+    counts = planned.job_counts(planned.dry_run(known, "finetunes", "--quiet", "rules", *kept))
     assert counts["evaluate"] == counts["rank_updates"] == counts["finetune"] == RUNS
 
 
 def test_values_given_on_the_command_line_override_those_of_the_file(known: Path) -> None:
-    text = simulated.dry_run(known, "--quiet", "rules", "--config", 'finetuning={"seeds": [1]}')
-    assert simulated.job_counts(text)["finetune"] == 3 * 2
-    text = simulated.dry_run(known, "--quiet", "rules", "--config", "results=elsewhere", "seed=2")
-    assert simulated.job_counts(text)["build_facts"] == 3
+    text = planned.dry_run(known, "--quiet", "rules", "--config", 'finetuning={"seeds": [1]}')
+    assert planned.job_counts(text)["finetune"] == 3 * 2
+    text = planned.dry_run(known, "--quiet", "rules", "--config", "results=elsewhere", "seed=2")
+    assert planned.job_counts(text)["build_facts"] == 3
     done = subprocess.run(
-        simulated.command("--dry-run", "--config", "sede=2"), cwd=known, capture_output=True, text=True, check=False
+        planned.command("--dry-run", "--config", "sede=2"), cwd=known, capture_output=True, text=True, check=False
     )
     assert done.returncode and "sede is no known key" in done.stdout + done.stderr
 
 
 def test_the_graph_of_rules_is_short(known: Path) -> None:
-    done = subprocess.run(simulated.command("--rulegraph"), cwd=known, capture_output=True, text=True, check=True)
+    done = subprocess.run(planned.command("--rulegraph"), cwd=known, capture_output=True, text=True, check=True)
     assert done.stdout.count("label =") <= 25 and "->" in done.stdout
-    done = subprocess.run(simulated.command("mastery", "--dag"), cwd=known, capture_output=True, text=True, check=True)
+    done = subprocess.run(planned.command("mastery", "--dag"), cwd=known, capture_output=True, text=True, check=True)
     assert 'label = "probe_mastery' in done.stdout
 
 
 def test_reading_the_snakefile_imports_neither_torch_nor_transformers(known: Path) -> None:
     """The whole of Snakemake's process is looked at, as every job of a cluster starts it."""
-    command = simulated.command("--list-rules")
+    command = planned.command("--list-rules")
     done = subprocess.run(
         [command[0], "-X", "importtime", *command[1:]], cwd=known, capture_output=True, text=True, check=True
     )
@@ -161,13 +161,13 @@ def test_reading_the_snakefile_imports_neither_torch_nor_transformers(known: Pat
 
 
 def test_a_finished_experiment_has_nothing_to_do_and_a_report_of_snakemakes(known: Path) -> None:
-    simulated.finish(known)
-    assert "Nothing to be done" in simulated.dry_run(known)
-    assert "Nothing to be done" in simulated.dry_run(known, "--software-deployment-method", "conda", **conda(known))
+    planned.finish(known)
+    assert "Nothing to be done" in planned.dry_run(known)
+    assert "Nothing to be done" in planned.dry_run(known, "--software-deployment-method", "conda", **conda(known))
     for figure in FIGURES:
         (known / f"results/figures/{figure}.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
     report = subprocess.run(
-        simulated.command("--report", "report.html"), cwd=known, capture_output=True, text=True, check=False
+        planned.command("--report", "report.html"), cwd=known, capture_output=True, text=True, check=False
     )
     assert report.returncode == 0, report.stderr[-3000:]
     page = (known / "report.html").read_text()
@@ -217,7 +217,7 @@ rule summary:
 def test_another_workflow_uses_this_one_as_a_module(tiny_model: Path, tiny_facts: Path, tmp_path: Path) -> None:
     (tmp_path / "Snakefile").write_text(MODULE.format(snakefile=REPOSITORY / "Snakefile"))
     (tmp_path / "outer.yaml").write_text(yaml.safe_dump({"knowledge": tiny.configuration(tiny_facts, tiny_model)}))
-    command = simulated.command(snakefile=tmp_path / "Snakefile")
+    command = planned.command(snakefile=tmp_path / "Snakefile")
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -231,7 +231,7 @@ def test_another_workflow_uses_this_one_as_a_module(tiny_model: Path, tiny_facts
     assert int((tmp_path / "results/summary.txt").read_text().split()[0]) > 0
     done = run("knowledge_all", "--dry-run", "--quiet", "rules")
     assert done.returncode == 0, done.stderr[-3000:]
-    counts = simulated.job_counts(done.stdout + done.stderr)
+    counts = planned.job_counts(done.stdout + done.stderr)
     assert counts["knowledge_probe_mastery"] == 2 * 3 + 1  # of eight, one is there
 
 
@@ -314,7 +314,7 @@ def test_published_counts_give_the_papers_totals() -> None:
         ("out_of_domain", "test"): 11_613,
     }
     assert sum(topic.drawable for topic in topics.values() if topic.domain == "in_domain") == 75_944 - 133
-    levels = simulated.published_levels()
+    levels = planned.published_levels()
     assert all(sum(counts["train"]) == 75_944 and sum(counts["test"]) == 9_555 for counts in levels.values())
 
 
@@ -362,7 +362,7 @@ def test_the_plan_is_printed_for_people_and_for_machines(tmp_path: Path) -> None
 
 def test_snakemake_prints_the_plan_of_its_configuration(tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    command = simulated.command("plan", "--quiet", "all", "--configfile", str(REPOSITORY / "config.yaml"))
+    command = planned.command("plan", "--quiet", "all", "--configfile", str(REPOSITORY / "config.yaml"))
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.startswith("12 fine-tuned models") and "GPU-hours" in done.stdout

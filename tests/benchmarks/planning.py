@@ -21,7 +21,7 @@ from measuring import alone, machine, median, show
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests")]
 
-import simulated  # noqa: E402
+import planned  # noqa: E402
 
 BARE = Path(__file__).with_name("bare.smk")
 
@@ -33,13 +33,13 @@ def experiment(folder: Path, seeds: int) -> dict:
     folder.mkdir()
     (folder / "paper.yaml").write_text(yaml.safe_dump(content))
     (folder / "bare.yaml").write_text(yaml.safe_dump({**content, "root": str(ROOT)}))
-    simulated.know_mastery(content, folder, simulated.published_levels())
+    planned.know_mastery(content, folder, planned.published_levels())
     return content
 
 
 def dry_run(folder: Path, snakefile: Path, configuration: str, *arguments: str) -> tuple[float, float, str]:
     """Wall and CPU seconds of a dry run, and what it prints."""
-    command = simulated.command("--dry-run", "--configfile", configuration, *arguments, snakefile=snakefile)
+    command = planned.command("--dry-run", "--configfile", configuration, *arguments, snakefile=snakefile)
     with tempfile.TemporaryFile("w+") as output:
         start, before = time.perf_counter(), os.times()
         done = subprocess.run(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT, check=False)
@@ -61,7 +61,7 @@ def compare(folder: Path, rounds: int) -> tuple[dict, dict]:
         for name, (snakefile, configuration) in sides.items():
             wall, cpu, text = dry_run(folder, snakefile, configuration)
             times[name].append((wall, cpu))
-            jobs[name] = simulated.job_counts(text)
+            jobs[name] = planned.job_counts(text)
     ours, bare = (jobs[name] for name in sides)
     ours["diff_weights"] = ours.get("diff_weights", 0) + ours.pop("keep_delta", 0)  # one rule in the bare Snakefile
     if ours != bare:
@@ -85,7 +85,7 @@ def reading(folder: Path, rounds: int) -> float:
     times: dict[Path, list[float]] = {empty: [], ROOT / "Snakefile": []}
     for _ in range(rounds):
         for snakefile, seconds in times.items():
-            command = simulated.command("--list-rules", "--configfile", "paper.yaml", snakefile=snakefile)
+            command = planned.command("--list-rules", "--configfile", "paper.yaml", snakefile=snakefile)
             start = time.perf_counter()
             subprocess.run(command, cwd=folder, capture_output=True, check=True)
             seconds.append(time.perf_counter() - start)
@@ -107,7 +107,7 @@ def main() -> None:
             cells = len(content["models"]) * 7 * ((len(content["finetuning"]["sizes"]) - 1) * seeds + 1)
             rows.append({"what": f"plan, {seeds} seeds", "cells": cells, **row})
             print(rows[-1], flush=True)
-        simulated.finish(folder, "--configfile", "paper.yaml")
+        planned.finish(folder, "--configfile", "paper.yaml")
         nothing = []
         for _ in range(arguments.rounds):
             wall, cpu, text = dry_run(folder, ROOT / "Snakefile", "paper.yaml")
