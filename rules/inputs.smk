@@ -236,3 +236,13 @@ def of_models(*names):
 def restored_of_models():
     """The same for all restored models."""
     return [lambda wc, model=model: restored_outcomes(model, feasible_runs(model)) for model in SETTINGS.models]
+
+
+def numbers(wildcards):
+    """What charts and the page are made of: these tables fill one folder."""
+    return [
+        *rules.join_tables.output,
+        rules.tabulate_costs.output.costs,
+        rules.tabulate_published.output.published,
+        rules.tabulate_facts.output.facts,
+    ]

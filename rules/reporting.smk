@@ -1,6 +1,8 @@
 # Tables, figures and the report.
 #   needs   what the stages above made
-#   makes   MODEL/tables/, tables/, figures/, report.html
+#   makes   MODEL/tables/, MODEL/analysis/, tables/, figures/, report.html
+from knowshift.analysis_tables import ANALYSES
+
 TABLES = [
     "accuracy",
     "accuracy_by_level",
@@ -13,14 +15,54 @@ TABLES = [
     "training_accuracy",
     "training_loss",
 ]
+PRINTED = [
+    "accuracy",
+    "accuracy_levels",
+    "calibration",
+    "claims",
+    "concentration",
+    "correlation",
+    "costs",
+    "level4_and_kl",
+    "mastery_levels",
+    "mastery_topics",
+    "recommendation",
+    "restored",
+    "restored_blocks",
+    "restored_by_layer",
+    "restored_by_module",
+    "restored_training",
+    "strategies",
+]
+PUBLISHED = [
+    "models",
+    "accuracy_1920",
+    "mastery_distribution",
+    "restored_accuracy",
+    "restored_layer_blocks",
+    "restored_share_by_layer",
+    "restored_share_by_module",
+    "restored_train_accuracy",
+    "strategies",
+    "update_concentration",
+]
 FIGURES = [
     "mastery",
     "accuracy_by_size",
     "accuracy_by_level",
     "training_accuracy",
+    "flow",
+    "flow_topics",
     "divergence",
+    "correlation",
+    "calibration",
     "concentration",
     "restored",
+    "restored_where",
+    "restored_blocks",
+    "strategies",
+    "loss",
+    "costs",
 ]
 
 
@@ -62,12 +104,42 @@ rule tabulate_model:
         " --synonyms {input.synonyms:q} --spec {params.spec:q} --output {params.tables:q} 2> {log:q}"
 
 
+# From graded answers alone: another interval or test asks no model again.
+rule analyse_model:
+    input:
+        tables=rules.tabulate_model.output,
+        mastery=rules.grade_mastery.output.mastery,
+        divergences=of_runs("divergence.parquet"),
+    output:
+        expand(f"{RESULTS}/{{{{model}}}}/analysis/{{table}}.parquet", table=ANALYSES),
+    log:
+        f"{RESULTS}/logs/analyse_model/{{model}}.log",
+    conda:
+        "../envs/knowshift.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+    params:
+        spec=canonical_json({"matching": FACTS.matching, "seed": SETTINGS.seed}),
+        code=digest("analyse_model"),
+        script=script("analyse_model"),
+        folder=lambda wc, input: Path(input.tables[0]).parents[1],
+        tables=lambda wc, input: Path(input.tables[0]).parent,
+        analysis=lambda wc, output: Path(output[0]).parent,
+    message:
+        "Intervals, tests and verdicts of {wildcards.model}"
+    shell:
+        "python {params.script:q} --tables {params.tables:q} --mastery {input.mastery:q} --divergences {input.divergences:q}"
+        " --folder {params.folder:q} --spec {params.spec:q} --output {params.analysis:q} 2> {log:q}"
+
+
 # Not called `tabulate`: a script of that name would stand before the PyPI package that torch imports.
 rule join_tables:
     input:
         expand(f"{RESULTS}/{{model}}/tables/{{table}}.parquet", model=SETTINGS.models, table=TABLES),
+        expand(rules.analyse_model.output, model=SETTINGS.models),
     output:
-        expand(f"{RESULTS}/tables/{{table}}.parquet", table=TABLES),
+        expand(f"{RESULTS}/tables/{{table}}.parquet", table=[*TABLES, *ANALYSES]),
     log:
         f"{RESULTS}/logs/join_tables.log",
     conda:
@@ -77,12 +149,60 @@ rule join_tables:
     params:
         code=digest("join_tables"),
         script=script("join_tables"),
-        models=[f"{RESULTS}/{model}/tables" for model in SETTINGS.models],
+        names=TABLES,
+        folders=[f"{RESULTS}/{model}" for model in SETTINGS.models],
         tables=lambda wc, output: Path(output[0]).parent,
     message:
         "Tables of all models"
     shell:
-        "python {params.script:q} --models {params.models:q} --output {params.tables:q} 2> {log:q}"
+        "python {params.script:q} --folders {params.folders:q} --tables {params.names:q} --output {params.tables:q} 2> {log:q}"
+
+
+# Benchmarks and speeds are no inputs: were they gone, what wrote them would run again. The tables say when all is done.
+rule tabulate_costs:
+    input:
+        rules.join_tables.output,
+    output:
+        costs=f"{RESULTS}/tables/costs.parquet",
+    log:
+        f"{RESULTS}/logs/tabulate_costs.log",
+    conda:
+        "../envs/knowshift.yaml"
+    resources:
+        mem_mb=500,
+    params:
+        code=digest("tabulate_costs"),
+        script=script("tabulate_costs"),
+        results=lambda wc, output: Path(output.costs).parents[1],
+        models=list(SETTINGS.models),
+    message:
+        "Time and memory per stage"
+    shell:
+        "python {params.script:q} --results {params.results:q} --models {params.models:q} --output {output.costs:q} 2> {log:q}"
+
+
+rule tabulate_published:
+    input:
+        [resource(f"resources/published/{name}.csv") for name in PUBLISHED],
+    output:
+        published=f"{RESULTS}/tables/published.parquet",
+    log:
+        f"{RESULTS}/logs/tabulate_published.log",
+    conda:
+        "../envs/knowshift.yaml"
+    resources:
+        mem_mb=500,
+    params:
+        spec=canonical_json(
+            {"sources": {name: getattr(model.source, "hub", None) for name, model in SETTINGS.models.items()}}
+        ),
+        code=digest("tabulate_published"),
+        script=script("tabulate_published"),
+        folder=lambda wc, input: Path(input[0]).parent,
+    message:
+        "The paper's figures"
+    shell:
+        "python {params.script:q} --published {params.folder:q} --spec {params.spec:q} --output {output.published:q} 2> {log:q}"
 
 
 rule tabulate_facts:
@@ -105,9 +225,31 @@ rule tabulate_facts:
         "python {params.script:q} --facts {input.facts:q} --output {output.facts:q} 2> {log:q}"
 
 
-rule plot:
+rule print_tables:
     input:
         rules.join_tables.output,
+        rules.tabulate_costs.output.costs,
+    output:
+        expand(f"{RESULTS}/tables/{{table}}.{{kind}}", table=PRINTED, kind=["csv", "tex"]),
+    log:
+        f"{RESULTS}/logs/print_tables.log",
+    conda:
+        "../envs/knowshift.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        code=digest("print_tables"),
+        script=script("print_tables"),
+        tables=lambda wc, output: Path(output[0]).parent,
+    message:
+        "Tables as they are printed"
+    shell:
+        "python {params.script:q} --tables {params.tables:q} --output {params.tables:q} 2> {log:q}"
+
+
+rule plot:
+    input:
+        numbers,
     output:
         expand(f"{RESULTS}/figures/{{figure}}.{{kind}}", figure=FIGURES, kind=["vl.json", "png"]),
         [
@@ -138,10 +280,10 @@ rule plot:
 
 rule report:
     input:
-        tables=rules.join_tables.output,
-        facts=rules.tabulate_facts.output.facts,
+        numbers,
+        rules.print_tables.output,
         figures=rules.plot.output,
-        template=resource("resources/report.html.jinja"),
+        page=sorted(path for path in Path(BASE, "resources/report").rglob("*") if path.is_file()),
     output:
         report=f"{RESULTS}/report.html",
     log:
@@ -149,15 +291,16 @@ rule report:
     conda:
         "../envs/knowshift.yaml"
     resources:
-        mem_mb=1000,
+        mem_mb=2000,
     params:
         spec=canonical_json({"experiment": SETTINGS.model_dump(exclude={"results"})}),
         code=digest("report"),
         script=script("report"),
-        tables=lambda wc, input: Path(input.tables[0]).parent,
+        tables=lambda wc, input: Path(input[0]).parent,
         figures=lambda wc, input: Path(input.figures[0]).parent,
+        page=lambda wc, input: str(BASE / "resources/report"),
     message:
         "Report: {output.report}"
     shell:
-        "python {params.script:q} --tables {params.tables:q} --figures {params.figures:q} --template {input.template:q}"
+        "python {params.script:q} --tables {params.tables:q} --figures {params.figures:q} --page {params.page:q}"
         " --spec {params.spec:q} --output {output.report:q} 2> {log:q}"

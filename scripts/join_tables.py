@@ -1,28 +1,33 @@
 """Join the tables of all models into one table each, with a column `model`.
 
-python scripts/join_tables.py --models results/a/tables results/b/tables --output results/tables
+    python scripts/join_tables.py --folders results/a results/b --tables accuracy cells --output results/tables
+
+Joined are the tables named, and all in `analysis/`.
 """
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from command_line import CommandLine, run
+from knowshift.analysis_tables import ANALYSES
 from knowshift.artifacts import write_table
 
 
 def main() -> None:
     parser = CommandLine(__doc__)
-    parser.path("--models", "table directories; the model's name is the folder above", many=True)
+    parser.path("--folders", "folders of the models, each with tables/ and analysis/", many=True)
+    parser.add_argument("--tables", nargs="+", required=True, help="names of tables in tables/")
     parser.path("--output", "directory to write to")
     arguments, _ = parser.read()
-    for path in sorted(arguments.models[0].glob("*.parquet")):
+    paths = [f"tables/{name}" for name in arguments.tables] + [f"analysis/{name}" for name in ANALYSES]
+    for path in paths:
         parts = []
-        for directory in arguments.models:
-            table = pq.read_table(directory / path.name)
-            name = pa.array([directory.parent.name] * len(table), pa.string())
+        for folder in arguments.folders:
+            table = pq.read_table(folder / f"{path}.parquet")
+            name = pa.array([folder.name] * len(table), pa.string())
             parts.append(table.add_column(0, pa.field("model", pa.string(), False), name).replace_schema_metadata(None))
         joined = pa.concat_tables(parts)
-        write_table(arguments.output / path.name, joined, joined.schema)
+        write_table(arguments.output / f"{path.partition('/')[2]}.parquet", joined, joined.schema)
 
 
 if __name__ == "__main__":

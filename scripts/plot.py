@@ -8,7 +8,7 @@ import vl_convert
 
 from command_line import CommandLine, run
 from knowshift.artifacts import whole_file, write_text
-from knowshift.figures import FIGURES, draw
+from knowshift.charts import FIGURES, draw, specification
 
 
 def main() -> None:
@@ -18,11 +18,11 @@ def main() -> None:
     arguments, _ = parser.read()
     tables = {path.stem: pq.read_table(path).to_pandas() for path in arguments.tables.glob("*.parquet")}
     for name in FIGURES:
-        specification = draw(name, tables).to_json()
-        write_text(arguments.output / f"{name}.vl.json", specification)
-        write_text(arguments.output / f"{name}.svg", vl_convert.vegalite_to_svg(specification))
+        text = specification(draw(name, tables))
+        write_text(arguments.output / f"{name}.vl.json", text)
+        write_text(arguments.output / f"{name}.svg", vl_convert.vegalite_to_svg(text))
         with whole_file(arguments.output / f"{name}.png") as partial:
-            partial.write_bytes(vl_convert.vegalite_to_png(specification, scale=2))
+            partial.write_bytes(vl_convert.vegalite_to_png(text, scale=2))
 
 
 if __name__ == "__main__":

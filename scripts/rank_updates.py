@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from command_line import CommandLine, option, run
 from knowshift.artifacts import write_table
+from knowshift.change_tables import HISTOGRAM, TENSORS
 from knowshift.deltas import open_pairs
-from knowshift.updates import HISTOGRAM, TENSORS, summarise
+from knowshift.updates import summarise
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Write the report: one HTML file that opens from disk without a network.
 
-    python scripts/report.py --tables results/tables --figures results/figures --template resources/report.html.jinja \
-        --output report.html
+    python scripts/report.py --tables results/tables --figures results/figures --page resources/report --output report.html
 
 Every number in it comes from the tables.
 """
@@ -13,9 +12,10 @@ import pyarrow.parquet as pq
 import vl_convert
 
 from command_line import CommandLine, option, run
+from knowshift import page
 from knowshift.artifacts import write_text
-from knowshift.figures import FIGURES
-from knowshift.reporting import summarise
+from knowshift.charts import FIGURES
+from knowshift.printed import printed
 
 
 @dataclass(frozen=True)
@@ -25,24 +25,38 @@ class Options:
 
 def main() -> None:
     parser = CommandLine(__doc__, Options)
-    parser.path("--tables", "directory of tables (Parquet)")
+    parser.path("--tables", "directory of tables (Parquet, and CSV and LaTeX as printed)")
     parser.path("--figures", "directory of figures")
-    parser.path("--template", "the page (Jinja)")
+    parser.path("--page", "directory of the page: page.html.jinja, its parts, style and script")
     parser.path("--output", "report to write (HTML)")
     arguments, options = parser.read()
     tables = {path.stem: pq.read_table(path).to_pandas() for path in arguments.tables.glob("*.parquet")}
-    figures = {
-        name: {"specification": read(f"{name}.vl.json"), "svg": read(f"{name}.svg")}
-        for read in [lambda file: (arguments.figures / file).read_text(encoding="utf-8")]
-        for name in FIGURES
-    }
+    figures = {}
+    for number, name in enumerate(FIGURES, 1):
+        svg, specification = (
+            (arguments.figures / f"{name}.{kind}").read_text(encoding="utf-8") for kind in ("svg", "vl.json")
+        )
+        figures[name] = page.read_figure(name, number, svg, specification)
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FileSystemLoader(arguments.page),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    page = environment.from_string(arguments.template.read_text(encoding="utf-8")).render(
-        bundle=vl_convert.javascript_bundle(), figures=figures, experiment=options.experiment, **summarise(tables)
+    environment.filters["cell"] = page.cell_text
+    environment.filters["sentence"] = page.sentence
+    made = environment.get_template("page.html.jinja").render(
+        bundle=vl_convert.javascript_bundle(),
+        style=(arguments.page / "report.css").read_text(encoding="utf-8") + page.dark_style(),
+        script=(arguments.page / "report.js").read_text(encoding="utf-8"),
+        figures=figures,
+        tables=page.read_tables(printed(tables), arguments.tables),
+        outputs=page.pack_facts(tables["fact_outputs"]),
+        experiment=options.experiment,
+        **page.summarise(tables),
     )
-    write_text(arguments.output, page)
+    write_text(arguments.output, made)
 
 
 if __name__ == "__main__":

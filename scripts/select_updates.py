@@ -12,9 +12,10 @@ import pyarrow as pa
 
 from command_line import CommandLine, option, run
 from knowshift.artifacts import write_table
+from knowshift.change_tables import SELECTION
 from knowshift.deltas import open_pairs
 from knowshift.randomness import derive_seed
-from knowshift.selection import SELECTION, select
+from knowshift.selection import select
 
 SELECTIONS = pa.schema(
     [

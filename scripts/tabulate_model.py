@@ -5,22 +5,24 @@
 The artefacts' paths say which run they belong to: `runs/RUN/outcomes.parquet`, `runs/RUN/restored/STRATEGY-REGION-PERCENT.parquet`.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
 
 import pyarrow as pa
 
 from command_line import CommandLine, option, run
 from knowshift import tabulation as tables
 from knowshift.artifacts import read_table, write_table, write_tables
+from knowshift.change_tables import HISTOGRAM, SELECTION, TENSORS
 from knowshift.divergence import DIVERGENCE
 from knowshift.grading import ANSWERS, Grader
 from knowshift.grid import CELLS, Cell, cells, describe
 from knowshift.mastery import LEVEL_COUNTS, MASTERY
 from knowshift.matching import Synonyms
 from knowshift.outcomes import OUTCOMES
-from knowshift.selection import SELECTION
 from knowshift.steps import STEPS
-from knowshift.updates import HISTOGRAM, TENSORS
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,12 @@ def restored_key(path) -> tuple[str, str, str, float]:
     strategy, _, rest = path.name.removesuffix(".parquet").removesuffix(".selection").partition("-")
     region, _, percent = rest.rpartition("-")  # a region may have hyphens, as 0-3
     return path.parent.parent.name, strategy, region, float(percent)
+
+
+def answers_of(key: tuple, graded: list[dict]) -> pa.Table:
+    """Graded outcomes of (run, strategy, region, percent) in the schema `ANSWERS`."""
+    head = dict(zip(ANSWERS.names, key, strict=False))
+    return pa.Table.from_pylist([head | row for row in graded], schema=ANSWERS)
 
 
 def main() -> None:
@@ -59,12 +67,35 @@ def main() -> None:
     levels = read_table(arguments.levels, LEVEL_COUNTS)
     grader = Grader(facts, Synonyms.read(arguments.synonyms or ()), options.matching)
     order = {cell.run: place for place, cell in enumerate(cells(**options.grid))}
-    outcomes = sorted(arguments.outcomes or (), key=lambda path: order[path.parent.name])
-    graded = {"base": grader.grade(read_table(arguments.base_outcomes, OUTCOMES))}
-    for path in arguments.instruct_outcomes or ():
-        graded["instruct"] = grader.grade(read_table(path, OUTCOMES))
-    graded |= {path.parent.name: grader.grade(read_table(path, OUTCOMES)) for path in outcomes}
-    accuracy, by_level, training = tables.tabulate_accuracy(graded)
+    outcomes = {
+        path.parent.name: path for path in sorted(arguments.outcomes or (), key=lambda path: order[path.parent.name])
+    }
+    instruct = dict(zip(["instruct"], arguments.instruct_outcomes or (), strict=False))
+    sweeps = sorted(arguments.restored or (), key=restored_key)
+
+    def grade(path: Path) -> list[dict]:
+        return grader.grade(read_table(path, OUTCOMES))
+
+    base = grade(arguments.base_outcomes)
+    accuracies = tables.Accuracies(base)
+    restored: list[dict] = []
+
+    def answers() -> Iterator[pa.Table]:
+        """All graded answers, counted on the way; one run, or one sweep of shares, is in memory at a time."""
+        accuracies.add("base", base)
+        yield answers_of(("base", None, None, None), base)
+        for name, path in {**instruct, **outcomes}.items():
+            rows = grade(path)
+            accuracies.add(name, rows)
+            yield answers_of((name, None, None, None), rows)
+        for (name, *part), paths in groupby(sweeps, lambda path: restored_key(path)[:3]):
+            sweep = {restored_key(path)[3]: grade(path) for path in paths}
+            restored.extend(tables.restored_rows(name, *part, sweep, grade(outcomes[name])))
+            for percent, rows in sweep.items():
+                yield answers_of((name, *part, percent), rows)
+
+    write_tables(arguments.output / "answers.parquet", answers(), ANSWERS)
+    accuracy, by_level, training = accuracies.tables()
 
     divergences = {path.parent.name: read_table(path, DIVERGENCE) for path in arguments.divergences or ()}
     updates = {}
@@ -72,8 +103,6 @@ def main() -> None:
         region = path.name.removesuffix(".histogram.parquet")
         tensors = path.with_name(f"{region}.tensors.parquet")
         updates[path.parent.parent.name, region] = (read_table(path, HISTOGRAM), read_table(tensors, TENSORS))
-    sweeps = sorted(arguments.restored or (), key=restored_key)
-    restored = {restored_key(path): grader.grade(read_table(path, OUTCOMES)) for path in sweeps}
     where = []
     for path in sweeps:
         head = dict(zip(("run", "strategy", "region", "percent"), restored_key(path), strict=True))
@@ -94,15 +123,9 @@ def main() -> None:
         "training_loss": (pa.Table.from_pylist(losses, schema=tables.TRAINING_LOSS), tables.TRAINING_LOSS),
         "divergence": (tables.tabulate_divergence(divergences, by_level), tables.DIVERGENCE_MEANS),
         "concentration": (tables.tabulate_concentration(updates, options.percents), tables.CONCENTRATION),
-        "restored": (tables.tabulate_restored(restored, graded), tables.RESTORED),
+        "restored": (pa.Table.from_pylist(restored, schema=tables.RESTORED), tables.RESTORED),
         "restored_where": (pa.Table.from_pylist(where, schema=tables.RESTORED_WHERE), tables.RESTORED_WHERE),
     }
-    unrestored = {(name, None, None, None): rows for name, rows in graded.items()}
-    answers = (
-        pa.Table.from_pylist([dict(zip(ANSWERS.names, key, strict=False)) | row for row in rows], schema=ANSWERS)
-        for key, rows in {**unrestored, **restored}.items()
-    )
-    write_tables(arguments.output / "answers.parquet", answers, ANSWERS)
     for name, (table, schema) in made.items():
         write_table(arguments.output / f"{name}.parquet", table.replace_schema_metadata(None), schema)
 

@@ -20,6 +20,7 @@ import knowshift.pairs
 import knowshift.selection
 import knowshift.updates
 from knowshift.artifacts import read_manifest, whole_directory
+from knowshift.change_tables import QUANTILES, concentration, count_of
 from knowshift.deltas import Delta, decode, diff_weights, encode, open_pairs
 from knowshift.divergence import kl_of_logits
 from knowshift.errors import KnowshiftError
@@ -28,7 +29,7 @@ from knowshift.pairs import Pairs, of_directories
 from knowshift.regions import in_region, layer_and_module, layers_of, members
 from knowshift.restored import load_restored, load_tuned
 from knowshift.selection import STRATEGIES, Selection, select
-from knowshift.updates import QUANTILES, concentration, count_of, summarise
+from knowshift.updates import summarise
 from knowshift.weights import Weights
 
 LAYER = "model.layers.0.mlp.up_proj.weight"

@@ -22,14 +22,10 @@ from knowshift.draws import data_levels
 from knowshift.grid import Cell, cells, is_restored
 
 SPLITS = {"in_domain": ("train", "dev", "test"), "out_of_domain": ("dev", "test")}  # that are probed
-ONCE = ("join_tables", "tabulate_facts", "plot", "report", "all")  # rules with one job, whatever the grid
-PER_MODEL = (
-    "resolve_model",
-    "grade_mastery",
-    "count_levels",
-    "score_base",
-    "tabulate_model",
-)  # with one for each model
+# Rules with one job whatever the grid, and with one for each model.
+TABLES = ("join_tables", "tabulate_costs", "tabulate_facts", "tabulate_published", "print_tables")
+ONCE = (*TABLES, "plot", "report", "all")
+PER_MODEL = ("resolve_model", "grade_mastery", "count_levels", "score_base", "tabulate_model", "analyse_model")
 BY_CHANGE = ("top", "bottom")  # strategies that start from the stored histogram
 
 # Bytes on disk: per character of a completion and per parameter of a float32 delta as measured on the default experiment, per

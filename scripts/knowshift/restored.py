@@ -9,9 +9,7 @@ from transformers import PreTrainedModel
 from knowshift.deltas import Delta
 from knowshift.models import DTYPES, load_model
 from knowshift.pairs import Pairs
-from knowshift.selection import SELECTION, select
-
-__all__ = ["SELECTION", "load_restored", "load_tuned"]
+from knowshift.selection import select
 
 
 def load_tuned(base: Path, delta: Path, dtype: str, device: torch.device | str, threads: int = 1) -> PreTrainedModel:

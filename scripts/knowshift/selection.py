@@ -14,29 +14,16 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from knowshift.change_tables import SELECTION, count_of
 from knowshift.changes import BIN_SHIFT, BINS, LOW, add_at, changes
 from knowshift.errors import KnowshiftError
 from knowshift.pairs import Pairs
 from knowshift.progress import progress
 from knowshift.randomness import counter_bits, derive_seed
 from knowshift.regions import layer_and_module
-from knowshift.updates import count_of
 
 STRATEGIES = ("top", "bottom", "random", "absolute")
 LARGEST = 0x7FFFFFFF
-
-SELECTION = pa.schema(
-    [
-        pa.field("tensor", pa.string(), False),
-        pa.field("layer", pa.int32(), True),
-        pa.field("module", pa.string(), False),
-        pa.field("parameters", pa.int64(), False),
-        pa.field("restored", pa.int64(), False, {"doc": "parameters put back to their value before training"}),
-        pa.field("restored_unchanged", pa.int64(), False, {"doc": "those of them that training had not changed"}),
-        pa.field("restored_sum", pa.float64(), False, {"doc": "sum of relative changes undone"}),
-        pa.field("sum", pa.float64(), False, {"doc": "sum of relative changes"}),
-    ]
-)
 
 
 @dataclass(frozen=True)

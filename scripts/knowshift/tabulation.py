@@ -1,12 +1,13 @@
 """The study's tables for one model, from the artefacts of its cells; all grading of outputs happens here."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 
+from knowshift.change_tables import concentration
 from knowshift.mastery import LEVELS
-from knowshift.updates import concentration
 
 _RUN = pa.field("run", pa.string(), False, {"doc": "method-data-size-seed, or base for the pre-trained model"})
 _SET = pa.field("set", pa.string(), False, {"doc": "training_set, train, dev, test, dev_ood or test_ood"})
@@ -109,15 +110,22 @@ RESTORED_WHERE = pa.schema(
 
 def by_level(graded: Sequence[dict]) -> list[dict]:
     """Questions, right answers and accuracy per set and level; every level is listed, empty ones with null."""
-    rows = []
-    for name in sorted({row["set"] for row in graded}):
-        for level in LEVELS:
-            hits = [row["correct"] for row in graded if row["set"] == name and row["level"] == level]
-            accuracy = sum(hits) / len(hits) if hits else None
-            rows.append(
-                {"set": name, "level": level, "questions": len(hits), "correct": sum(hits), "accuracy": accuracy}
-            )
-    return rows
+    asked: Counter[tuple[str, int]] = Counter()
+    right: Counter[tuple[str, int]] = Counter()
+    for row in graded:
+        asked[row["set"], row["level"]] += 1
+        right[row["set"], row["level"]] += row["correct"]
+    return [
+        {
+            "set": name,
+            "level": level,
+            "questions": asked[name, level],
+            "correct": right[name, level],
+            "accuracy": right[name, level] / asked[name, level] if asked[name, level] else None,
+        }
+        for name in sorted({name for name, _ in asked})
+        for level in LEVELS
+    ]
 
 
 def overall(levels: Sequence[dict]) -> list[dict]:
@@ -143,27 +151,37 @@ def _table(rows: Sequence[dict], schema: pa.Schema) -> pa.Table:
     return pa.Table.from_pylist(list(rows), schema=schema)
 
 
-def tabulate_accuracy(graded: Mapping[str, Sequence[dict]]) -> tuple[pa.Table, pa.Table, pa.Table]:
-    """Accuracy of every run.
+class Accuracies:
+    """Accuracy of one run after another, so that no two need be in memory at once.
 
     Args:
-        graded: run to graded outcomes; the run `base` is the pre-trained model.
-
-    Returns:
-        Tables in the schemas `ACCURACY`, `ACCURACY_BY_LEVEL` and `TRAINING_ACCURACY`.
+        base: the graded outcomes of the pre-trained model.
     """
-    base = {row["fact_id"]: row["correct"] for row in graded["base"]}
-    levels, totals, training = [], [], []
-    for run, rows in graded.items():
-        mine = by_level(rows)
-        levels += [{"run": run, **row} for row in mine]
-        totals += [{"run": run, **row} for row in overall(mine)]
-        trained = [row for row in rows if row["set"] == "training_set"]
+
+    def __init__(self, base: Sequence[dict]) -> None:
+        self._base = {row["fact_id"]: row["correct"] for row in base}
+        self._levels: list[dict] = []
+        self._totals: list[dict] = []
+        self._training: list[dict] = []
+
+    def add(self, run: str, graded: Sequence[dict]) -> None:
+        """Count the graded outcomes of a run."""
+        mine = by_level(graded)
+        self._levels += [{"run": run, **row} for row in mine]
+        self._totals += [{"run": run, **row} for row in overall(mine)]
+        trained = [row for row in graded if row["set"] == "training_set"]
         if trained:
-            before = sum(base[row["fact_id"]] for row in trained) / len(trained)
+            before = sum(self._base[row["fact_id"]] for row in trained) / len(trained)
             after = sum(row["correct"] for row in trained) / len(trained)
-            training.append({"run": run, "questions": len(trained), "before": before, "after": after})
-    return _table(totals, ACCURACY), _table(levels, ACCURACY_BY_LEVEL), _table(training, TRAINING_ACCURACY)
+            self._training.append({"run": run, "questions": len(trained), "before": before, "after": after})
+
+    def tables(self) -> tuple[pa.Table, pa.Table, pa.Table]:
+        """In the schemas `ACCURACY`, `ACCURACY_BY_LEVEL` and `TRAINING_ACCURACY`."""
+        return (
+            _table(self._totals, ACCURACY),
+            _table(self._levels, ACCURACY_BY_LEVEL),
+            _table(self._training, TRAINING_ACCURACY),
+        )
 
 
 def tabulate_divergence(divergences: Mapping[str, pa.Table], levels: pa.Table) -> pa.Table:
@@ -209,28 +227,26 @@ def tabulate_concentration(
     return _table(rows, CONCENTRATION)
 
 
-def tabulate_restored(
-    graded: Mapping[tuple[str, str, str, float], Sequence[dict]], tuned: Mapping[str, Sequence[dict]]
-) -> pa.Table:
-    """Accuracy after restoration, with the fine-tuned model as 0 %; in the schema `RESTORED`.
+def restored_rows(
+    run: str, strategy: str, region: str, sweep: Mapping[float, Sequence[dict]], tuned: Sequence[dict]
+) -> list[dict]:
+    """Accuracy after restoration, with the fine-tuned model as 0 %; rows of the schema `RESTORED`.
 
     Args:
-        graded: (run, strategy, region, percent) to graded outcomes.
-        tuned: run to the graded outcomes of the fine-tuned model.
+        sweep: percent to graded outcomes.
+        tuned: the graded outcomes of the fine-tuned model.
     """
+    asked = {(row["fact_id"], row["set"]) for value in sweep.values() for row in value}
+    same = [row for row in tuned if (row["fact_id"], row["set"]) in asked]
+    start = {row["set"]: row["accuracy"] for row in overall(by_level(same))}
     rows = []
-    for run, strategy, region in dict.fromkeys(key[:3] for key in graded):
-        sweep = {key[3]: value for key, value in graded.items() if key[:3] == (run, strategy, region)}
-        asked = {(row["fact_id"], row["set"]) for value in sweep.values() for row in value}
-        same = [row for row in tuned[run] if (row["fact_id"], row["set"]) in asked]
-        start = {row["set"]: row["accuracy"] for row in overall(by_level(same))}
-        for percent, outcome in sorted({0.0: same, **sweep}.items()):
-            for row in overall(by_level(outcome)):
-                before = start.get(row["set"])
-                gain = None if row["accuracy"] is None or before is None else row["accuracy"] - before
-                head = {"run": run, "strategy": strategy, "region": region, "percent": percent}
-                rows.append({**head, **row, "gain": gain})
-    return _table(rows, RESTORED)
+    for percent, outcome in sorted({0.0: same, **sweep}.items()):
+        for row in overall(by_level(outcome)):
+            before = start.get(row["set"])
+            gain = None if row["accuracy"] is None or before is None else row["accuracy"] - before
+            head = {"run": run, "strategy": strategy, "region": region, "percent": percent}
+            rows.append({**head, **row, "gain": gain})
+    return rows
 
 
 def restored_by_module(selection: pa.Table) -> list[dict]:

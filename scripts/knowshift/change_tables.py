@@ -1,0 +1,75 @@
+"""Tables of relative changes and of selections, and what is read off a histogram; without torch, which tables need not wait for."""
+
+from fractions import Fraction
+
+import numpy as np
+import pyarrow as pa
+
+QUANTILES = {"q10": 0.1, "median": 0.5, "q90": 0.9, "q99": 0.99}
+
+HISTOGRAM = pa.schema(
+    [
+        pa.field("bin", pa.int32(), False, {"doc": "float32 bits of r, shifted right by 11"}),
+        pa.field("count", pa.int64(), False),
+        pa.field("sum", pa.float64(), False, {"doc": "sum of r in the bin"}),
+        pa.field("zero_count", pa.int64(), False, {"doc": "those whose value before training is exactly 0"}),
+        pa.field("zero_sum", pa.float64(), False),
+    ]
+)
+
+TENSORS = pa.schema(
+    [
+        pa.field("tensor", pa.string(), False),
+        pa.field("layer", pa.int32(), True),
+        pa.field("module", pa.string(), False),
+        pa.field("parameters", pa.int64(), False),
+        pa.field("unchanged", pa.int64(), False, {"doc": "parameters with the same value before and after"}),
+        pa.field("zero_before", pa.int64(), False, {"doc": "parameters that were exactly 0"}),
+        pa.field("sum", pa.float64(), False, {"doc": "sum of r"}),
+        pa.field("mean", pa.float64(), False, {"doc": "mean of r"}),
+        *[
+            pa.field(name, pa.float64(), False, {"doc": f"{share:.0%} of r are at most this; low by up to 1/4096"})
+            for name, share in QUANTILES.items()
+        ],
+        pa.field("largest", pa.float64(), False, {"doc": "largest r"}),
+    ]
+)
+
+SELECTION = pa.schema(
+    [
+        pa.field("tensor", pa.string(), False),
+        pa.field("layer", pa.int32(), True),
+        pa.field("module", pa.string(), False),
+        pa.field("parameters", pa.int64(), False),
+        pa.field("restored", pa.int64(), False, {"doc": "parameters put back to their value before training"}),
+        pa.field("restored_unchanged", pa.int64(), False, {"doc": "those of them that training had not changed"}),
+        pa.field("restored_sum", pa.float64(), False, {"doc": "sum of relative changes undone"}),
+        pa.field("sum", pa.float64(), False, {"doc": "sum of relative changes"}),
+    ]
+)
+
+
+def count_of(parameters: int, percent: float) -> int:
+    """floor(n * k / 100), exactly."""
+    return int(parameters * Fraction(str(percent)) / 100)
+
+
+def concentration(counts: np.ndarray, sums: np.ndarray, percent: float) -> float:
+    """The share of sum(r) that the `percent` of parameters with the largest r hold, from a histogram in order of r.
+
+    Within the one bin where the cut falls the bin's mean stands for each value; as a bin spans at most 1/4096 of its
+    value, the share is off by less than 1/4096 of what that bin holds.
+
+    Returns:
+        A share between 0 and 1; 0 if nothing changed at all.
+    """
+    wanted = count_of(int(counts.sum()), percent)
+    falling_counts, falling_sums = counts[::-1], sums[::-1]
+    cumulative = np.cumsum(falling_counts)
+    whole = int(np.searchsorted(cumulative, wanted, side="right"))
+    held = float(falling_sums[:whole].sum())
+    taken = int(cumulative[whole - 1]) if whole else 0
+    if whole < len(counts) and wanted > taken:
+        held += float(falling_sums[whole]) * (wanted - taken) / int(falling_counts[whole])
+    total = float(sums.sum())
+    return held / total if total else 0.0

@@ -1,0 +1,25 @@
+"""Write the report's tables as they are printed, each as CSV and as LaTeX.
+
+python scripts/print_tables.py --tables results/tables --output results/tables
+"""
+
+import pyarrow.parquet as pq
+
+from command_line import CommandLine, run
+from knowshift.artifacts import write_text
+from knowshift.printed import printed
+
+
+def main() -> None:
+    parser = CommandLine(__doc__)
+    parser.path("--tables", "directory of tables (Parquet)")
+    parser.path("--output", "directory to write to")
+    arguments, _ = parser.read()
+    tables = {path.stem: pq.read_table(path).to_pandas() for path in arguments.tables.glob("*.parquet")}
+    for table in printed(tables):
+        write_text(arguments.output / f"{table.name}.csv", table.csv())
+        write_text(arguments.output / f"{table.name}.tex", table.latex())
+
+
+if __name__ == "__main__":
+    run(main)

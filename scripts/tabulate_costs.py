@@ -1,0 +1,31 @@
+"""What each stage took: time, memory, and the speed of training, from Snakemake's benchmark files.
+
+    python scripts/tabulate_costs.py --results results --models NAME … --output results/tables/costs.parquet
+
+A stage whose benchmarks are gone is left out; nothing is run again for them.
+"""
+
+from command_line import CommandLine, run
+from knowshift.analysis_tables import COSTS
+from knowshift.artifacts import read_table, write_table
+from knowshift.costs import read_benchmarks, tabulate_costs, training_speeds
+from knowshift.steps import SPEED
+
+
+def main() -> None:
+    parser = CommandLine(__doc__)
+    parser.path("--results", "folder of results; benchmarks/ is in it")
+    parser.add_argument("--models", nargs="+", required=True, help="names of the models")
+    parser.path("--output", "table to write (Parquet)")
+    arguments, _ = parser.read()
+    jobs = read_benchmarks(arguments.results / "benchmarks", arguments.models)
+    speeds = training_speeds(
+        (model, read_table(path, SPEED))
+        for model in arguments.models
+        for path in sorted((arguments.results / model / "runs").glob("*/speed.parquet"))
+    )
+    write_table(arguments.output, tabulate_costs(jobs, speeds), COSTS)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,30 @@
+"""Put the paper's figures into one table, beside the models of this run that they are of.
+
+    python scripts/tabulate_published.py --published resources/published --sources '{"NAME": "owner/name"}' \
+        --output results/tables/published.parquet
+"""
+
+from dataclasses import dataclass
+
+from command_line import CommandLine, option, run
+from knowshift.analysis_tables import PUBLISHED
+from knowshift.artifacts import write_table
+from knowshift.published import paper_models, read_published
+
+
+@dataclass(frozen=True)
+class Options:
+    sources: dict = option("name of each model and its repository on the hub, or null, as JSON")
+
+
+def main() -> None:
+    parser = CommandLine(__doc__, Options)
+    parser.path("--published", "directory of the published figures (CSV)")
+    parser.path("--output", "table to write (Parquet)")
+    arguments, options = parser.read()
+    ours = paper_models(arguments.published, options.sources)
+    write_table(arguments.output, read_published(arguments.published, ours), PUBLISHED)
+
+
+if __name__ == "__main__":
+    run(main)
