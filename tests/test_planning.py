@@ -24,8 +24,8 @@ from knowshift.accelerators import (
     training_seconds,
 )
 from knowshift.beforehand import Beforehand
+from knowshift.charts import FIGURES
 from knowshift.errors import KnowshiftError
-from knowshift.figures import FIGURES
 from knowshift.plans import DELTA_BYTES, Topic, Weights, plan
 
 REPOSITORY = Path(__file__).parents[1]
@@ -56,7 +56,11 @@ CELL_JOBS = {
     "measure_divergence": CELLS,
     "evaluate_restored": SHARES + BLOCKS,
     "tabulate_model": MODELS,
+    "analyse_model": MODELS,
     "join_tables": 1,
+    "tabulate_costs": 1,
+    "tabulate_published": 1,
+    "print_tables": 1,
     "tabulate_facts": 1,
     "plot": 1,
     "report": 1,

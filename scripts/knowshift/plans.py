@@ -22,14 +22,10 @@ from knowshift.draws import data_levels
 from knowshift.grid import Cell, cells, is_restored
 
 SPLITS = {"in_domain": ("train", "dev", "test"), "out_of_domain": ("dev", "test")}  # that are probed
-ONCE = ("join_tables", "tabulate_facts", "plot", "report", "all")  # rules with one job, whatever the grid
-PER_MODEL = (
-    "resolve_model",
-    "grade_mastery",
-    "count_levels",
-    "score_base",
-    "tabulate_model",
-)  # with one for each model
+# Rules with one job whatever the grid, and with one for each model.
+TABLES = ("join_tables", "tabulate_costs", "tabulate_facts", "tabulate_published", "print_tables")
+ONCE = (*TABLES, "plot", "report", "all")
+PER_MODEL = ("resolve_model", "grade_mastery", "count_levels", "score_base", "tabulate_model", "analyse_model")
 BY_CHANGE = ("top", "bottom")  # strategies that start from the stored histogram
 
 # Bytes on disk: per character of a completion and per parameter of a float32 delta as measured on the default experiment, per
@@ -253,9 +249,10 @@ class _Model:
     ) -> Work:
         """Work of jobs that generate with the model."""
         size, written = self.weights.parameters, completions * settings.max_new_tokens
-        devices = gpus(size, SIZES[settings.dtype], self.accelerator)
+        dtype = self.experiment.models[self.name].dtype or settings.dtype
+        devices = gpus(size, SIZES[dtype], self.accelerator)
         rows = min(settings.rows, max(1, completions / max(1, jobs)))
-        seconds = generating_seconds(size, read, written, rows, settings.dtype, self.accelerator)
+        seconds = generating_seconds(size, read, written, rows, dtype, self.accelerator)
         loaded = self.weights.file_bytes + (size * DELTA_BYTES if delta else 0)
         seconds += starting_seconds(jobs, devices, loaded)
         return Work(rule, self.name, jobs, completions, read, written, devices, seconds / 3600)

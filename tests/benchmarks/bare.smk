@@ -41,9 +41,66 @@ FIGURES = [
     "accuracy_by_size",
     "accuracy_by_level",
     "training_accuracy",
+    "flow",
+    "flow_topics",
     "divergence",
+    "correlation",
+    "calibration",
     "concentration",
     "restored",
+    "restored_where",
+    "restored_blocks",
+    "strategies",
+    "loss",
+    "costs",
+]
+PRINTED = [
+    "accuracy",
+    "accuracy_levels",
+    "calibration",
+    "claims",
+    "concentration",
+    "correlation",
+    "costs",
+    "level4_and_kl",
+    "mastery_levels",
+    "mastery_topics",
+    "recommendation",
+    "restored",
+    "restored_blocks",
+    "restored_by_layer",
+    "restored_by_module",
+    "restored_training",
+    "strategies",
+]
+PUBLISHED = [
+    "models",
+    "accuracy_1920",
+    "mastery_distribution",
+    "restored_accuracy",
+    "restored_layer_blocks",
+    "restored_share_by_layer",
+    "restored_share_by_module",
+    "restored_train_accuracy",
+    "strategies",
+    "update_concentration",
+]
+ANALYSES = [
+    "scores",
+    "scores_by_level",
+    "shifts",
+    "correlations",
+    "restorations",
+    "strategies",
+    "restored_layers",
+    "restored_modules",
+    "flows",
+    "fact_outputs",
+    "calibration",
+    "calibration_errors",
+    "loss_curves",
+    "claims",
+    "recommendation",
 ]
 
 
@@ -265,11 +322,51 @@ rule tabulate_model:
         "true"
 
 
+rule analyse_model:
+    input:
+        rules.tabulate_model.output,
+        f"{RESULTS}/{{model}}/mastery.parquet",
+        of_runs("divergence.parquet"),
+    output:
+        expand(f"{RESULTS}/{{{{model}}}}/analysis/{{table}}.parquet", table=ANALYSES),
+    shell:
+        "true"
+
+
 rule join_tables:
     input:
         expand(f"{RESULTS}/{{model}}/tables/{{table}}.parquet", model=MODELS, table=TABLES),
+        expand(rules.analyse_model.output, model=MODELS),
     output:
-        expand(f"{RESULTS}/tables/{{table}}.parquet", table=TABLES),
+        expand(f"{RESULTS}/tables/{{table}}.parquet", table=[*TABLES, *ANALYSES]),
+    shell:
+        "true"
+
+
+rule tabulate_costs:
+    input:
+        rules.join_tables.output,
+    output:
+        f"{RESULTS}/tables/costs.parquet",
+    shell:
+        "true"
+
+
+rule tabulate_published:
+    input:
+        expand(f"{ROOT}/resources/published/{{name}}.csv", name=PUBLISHED),
+    output:
+        f"{RESULTS}/tables/published.parquet",
+    shell:
+        "true"
+
+
+rule print_tables:
+    input:
+        rules.join_tables.output,
+        rules.tabulate_costs.output,
+    output:
+        expand(f"{RESULTS}/tables/{{table}}.{{kind}}", table=PRINTED, kind=["csv", "tex"]),
     shell:
         "true"
 
@@ -283,9 +380,17 @@ rule tabulate_facts:
         "true"
 
 
+NUMBERS = [
+    *rules.join_tables.output,
+    *rules.tabulate_costs.output,
+    *rules.tabulate_published.output,
+    *rules.tabulate_facts.output,
+]
+
+
 rule plot:
     input:
-        expand(f"{RESULTS}/tables/{{table}}.parquet", table=TABLES),
+        NUMBERS,
     output:
         expand(f"{RESULTS}/figures/{{figure}}.{{kind}}", figure=FIGURES, kind=["vl.json", "svg", "png"]),
     shell:
@@ -294,10 +399,9 @@ rule plot:
 
 rule report:
     input:
-        expand(f"{RESULTS}/tables/{{table}}.parquet", table=TABLES),
-        f"{RESULTS}/tables/facts.parquet",
-        expand(f"{RESULTS}/figures/{{figure}}.{{kind}}", figure=FIGURES, kind=["vl.json", "svg", "png"]),
-        f"{ROOT}/resources/report.html.jinja",
+        NUMBERS,
+        rules.print_tables.output,
+        rules.plot.output,
     output:
         f"{RESULTS}/report.html",
     shell:
