@@ -209,6 +209,9 @@ class Training(Section):
     warmup: float = Field(0.0, ge=0, lt=1, description="share of the steps over which the rate rises")
     batch_size: Positive = Field(8, description="examples per optimizer step, over all devices")
     epochs: Positive = Field(1, description="passes over the training set")
+    optimizer: Literal["adamw", "adamw_8bit"] = Field(
+        "adamw", description="adamw_8bit keeps its moments in 8 bits (one process; needs the package bitsandbytes)"
+    )
     weight_decay: float = Field(0.0, ge=0, description="AdamW's")
     beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's")
     beta2: float = Field(0.999, ge=0, lt=1, description="AdamW's")

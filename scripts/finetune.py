@@ -55,6 +55,7 @@ class Options:
     warmup: float = option("share of the steps over which the rate rises", 0.0)
     batch_size: int = option("examples per optimizer step, over all processes", 8)
     epochs: int = option("passes over the training set", 1)
+    optimizer: str = option("adamw, or adamw_8bit: its moments in 8 bits", "adamw")
     weight_decay: float = option("AdamW's weight decay", 0.0)
     beta1: float = option("AdamW's beta1", 0.9)
     beta2: float = option("AdamW's beta2", 0.999)

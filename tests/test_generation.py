@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from knowshift.generation import Decoding, Engine, Prompt
+from knowshift.generation import Decoding, Engine
 from knowshift.models import end_ids, load_model, load_tokenizer
+from knowshift.prompt_passes import Prompt
 from knowshift.prompts import encode, encode_examples, shared_start
 from knowshift.randomness import counter_uniform, derive_seed
 from knowshift.sampling import Sampler
@@ -55,6 +56,40 @@ def test_outcomes_do_not_depend_on_order_neighbours_or_threads(engine: Engine) -
     assert engine.generate(asked[:7], decoding) + engine.generate(asked[7:], decoding) == whole
     for threads in (2, 3):
         assert Engine(random_model(), rows=8, prompt_rows=4, threads=threads).generate(asked, decoding) == whole
+
+
+def test_what_a_prompt_is_forced_to_drafts_greedy_answers_and_changes_none(engine: Engine) -> None:
+    decoding = Decoding(10, frozenset(range(0, 200, 9)))
+    plain = prompts(40, 1)
+    answers = [rows[0] for rows in engine.generate(plain, decoding)]
+    assert {len(answer) for answer in answers} >= {0, 1, 2, 10}
+    draw, steps = np.random.default_rng(2), []
+    drafted = [
+        Prompt(prompt.ids, prompt.keys, (*answer[: draw.integers(0, 11)], *draw.integers(0, 200, n % 3).tolist()))
+        for n, (prompt, answer) in enumerate(zip(plain, answers, strict=True))
+    ]
+    whole = [Prompt(prompt.ids, prompt.keys, tuple(answer)) for prompt, answer in zip(plain, answers, strict=True)]
+    handle = engine.model.register_forward_hook(lambda *_: steps.append(1))
+    try:
+        assert [rows[0] for rows in engine.generate(drafted, decoding)] == answers
+        steps.clear()
+        assert [rows[0] for rows in engine.generate(whole, decoding)] == answers
+        assert len(steps) <= 2 * len(whole)  # the prompts' own passes tell everything: none of 10 steps follows
+    finally:
+        handle.remove()
+
+
+def test_prompts_that_share_more_and_less_stand_in_one_pass(engine: Engine) -> None:
+    """Shared starts of several lengths and tokens, in any company, give what each gives alone."""
+    draw, decoding = np.random.default_rng(3), Decoding(9, frozenset({3}), 0.7)
+    heads = [tuple(draw.integers(0, 200, length).tolist()) for length in (0, 2, 3, 4, 6)]
+    asked = [
+        Prompt(heads[n % 5] + prompt.ids, prompt.keys, prompt.forced, shared=len(heads[n % 5]))
+        for n, prompt in enumerate(prompts(30, 2, forced=3))
+    ]
+    together = engine.generate(asked, decoding)
+    assert together == [engine.generate([prompt], decoding)[0] for prompt in asked]
+    assert together == engine.generate([Prompt(prompt.ids, prompt.keys, prompt.forced) for prompt in asked], decoding)
 
 
 def test_tokens_that_prompts_share_are_read_once_and_change_nothing_but_rounding(engine: Engine) -> None:

@@ -14,6 +14,7 @@ from knowshift.events import tensorboard
 from knowshift.lora import ADAPTER, Lora, add_adapters, initialise_adapters
 from knowshift.models import load_model
 from knowshift.training import Recipe, adamw, batches, can_pack, learning_rate_at, summed_loss, train
+from knowshift.training_state import TrainingState
 
 RECIPE = Recipe(1e-3, "cosine", 0.0, 8, 1, 0.0, 0.9, 0.999, 1.0, "answer")
 
@@ -144,6 +145,28 @@ def test_adapters_train_alone_and_merge_as_in_peft(tiny_model: Path, tmp_path: P
     assert not adapters
     for name, parameter in theirs.merge_and_unload().named_parameters():
         torch.testing.assert_close(parameter, merged[name], rtol=0, atol=1e-6)
+
+
+def test_moments_in_8_bits_train_and_go_on_to_the_same_bits(tiny_model: Path, tmp_path: Path) -> None:
+    recipe = Recipe(**{**RECIPE.__dict__, "optimizer": "adamw_8bit", "epochs": 3})
+    whole, exact = load_model(tiny_model, "float32"), load_model(tiny_model, "float32")
+    rows = trained(whole, recipe)
+    assert [row["loss"] for row in rows] == pytest.approx([row["loss"] for row in trained(exact, Recipe(**{**recipe.__dict__, "optimizer": "adamw"}))], rel=0.05)  # fmt: skip
+
+    begun, resumed, state = (
+        load_model(tiny_model, "float32"),
+        load_model(tiny_model, "float32"),
+        TrainingState(tmp_path),
+    )
+    optimizer = adamw(begun, recipe)
+    training = train(begun, optimizer, examples(), recipe, 1)
+    first = [next(training) for _ in range(4)]
+    assert any(value.dtype == torch.uint8 for value in optimizer.state[begun.get_input_embeddings().weight].values() if isinstance(value, torch.Tensor))  # fmt: skip
+    state.save(begun, optimizer, first)
+    again = adamw(resumed, recipe)
+    done = state.load(resumed, again)
+    assert done + list(train(resumed, again, examples(), recipe, 1, first=len(done))) == rows
+    assert all(map(torch.equal, whole.parameters(), resumed.parameters()))
 
 
 def test_adapters_need_layers_of_their_names(tiny_model: Path) -> None:

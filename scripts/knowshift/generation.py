@@ -11,37 +11,24 @@ import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import takewhile
+from operator import eq
 
 import numpy as np
 import torch
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
 from knowshift.linears import pack_linears
+from knowshift.prompt_passes import Prompt, PromptPasses, Read, additive, round_up, shape_of
 from knowshift.randomness import counter_uniform
 from knowshift.sampling import Sampler
 from knowshift.slots import ATTENTION, SlotLayer
 
-PROMPT_BUCKET = 4  # prompts, and forced continuations, are padded to a multiple of this many tokens
-CACHE_BUCKET = 16  # the key-value cache holds a multiple of this many prompt tokens
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """A prompt and the streams of random numbers of its samples.
-
-    Attributes:
-        ids: token ids, at least one.
-        keys: one 64-bit stream key per sample; greedy decoding uses only their number.
-        forced: a continuation whose log-probabilities are wanted beside what is generated.
-        shared: how many of its first tokens, fewer than all, other prompts share: they are read once for all of them.
-    """
-
-    ids: tuple[int, ...]
-    keys: tuple[int, ...] = (0,)
-    forced: tuple[int, ...] = ()
-    shared: int = 0
+CACHE_BUCKET = (
+    32  # the key-value cache holds a multiple of this many prompt tokens; prompts of one multiple are answered together
+)
 
 
 @dataclass(frozen=True)
@@ -59,25 +46,6 @@ class Decoding:
     temperature: float = 0.0
 
 
-@dataclass
-class Read:
-    """A prompt that has been read.
-
-    Attributes:
-        index: which prompt.
-        logits: (V,) of the first new token.
-        forced: log-probabilities of the forced continuation, in nats, one per token.
-        layers: keys and values per layer, (H, bucket, D) each.
-        samples: samples that are still to be started.
-    """
-
-    index: int
-    logits: torch.Tensor
-    forced: list[float]
-    layers: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
-    samples: deque[int] = field(default_factory=deque)
-
-
 class _Slots:
     """The rows of the decoding pass for prompts of one cache bucket."""
 
@@ -85,7 +53,7 @@ class _Slots:
         device = model.device
         self.model, self.temperature, self.prompt_length = model, decoding.temperature, prompt_length
         self.sampler = Sampler()
-        self.length = _round_up(prompt_length + decoding.max_new_tokens - 1, CACHE_BUCKET)
+        self.length = round_up(prompt_length + decoding.max_new_tokens - 1, 16)  # whole vectors
         config = model.config.get_text_config()
         self.layers = [SlotLayer(rows, self.length) for _ in range(config.num_hidden_layers)]
         self.cache = Cache(layers=self.layers)
@@ -99,13 +67,15 @@ class _Slots:
     def free(self) -> list[int]:
         return [row for row, owner in enumerate(self.owner) if owner is None]
 
-    def start(self, row: int, read: Read, sample: int, prompt: Prompt, token: int) -> None:
-        """Give a row a prompt's cache and its first new token."""
+    def start(self, row: int, read: Read, sample: int, prompt: Prompt, tokens: list[int]) -> None:
+        """Give a row a prompt's cache and its first new tokens; all but the last of them are in the cache."""
+        steps = len(tokens) - 1
+        known = len(prompt.ids) + steps
         for layer, (keys, values) in zip(self.layers, read.layers, strict=True):
-            layer.fill(row, keys, values, self.prompt_length)
+            layer.fill(row, keys[:, :known], values[:, :known], self.prompt_length + steps)
         self.owner[row] = (read.index, sample)
         self.keys[row], self.first[row] = prompt.keys[sample], self.prompt_length - len(prompt.ids)
-        self.steps[row], self.tokens[row] = 0, token
+        self.steps[row], self.tokens[row] = steps, tokens[-1]
 
     def stop(self, row: int) -> None:
         self.owner[row] = None
@@ -124,7 +94,7 @@ class _Slots:
         seen = (self.columns >= first[:, None]) & (self.columns <= write[:, None])  # (R, L)
         logits = self.model(
             input_ids=torch.as_tensor(self.tokens, device=device)[:, None],
-            attention_mask=_additive(seen, self.model.dtype)[:, None, None],
+            attention_mask=additive(seen, self.model.dtype)[:, None, None],
             position_ids=(write - first)[:, None],
             cache=self.cache,
             use_cache=True,
@@ -195,28 +165,17 @@ class _Work:
         on_read: Callable[[Read], None] | None,
         on_done: Callable[[int, int], None] | None,
     ) -> None:
-        self.engine, self.prompts, self.decoding, self.on_read, self.on_done = (
-            engine,
-            prompts,
-            decoding,
-            on_read,
-            on_done,
-        )
+        self.engine, self.prompts, self.decoding, self.on_done = engine, prompts, decoding, on_done
         self.outputs: list[list[list[int]]] = [[[] for _ in prompt.keys] for prompt in prompts]
         self.lock = threading.Lock()
-        self.starts: dict[tuple[int, ...], list[tuple[torch.Tensor, torch.Tensor]]] = {}  # caches of shared tokens
-        groups: dict[tuple[int, int, tuple[int, ...]], list[int]] = defaultdict(list)
+        self.passes = PromptPasses(engine.model, engine.prompt_rows, self.lock, on_read)
+        alike: dict[tuple, list[int]] = defaultdict(list)
         for index, prompt in enumerate(prompts):
-            bucket = _round_up(len(prompt.ids) - prompt.shared, PROMPT_BUCKET)
-            forced = _round_up(len(prompt.forced), PROMPT_BUCKET)
-            groups[bucket, forced, prompt.ids[: prompt.shared]].append(index)
-        self.waiting: dict[int, deque[tuple[int, int, tuple[int, ...], list[int]]]] = defaultdict(
-            deque
-        )  # by cache bucket
-        for (bucket, forced, shared), members in sorted(groups.items()):
+            alike[round_up(len(prompt.ids), CACHE_BUCKET), shape_of(prompt)].append(index)
+        self.waiting: dict[int, deque[list[int]]] = defaultdict(deque)  # blocks of prompts, by cache bucket
+        for (bucket, _), members in sorted(alike.items()):
             for start in range(0, len(members), engine.prompt_rows):
-                block = (bucket, forced, shared, members[start : start + engine.prompt_rows])
-                self.waiting[_round_up(len(shared) + bucket, CACHE_BUCKET)].append(block)
+                self.waiting[bucket].append(members[start : start + engine.prompt_rows])
 
     @torch.inference_mode()
     def run(self) -> None:
@@ -235,7 +194,7 @@ class _Work:
                         if not self._accept(*owner, tokens[row]):
                             slots.stop(row)
 
-    def _fill(self, slots: _Slots, read: deque[Read], waiting: deque[tuple[int, int, list[int]]]) -> None:
+    def _fill(self, slots: _Slots, read: deque[Read], waiting: deque[list[int]]) -> None:
         """Start samples in the free rows, reading prompts as needed."""
         free = deque(slots.free())
         while free:
@@ -244,18 +203,29 @@ class _Work:
                     if not waiting:
                         return
                     block = waiting.popleft()
-                read += self._read(*block)
+                read += self.passes.read(self.prompts, block)
             item = read[0]
             prompt = self.prompts[item.index]
-            keys = np.array(prompt.keys, dtype=np.uint64)
-            repeated = item.logits.expand(len(keys), -1)
-            firsts = Sampler().pick(repeated, self.decoding.temperature, counter_uniform(keys, 0)).tolist()
+            begun = self._begin(item, prompt)
             while free and item.samples:
                 sample = item.samples.popleft()
-                if self._accept(item.index, sample, firsts[sample]):
-                    slots.start(free.popleft(), item, sample, prompt, firsts[sample])
+                if all(self._accept(item.index, sample, token) for token in begun[sample]):
+                    slots.start(free.popleft(), item, sample, prompt, begun[sample])
             if not item.samples:
                 read.popleft()
+
+    def _begin(self, read: Read, prompt: Prompt) -> list[list[int]]:
+        """The first new tokens of each sample: one, or of greedy decoding as many as the prompt's own pass tells.
+
+        As long as the likeliest token is the forced one, the pass has read what follows it.
+        """
+        if self.decoding.temperature:
+            keys = np.array(prompt.keys, dtype=np.uint64)
+            repeated = read.logits.expand(len(keys), -1)
+            picked = Sampler().pick(repeated, self.decoding.temperature, counter_uniform(keys, 0))
+            return [[token] for token in picked.tolist()]
+        agreed = sum(1 for _ in takewhile(bool, map(eq, read.likeliest, prompt.forced)))
+        return [read.likeliest[: agreed + 1]] * len(prompt.keys)
 
     def _accept(self, index: int, sample: int, token: int) -> bool:
         """Take a new token; whether the row goes on."""
@@ -268,74 +238,3 @@ class _Work:
             with self.lock:
                 self.on_done(index, sample)
         return False
-
-    def _start(self, shared: tuple[int, ...]) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Keys and values of tokens that prompts share, (H, T, D) per layer, from a pass of one row."""
-        model, length = self.engine.model, len(shared)
-        with self.lock:
-            if shared not in self.starts:
-                cache, column = DynamicCache(config=model.config), torch.arange(length, device=model.device)
-                seen = column[:, None] >= column
-                model(
-                    input_ids=torch.tensor([shared], device=model.device),
-                    attention_mask=_additive(seen, model.dtype)[None, None],
-                    position_ids=column[None],
-                    cache=cache,
-                    use_cache=True,
-                    logits_to_keep=1,
-                )
-                self.starts[shared] = [(layer.keys[0], layer.values[0]) for layer in cache.layers]
-        return self.starts[shared]
-
-    def _read(self, bucket: int, forced: int, shared: tuple[int, ...], block: Sequence[int]) -> list[Read]:
-        """One prompt pass, after what prompts share: they end at column `bucket`, what they are forced to follows; short
-        blocks are filled up."""
-        model, rows = self.engine.model, self.engine.prompt_rows
-        before = len(shared)
-        filled = [self.prompts[index] for index in [*block, *[block[-1]] * (rows - len(block))]]
-        starts = torch.tensor([bucket - (len(prompt.ids) - before) for prompt in filled])
-        ids = torch.zeros(rows, bucket + forced, dtype=torch.long)
-        for row, prompt in enumerate(filled):
-            tokens = torch.tensor([*prompt.ids[before:], *prompt.forced])
-            ids[row, starts[row] : starts[row] + len(tokens)] = tokens
-        column = torch.arange(bucket + forced)
-        # Padding attends to itself alone: a row of the mask with no entry would give NaN, which spreads through the cache.
-        seen = (column[:, None] >= column) & (column >= starts[:, None])[:, None] | torch.eye(
-            len(column), dtype=torch.bool
-        )
-        cache = DynamicCache(config=model.config)
-        if shared:
-            seen = torch.cat([torch.ones(rows, len(column), before, dtype=torch.bool), seen], -1)
-            for number, (keys, values) in enumerate(self._start(shared)):
-                cache.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1), number)
-        logits = model(
-            input_ids=ids.to(model.device),
-            attention_mask=_additive(seen, model.dtype)[:, None].to(model.device),
-            position_ids=before + (column - starts[:, None]).clamp(min=0).to(model.device),
-            cache=cache,
-            use_cache=True,
-            logits_to_keep=forced + 1,
-        ).logits  # (P, forced + 1, V)
-        read = []
-        for row, index in enumerate(block):
-            wanted = self.prompts[index].forced
-            scores = logits[row, : len(wanted)].float().log_softmax(-1)
-            told = scores[range(len(wanted)), list(wanted)].tolist() if wanted else []
-            # Together again: the shared tokens, then the prompt's own without the padding before them.
-            own = [*range(before), *range(before + int(starts[row]), before + bucket)]
-            layers = [(layer.keys[row][:, own], layer.values[row][:, own]) for layer in cache.layers]
-            read.append(Read(index, logits[row, 0], told, layers, deque(range(len(self.prompts[index].keys)))))
-        if self.on_read:
-            with self.lock:
-                for item in read:
-                    self.on_read(item)
-        return read
-
-
-def _additive(seen: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """A mask to add to scores: 0 where seen, else the lowest number."""
-    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, torch.finfo(dtype).min)
-
-
-def _round_up(length: int, multiple: int) -> int:
-    return -(-length // multiple) * multiple

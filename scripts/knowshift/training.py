@@ -37,6 +37,7 @@ class Recipe:
         beta1, beta2: AdamW's.
         max_gradient_norm: clip to this norm; 0 never clips.
         loss_on: "answer" or "all" tokens.
+        optimizer: "adamw", or "adamw_8bit": moments in blocks of 8 bits, 2 bytes a parameter instead of 8.
     """
 
     learning_rate: float
@@ -49,6 +50,7 @@ class Recipe:
     beta2: float
     max_gradient_norm: float
     loss_on: str
+    optimizer: str = "adamw"
 
 
 def learning_rate_at(step: int, steps: int, recipe: Recipe) -> float:
@@ -131,12 +133,24 @@ def agree(wish: int, device: torch.device) -> int:
     return int(tensor)
 
 
-def adamw(model: PreTrainedModel, recipe: Recipe) -> torch.optim.AdamW:
-    """The optimizer of what of the model is trained."""
+def adamw(model: PreTrainedModel, recipe: Recipe) -> torch.optim.Optimizer:
+    """The optimizer of what of the model is trained.
+
+    Raises:
+        KnowshiftError: 8-bit moments are asked for, and bitsandbytes is not installed or the model is sharded.
+    """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    betas = (recipe.beta1, recipe.beta2)
+    settings = {"lr": 0.0, "betas": (recipe.beta1, recipe.beta2), "weight_decay": recipe.weight_decay}
     alone = not dist.is_initialized()
-    return torch.optim.AdamW(trained, lr=0.0, betas=betas, weight_decay=recipe.weight_decay, fused=alone)
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(trained, fused=alone, **settings)
+    if not alone:
+        raise KnowshiftError("optimizer adamw_8bit trains in one process; take adamw where a model is sharded")
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError:
+        raise KnowshiftError("optimizer adamw_8bit needs the package bitsandbytes (pip install bitsandbytes)") from None
+    return AdamW8bit(trained, **settings)
 
 
 def train(

@@ -36,14 +36,14 @@ class TrainingState:
             return []
         rows = json.loads(self._committed.read_text(encoding="utf-8"))
         tensors = load_file(self._file(len(rows)))
+        parts: dict[str, dict[str, torch.Tensor]] = {}
+        for key, value in tensors.items():
+            name, _, part = key.partition("/")
+            parts.setdefault(name, {})[part] = value
         with torch.no_grad():
             for name, parameter in _trained(model):
                 own_part(parameter).copy_(tensors[name])
-                state = {"step": tensors[f"{name}/step"]}
-                for part in ("exp_avg", "exp_avg_sq"):
-                    state[part] = torch.zeros_like(parameter)
-                    own_part(state[part]).copy_(tensors[f"{name}/{part}"])
-                optimizer.state[parameter] = state
+                optimizer.state[parameter] = {part: _placed(value, parameter) for part, value in parts[name].items()}
         return rows
 
     def save(self, model: PreTrainedModel, optimizer: Optimizer, rows: list[dict]) -> None:
@@ -52,7 +52,9 @@ class TrainingState:
         for name, parameter in _trained(model):
             tensors[name] = own_part(parameter).detach().contiguous()
             for part, value in optimizer.state[parameter].items():
-                tensors[f"{name}/{part}"] = own_part(value).contiguous()
+                own = own_part(torch.as_tensor(value)).contiguous()
+                # What is not of the parameter's shape is small, and parameters may share it, which safetensors refuses.
+                tensors[f"{name}/{part}"] = own if own.shape == tensors[name].shape else own.clone()
         with whole_file(self._file(len(rows))) as partial:
             save_file(tensors, partial)
         if dist.is_initialized():
@@ -68,3 +70,14 @@ class TrainingState:
 
 def _trained(model: PreTrainedModel) -> list[tuple[str, torch.nn.Parameter]]:
     return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+
+
+def _placed(saved: torch.Tensor, parameter: torch.nn.Parameter) -> torch.Tensor | int:
+    """A part of an optimizer's state as the optimizer holds it: distributed and placed as its parameter, or a plain number."""
+    if not saved.is_floating_point() and saved.dim() == 0:
+        return int(saved)
+    if saved.shape != own_part(parameter).shape:
+        return saved
+    state = torch.zeros_like(parameter, dtype=saved.dtype)
+    own_part(state).copy_(saved)
+    return state

@@ -24,8 +24,9 @@ def engine(model_path: Path, dtype: str, threads: int) -> Run:
     """The engine of this repository."""
     import torch
 
-    from knowshift.generation import Decoding, Engine, Prompt
+    from knowshift.generation import Decoding, Engine
     from knowshift.models import load_model
+    from knowshift.prompt_passes import Prompt
     from knowshift.randomness import derive_seed
 
     torch.set_num_threads(threads)

@@ -32,7 +32,7 @@ from knowshift.generation import Decoding, Engine  # noqa: E402
 from knowshift.models import end_ids, load_model, load_tokenizer  # noqa: E402
 from knowshift.prompts import encode  # noqa: E402
 from knowshift.scoring import score  # noqa: E402
-from knowshift.templates import read_prompt_template  # noqa: E402
+from knowshift.templates import read_prompt_template, read_topic_templates  # noqa: E402
 
 HARNESS = Path(__file__).with_name("harness")
 QUESTIONS = RESULTS / "questions.jsonl"  # the task in harness/ reads it there
@@ -49,8 +49,11 @@ def write_questions(number: int, start: str) -> list[dict]:
     Args:
         start: the text of the BOS token, which the harness does not put before a prompt itself.
     """
-    files = sorted((ROOT / "resources/facts/test").glob("*.json"))
-    raw = [row for path in files for row in json.loads(path.read_text(encoding="utf-8"))]
+    raw = []
+    for path in sorted((ROOT / "resources/facts/test").glob("*.test.json")):
+        templates = read_topic_templates(ROOT / f"resources/templates/{path.name.partition('.')[0]}.yaml")
+        for row in json.loads(path.read_text(encoding="utf-8")):
+            raw.append({**row, "subject": templates.subject_of(row["question"])})
     distinct = list({row["question"]: row for row in raw}.values())
     prompt = read_prompt_template(PROMPT)
     rows = [
@@ -75,6 +78,7 @@ def ours(model_path: Path, rows: list[dict], arguments: argparse.Namespace) -> A
             "fact_id": [str(index) for index in range(len(rows))],
             "set": ["test"] * len(rows),
             "question": [row["question"] for row in rows],
+            "subject": [row["subject"] for row in rows],
             "object": [row["answers"][0] for row in rows],
         }
     )

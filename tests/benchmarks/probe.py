@@ -6,7 +6,7 @@ The prompts are real: EntityQuestions subjects in their completion templates (th
 variable KNOWSHIFT_ENTITYQUESTIONS or at ../shared/entityquestions/dataset.zip), or else the facts of the default
 experiment. Nobody stops early. Every contender is a process of its own that waits while another is timed; first each is
 timed on a few prompts with several batch sizes, then all of them take turns with their best one. Medians of the rounds are
-shown. The limit is the time of the model's linear layers alone, with as many rows as the engine has.
+shown. The limit is the time of the model's linear layers alone, with --rows rows.
 
 CTranslate2 takes part where its package is installed and the processor has the type, vLLM where --vllm names the Python of
 its environment (see vllm_environment.sh).
@@ -136,7 +136,7 @@ def started(
 def competitors(dtype: str, arguments: argparse.Namespace) -> Iterator[tuple[str, int, str]]:
     """Who takes part, as (name, rows, Python)."""
     yield "linear_layers", arguments.rows, sys.executable
-    yield "engine", arguments.rows, sys.executable
+    yield "engine", 0, sys.executable
     yield "generate", 0, sys.executable
     if importlib.util.find_spec("ctranslate2"):
         import ctranslate2
@@ -158,7 +158,8 @@ def compare(dtype: str, prompts: Path, arguments: argparse.Namespace) -> list[di
             if not contender.rows:
                 batches = [rows for rows in arguments.batches if rows <= SAMPLES * arguments.prompts]
                 contender.ask(2, min(batches), arguments.lock)  # the first call of a process is slow
-                found = {rows: contender.ask(rows // SAMPLES, rows, arguments.lock) for rows in batches}
+                passes = arguments.threads if contender.name == "engine" else 1  # side by side, of so many rows each
+                found = {rows: contender.ask(passes * rows // SAMPLES, rows, arguments.lock) for rows in batches}
                 contender.rows = max(found, key=found.__getitem__)
             else:
                 contender.ask(4, contender.rows, arguments.lock)
@@ -186,8 +187,8 @@ def main() -> None:
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--prompts", type=int, default=48, help="ten samples each")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--rows", type=int, default=64, help="of a decoding pass of knowshift")
-    parser.add_argument("--batches", type=int, nargs="+", default=BATCHES, help="rows that the others are tried with")
+    parser.add_argument("--rows", type=int, default=64, help="of the limit, the linear layers")
+    parser.add_argument("--batches", type=int, nargs="+", default=BATCHES, help="rows that each is tried with")
     parser.add_argument("--vllm", metavar="PYTHON", help="Python of an environment with vLLM")
     parser.add_argument("--vllm-rows", type=int, default=256, help="max_num_seqs of vLLM")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
