@@ -159,7 +159,8 @@ def diff_weights(base: Path, tuned: Path, output: Path, threads: int = 1) -> dic
                     raise KnowshiftError(f"tensor {name} of {directory} has values that are not finite")
             blobs[name], entries[name] = encode(old, new, threads)
             raw += new.numel() * new.element_size()
-        header = {"format": DELTA_FORMAT, "base": identity, "tensors": json.dumps(entries, sort_keys=True)}
+        # One key: safetensors writes several in an order that changes. Format and base stand in the manifest.
+        header = {"tensors": json.dumps(entries, sort_keys=True)}
         save_file(blobs, output / f"delta-{number:05d}.safetensors", metadata=header)
     return {"format": DELTA_FORMAT, "base": identity, "tuned_bytes": raw}
 
