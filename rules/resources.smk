@@ -124,6 +124,12 @@ def training_nodes(wildcards):
     """Nodes of a run's fine-tuning."""
     given = gpus_set("finetune", wildcards.model)
     needed = sizing.gpus_for(parameters_of(wildcards.model), training_bytes(wildcards), machine())
+    _, training = GRID.training(Cell.parse(wildcards.run).method)
+    if needed > 1 and given is None and training.optimizer == "adamw_8bit":
+        raise WorkflowError(
+            f"finetune: {wildcards.run} of {wildcards.model} needs {needed} GPUs, and optimizer adamw_8bit trains in one"
+            " process; choose optimizer: adamw, lora, or dtype: bfloat16"
+        )
     nodes = set_for("finetune", "nodes") or sizing.nodes_for(needed if given is None else given, machine())
     if nodes > 1 and stated("gpu_gb") is None and machine().gpu_gb:
         raise WorkflowError(

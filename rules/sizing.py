@@ -44,21 +44,22 @@ def named_parameters(name: str) -> int | None:
 def training_bytes(parameters: int, method: str, training: Mapping[str, Any]) -> float:
     """Bytes per parameter that a fine-tuning holds.
 
-    AdamW keeps weights, gradients and two moments of everything it trains. Adapters of rank r at a matrix of n x m have
+    AdamW keeps weights, gradients and two moments (or both moments in 2 bytes) of everything it trains. Adapters of rank r at a matrix of n x m have
     r (n + m) parameters, at most 2 r / width of the matrix's; the width is that of a transformer of this size whose depth
     is width / 128, as those of the LLaMA family have.
 
     Args:
         parameters: of the model.
         method: full or lora.
-        training: its `dtype`, `compute` (autocast keeps a second copy of the weights) and `lora`.
+        training: its `dtype`, `compute` (autocast keeps a second copy of the weights), `optimizer` and `lora`.
     """
     width = WIDTH[training["dtype"]]
     autocast = WIDTH.get(training["compute"], 0)
+    more = width + (2 if training["optimizer"] == "adamw_8bit" else 2 * width)  # of what is trained
     if method == "full":
-        return 4 * width + autocast
+        return width + autocast + more
     hidden = (parameters * 128 / 12) ** (1 / 3)
-    return width + autocast + 4 * width * min(1, 2 * training["lora"]["rank"] / hidden)
+    return width + autocast + (width + more) * min(1, 2 * training["lora"]["rank"] / hidden)
 
 
 def gpus_for(parameters: int, bytes_per_parameter: float, machine: Machine) -> int:

@@ -16,7 +16,7 @@ from launching import launcher
 
 REPOSITORY = Path(__file__).parents[1]
 A100 = sizing.Machine(gpu_gb=80, gpus_per_node=8)
-FULL = {"dtype": "float32", "compute": None, "lora": {"rank": 16}}
+FULL = {"dtype": "float32", "compute": None, "optimizer": "adamw", "lora": {"rank": 16}}
 
 
 def training_gpus(parameters: float, method: str = "full", **changes) -> int:
@@ -38,6 +38,7 @@ def test_other_trainings_take_less() -> None:
     assert training_gpus(7e9, "lora") == 1  # 7e9 x 4 x 1.2 = 34 GB, and adapters
     assert training_gpus(70e9, "lora", dtype="bfloat16") == 3
     assert sizing.training_bytes(7_000_000_000, "full", FULL | {"compute": "bfloat16"}) == 18
+    assert sizing.training_bytes(7_000_000_000, "full", FULL | {"optimizer": "adamw_8bit"}) == 10
     adapters = sizing.training_bytes(7_000_000_000, "lora", FULL) - 4
     assert adapters == pytest.approx(16 * 2 * 16 / 4096, rel=0.05)  # the width of a 7B LLaMA is 4096
     assert sizing.training_bytes(1000, "lora", FULL | {"lora": {"rank": 4096}}) == 20  # never more than the matrix
