@@ -95,6 +95,7 @@ def take_over(workflow: Any, sources: Iterable[Path]) -> None:
         else:
             logger.info(f"Finished by a job that outlived its Snakemake: {_some(made)}")
             workflow.async_run(records.finished(job))
+            workflow.async_run(workflow.dag.handle_temp(job))  # such as the checkpoint that a delta was made from
     if unsure:
         raise WorkflowError(
             f"{_some(unsure)}: finished by jobs that outlived their Snakemake, but {newest} has changed since; delete them to"
