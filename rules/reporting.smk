@@ -14,6 +14,11 @@ localrules:
     report,
 
 
+PAGE = [
+    resource(f"resources/report/{path.relative_to(BASE / 'resources/report')}")
+    for path in sorted(Path(BASE, "resources/report").rglob("*"))
+    if path.is_file()
+]
 TABLES = [
     "accuracy",
     "accuracy_by_level",
@@ -294,7 +299,7 @@ rule report:
         numbers,
         rules.print_tables.output,
         figures=rules.plot.output,
-        page=sorted(path for path in Path(BASE, "resources/report").rglob("*") if path.is_file()),
+        page=PAGE,
     output:
         report=f"{RESULTS}/report.html",
     log:

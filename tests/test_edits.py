@@ -34,12 +34,19 @@ RESTORED = [f"full-mixed-8-s1/{cell}" for cell in ("top/transformer/0", "top/tra
 RESTORED += ["full-mixed-8-s1/random/mlp/50", "full-mixed-8-s1/top/0-1/100"]
 EXPORTS = ["full-mixed-8-s1/top/transformer/20", "full-mixed-8-s1/absolute/values/50"]
 
-PAGES: Jobs = {"join_tables": ONCE, "plot": ONCE, "report": ONCE}  # the joining tables, the pictures, the report
+PICTURES: Jobs = {"plot": ONCE, "report": ONCE}
+PRINTED: Jobs = {"print_tables": ONCE, "report": ONCE}
+PAGES: Jobs = {
+    "join_tables": ONCE,
+    "tabulate_costs": ONCE,
+    **PRINTED,
+    **PICTURES,
+}  # the joining tables, pictures, report
 NOTHING: Jobs = {}
 
 
 def tables(model: str = "tiny") -> Jobs:
-    return {"tabulate_model": {model}, **PAGES}
+    return {"tabulate_model": {model}, "analyse_model": {model}, **PAGES}
 
 
 def asked(runs: list[str], model: str = "tiny") -> Jobs:
@@ -211,7 +218,7 @@ DRY = {
     ),
     # files
     "a table deleted": (delete("results/tables/accuracy.parquet"), PAGES),
-    "a picture deleted": (delete("results/figures/restored.svg"), {"plot": ONCE, "report": ONCE}),
+    "a picture deleted": (delete("results/figures/restored.svg"), PICTURES),
     "the report deleted": (delete("results/report.html"), {"report": ONCE}),
     "a model's answers deleted": (delete("results/tiny/tables/answers.parquet"), tables()),
     "an exported model deleted": (
@@ -233,8 +240,8 @@ DRY = {
     ),
     "a function that the probe uses": (code(PROBING, "on_done=on_done)", "on_done=on_done or None)"), ALL_PROBED),
     "a function that only plotting uses": (
-        code("scripts/knowshift/figures.py", "fontSize=14", "fontSize=15"),
-        {"plot": ONCE, "report": ONCE},
+        code("scripts/knowshift/theme.py", '"fontSize": 14', '"fontSize": 15'),
+        PICTURES,
     ),
     "a function of training": (code(TRAINING, COSINE, COSINE.replace("0.5", "0.50001")), ALL_TRAINED),
     "a column of a report's table": (
@@ -245,7 +252,7 @@ DRY = {
         ),
         tables(),
     ),
-    "the page of the report": (code("resources/report.html.jinja", "<h2", "<h2 "), {"report": ONCE}),
+    "the page of the report": (code("resources/report/parts/summary.html.jinja", "<h2", "<h2 "), {"report": ONCE}),
     "a dependency upgraded": (
         several(
             code("envs/requirements.lock", "\ntorch==", "\ntorch==9"),

@@ -52,7 +52,7 @@ def test_code_that_reaches_a_result_changes_its_digest_only(code: Path) -> None:
     assert changed(code, "knowshift/probing.py", "skip_special_tokens=True", "skip_special_tokens=False") == {
         "probe_mastery"
     }
-    assert changed(code, "knowshift/figures.py", "fontSize=14", "fontSize=15") == {"plot"}
+    assert changed(code, "knowshift/theme.py", '"fontSize": 14', '"fontSize": 15') == {"plot", "report"}
     assert changed(code, "knowshift/training.py", "0.5 * (1 +", "0.4 * (1 +") == {"finetune"}
 
 

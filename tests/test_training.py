@@ -148,6 +148,7 @@ def test_adapters_train_alone_and_merge_as_in_peft(tiny_model: Path, tmp_path: P
 
 
 def test_moments_in_8_bits_train_and_go_on_to_the_same_bits(tiny_model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed: pip install bitsandbytes")
     recipe = Recipe(**{**RECIPE.__dict__, "optimizer": "adamw_8bit", "epochs": 3})
     whole, exact = load_model(tiny_model, "float32"), load_model(tiny_model, "float32")
     rows = trained(whole, recipe)
