@@ -504,6 +504,7 @@ def test_a_second_model_reruns_nothing_of_the_first(few: Path, python: Path, tmp
         {"draw_order": {"other/level0/1", "other/mixed/1"}},
         trained(FEW, "other"),
         {"evaluate_restored": {"other/full-mixed-8-s1/top/transformer/20"}},
+        {"tabulate_published": ONCE},
         tables("other"),
     )
     assert would_run(folder) == NOTHING
