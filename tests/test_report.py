@@ -219,13 +219,16 @@ def test_the_table_of_facts_filters(report: Path, open_page) -> None:
 
 
 def save(page, element) -> bytes:
+    page.wait_for_timeout(120)  # Chromium drops what a page saves beyond ten files in a second
     with page.expect_download() as saved:
         element.click()
     return Path(saved.value.path()).read_bytes()
 
 
 def test_what_can_be_saved(report: Path, open_page) -> None:
-    page = open_page(report, scheme="dark").page
+    opened = open_page(report, scheme="dark")
+    check_whole(opened, report)  # all charts are live: none moves a button away any more
+    page = opened.page
     for name in FIGURES:
         figure = page.locator(f"#figure-{name}")
         root = ET.fromstring(save(page, figure.get_by_role("button", name="SVG")))
