@@ -2,8 +2,8 @@
 
     python tests/benchmarks/probe.py --dtypes float32
 
-The prompts are real: EntityQuestions subjects in their completion templates (the archive is found by the environment
-variable KNOWSHIFT_ENTITYQUESTIONS or at ../shared/entityquestions/dataset.zip), or else the facts of the default
+The prompts are real: EntityQuestions subjects in their completion templates (the environment
+variable KNOWSHIFT_ENTITYQUESTIONS names the archive), or else the facts of the default
 experiment. Nobody stops early. Every contender is a process of its own that waits while another is timed; first each is
 timed on a few prompts with several batch sizes, then all of them take turns with their best one. Medians of the rounds are
 shown. The limit is the time of the model's linear layers alone, with --rows rows.
@@ -35,7 +35,7 @@ from knowshift.models import load_tokenizer  # noqa: E402
 from knowshift.prompts import encode  # noqa: E402
 from knowshift.templates import SUBJECT, read_topic_templates  # noqa: E402
 
-ARCHIVE = Path(os.environ.get("KNOWSHIFT_ENTITYQUESTIONS", ROOT / "../shared/entityquestions/dataset.zip"))
+ARCHIVE = os.environ.get("KNOWSHIFT_ENTITYQUESTIONS")
 BATCHES = (40, 80, 160, 320, 480)
 NAMES = {
     "engine": "knowshift",
@@ -48,7 +48,7 @@ NAMES = {
 
 def raw_questions() -> dict[str, list[dict]]:
     """Topic to its test questions."""
-    if not ARCHIVE.exists():
+    if not ARCHIVE:
         files = sorted((ROOT / "resources/facts/test").glob("*.test.json"))
         return {path.name.partition(".")[0]: json.loads(path.read_text(encoding="utf-8")) for path in files}
     with zipfile.ZipFile(ARCHIVE) as archive:
@@ -202,7 +202,7 @@ def main() -> None:
         prompts = Path(folder) / "prompts.json"
         prompts.write_text(json.dumps(encode(load_tokenizer(arguments.model), texts)))
         rows = [row for dtype in arguments.dtypes for row in compare(dtype, prompts, arguments)]
-    facts = "EntityQuestions" if ARCHIVE.exists() else "the default facts"
+    facts = "EntityQuestions" if ARCHIVE else "the default facts"
     show(
         "probe",
         rows,
