@@ -514,7 +514,7 @@ def test_a_second_model_reruns_nothing_of_the_first(few: Path, python: Path, tmp
     assert would_run(folder) == together({"probe_mastery": each("other", UNITS)}, probed, tables("other"))
 
     config(lambda settings: settings["models"].pop("other"))(folder)
-    assert would_run(folder) == PAGES
+    assert would_run(folder) == together({"tabulate_published": ONCE}, PAGES)
 
 
 # --- damage ---
