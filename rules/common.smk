@@ -4,7 +4,6 @@
 #          is recorded as neutral)
 # Threads, memory and GPUs are execution: they stand in `threads` and `resources` (resources.smk), and profiles override them.
 import json
-import shutil
 from functools import cache
 
 import configuration
@@ -26,7 +25,6 @@ except (configuration.ConfigurationError, neutral.NeutralError) as error:
 RESULTS = SETTINGS.results
 FACTS, GRID = SETTINGS.facts, SETTINGS.finetuning
 SPLITS = {"in_domain": ["train", "dev", "test"], "out_of_domain": ["dev", "test"]}  # that are probed and scored
-HAS_GPU = shutil.which("nvidia-smi") is not None
 
 
 wildcard_constraints:

@@ -1,8 +1,10 @@
 # What jobs take: GPUs, nodes and memory, from the size of the model (sizing.py) and what the profile states of the machine.
 # They change no result. A profile overrides them by rule (`set-resources`) and by model (`gpus_of`); retries get more memory.
+import shutil
 import subprocess
 
 import sizing
+from knowshift.parameters import stored_parameters
 from launching import launcher
 
 
@@ -27,7 +29,7 @@ def machine():
     """The GPUs that jobs can get: as the profile states, else those of this machine."""
     if stated("gpu_gb") is not None:
         return sizing.Machine(float(stated("gpu_gb")), int(stated("gpus_per_node", 1)))
-    if not HAS_GPU:
+    if not shutil.which("nvidia-smi"):
         return sizing.Machine()
     ask = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
     sizes = subprocess.run(ask, capture_output=True, text=True, check=False).stdout.split()
@@ -59,7 +61,7 @@ def gpus_set(rule, model):
     return set_for(rule, "gpu")
 
 
-counted = cache(sizing.stored_parameters)
+counted = cache(stored_parameters)
 
 
 def parameters_of(model, part="base"):

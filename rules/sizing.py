@@ -3,12 +3,10 @@
 GPUs = parameters x bytes per parameter x MARGIN / memory of one GPU, rounded up.
 """
 
-import json
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 MARGIN = 1.2  # what activations, buffers and gaps take on top of the parameters
@@ -22,16 +20,6 @@ class Machine:
 
     gpu_gb: float = 0  # memory of one, in 10^9 bytes
     gpus_per_node: int = 1
-
-
-def stored_parameters(directory: Path) -> int | None:
-    """The number of parameters in a directory of safetensors, from the heads of the files; None where there is no file."""
-    total = 0
-    for path in directory.glob("*.safetensors"):
-        with path.open("rb") as file:
-            head = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        total += sum(math.prod(entry["shape"]) for name, entry in head.items() if name != "__metadata__")
-    return total or None
 
 
 def named_parameters(name: str) -> int | None:

@@ -12,6 +12,7 @@ import yaml
 from safetensors.torch import save_file
 
 import sizing
+from knowshift.parameters import stored_parameters
 from launching import launcher
 
 REPOSITORY = Path(__file__).parents[1]
@@ -68,12 +69,12 @@ def test_a_name_tells_the_number_of_parameters(name: str, parameters: float | No
 
 
 def test_parameters_are_counted_from_the_heads_of_files(tmp_path: Path) -> None:
-    assert sizing.stored_parameters(tmp_path) is None
+    assert stored_parameters(tmp_path) is None
     save_file(
         {"a": torch.zeros(3, 5), "b": torch.zeros(7, dtype=torch.bfloat16)}, tmp_path / "1.safetensors", {"x": "y"}
     )
     save_file({"c": torch.zeros(())}, tmp_path / "2.safetensors")
-    assert sizing.stored_parameters(tmp_path) == 15 + 7 + 1
+    assert stored_parameters(tmp_path) == 15 + 7 + 1
 
 
 def test_memory_is_shared_out_over_nodes() -> None:

@@ -2,9 +2,7 @@
 
 import csv
 import json
-import math
 import re
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from knowshift.errors import KnowshiftError
 from knowshift.fact_table import FactTable
 from knowshift.facts import build_facts
 from knowshift.mastery import LEVELS
+from knowshift.parameters import stored_parameters
 from knowshift.plans import CHARACTERS, SPLITS, Topic, Weights
 from knowshift.questions import question_set
 from knowshift.raw import read_question_files
@@ -119,7 +118,7 @@ class Beforehand:
             base = self._results / name / "base"
             folder = base if (base / "config.json").exists() else Path(getattr(entry.source, "directory", base))
             if (folder / "config.json").exists():
-                size = given.get(name) or _stored_parameters(folder)
+                size = given.get(name) or stored_parameters(folder) or 0
                 stored = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
                 vocabulary = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("vocab_size", 0)
             else:
@@ -168,17 +167,6 @@ def _parameters(row: Mapping[str, str]) -> int:
     shared = int(row["num_key_value_heads"]) / int(row["num_attention_heads"])
     layer = 2 * hidden * hidden * (1 + shared) + 3 * hidden * inner + 2 * hidden
     return round(vocabulary * hidden * (1 if row["tie_word_embeddings"] == "true" else 2) + layers * layer + hidden)
-
-
-def _stored_parameters(folder: Path) -> int:
-    """Parameters of a model on disk, from the headers of its files."""
-    total = 0
-    for path in folder.glob("*.safetensors"):
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(length))
-        total += sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
-    return total
 
 
 def _named_parameters(name: str, repository: str | None) -> float:
