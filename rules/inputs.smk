@@ -76,7 +76,7 @@ def is_fetched(entry):
 
 
 def probe_spec(wildcards):
-    chosen = fields(MASTERY, "samples", "temperature", "max_new_tokens", "engine", "rows", "prompt_rows")
+    chosen = fields(MASTERY, "samples", "temperature", "max_new_tokens", "engine", "rows")
     chosen["dtype"] = SETTINGS.models[wildcards.model].dtype or MASTERY.dtype
     limit = FACTS.dev_limit if wildcards.split == "dev" else None
     more = {"templates_used": MASTERY.templates, "split": wildcards.split, "facts_limit": limit, "seed": SETTINGS.seed}
@@ -151,7 +151,7 @@ def finetune_spec(wildcards):
 
 
 def evaluation_spec(model, **more):
-    chosen = fields(SETTINGS.evaluation, "per_level", "max_new_tokens", "engine", "rows", "prompt_rows")
+    chosen = fields(SETTINGS.evaluation, "per_level", "max_new_tokens", "engine", "rows")
     chosen["dtype"] = SETTINGS.models[model].dtype or SETTINGS.evaluation.dtype
     return canonical_json({**chosen, "seed": SETTINGS.seed, **more})
 

@@ -187,8 +187,7 @@ class Mastery(Section):
     )
     engine: Engine = Field("torch", description="what generates; vllm is for GPUs, and draws and rounds its own way")
     dtype: Dtype = Field("float32", description="type that probing computes in")
-    rows: Positive = Field(64, description="rows of a decoding pass; changes low bits")
-    prompt_rows: Positive = Field(4, description="rows of a prompt pass; changes low bits")
+    rows: Positive = Field(64, description="tokens of a forward pass; changes low bits")
 
     @model_validator(mode="after")
     def _rising(self) -> "Mastery":
@@ -289,8 +288,7 @@ class Evaluation(Section):
     max_new_tokens: Positive = Field(16, description="token limit of an answer")
     engine: Engine = Field("torch", description="what generates; vllm is for GPUs, and rounds its own way")
     dtype: Dtype = Field("float32", description="type that evaluation computes in")
-    rows: Positive = Field(32, description="rows of a decoding pass; changes low bits")
-    prompt_rows: Positive = Field(4, description="rows of a prompt pass; changes low bits")
+    rows: Positive = Field(64, description="tokens of a forward pass; changes low bits")
 
     @model_validator(mode="after")
     def _test(self) -> "Evaluation":

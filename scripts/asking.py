@@ -14,8 +14,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from command_line import option
 from knowshift.artifacts import read_table
+from knowshift.decoding import Decoding
 from knowshift.draws import ORDERS
-from knowshift.generation import Decoding, Engine
+from knowshift.generation import Engine
 from knowshift.mastery import MASTERY
 from knowshift.models import end_ids, load_tokenizer
 from knowshift.outcomes import OUTCOMES
@@ -39,8 +40,7 @@ class Asking:
     seed: int = option("the experiment's seed", 1)
     max_new_tokens: int = option("token limit of an answer", 16)
     dtype: str = option("float32, bfloat16 or float16", "float32")
-    rows: int = option("rows of a decoding pass; changes low bits", 64)
-    prompt_rows: int = option("rows of a prompt pass; changes low bits", 4)
+    rows: int = option("tokens of a forward pass; changes low bits", 64)
     engine: str = option("torch, or vllm (for GPUs; draws and rounds its own way)", "torch")
     chat: bool = option("ask by the model's own chat template instead of the prompt, true or false", False)
 

@@ -25,13 +25,13 @@ def open_engine(
 
     Args:
         arguments: the script's, with model, threads and gpus.
-        options: the script's, with engine, dtype, rows and prompt_rows.
+        options: the script's, with engine, dtype and rows.
         device: that this process leased.
         load: gives the model.
         as_it_is: it is the one in the directory `arguments.model`, which vLLM then reads itself.
     """
     if options.engine != "vllm":
-        return Engine(load(), options.rows, options.prompt_rows, arguments.threads)
+        return Engine(load(), options.rows, arguments.threads)
     from knowshift.vllm_engine import VllmEngine
 
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")

@@ -5,8 +5,7 @@
     python scripts/evaluate.py --model DIR --questions FILE.jsonl --output answers.parquet
 
 In the first form answers are stored ungraded; without --delta the model is scored as it is. In the second, each line of FILE is
-{"question": …, "answers": […]}, and the answers are graded; with "subject", what the question is about, questions that begin alike
-are asked faster; other keys are ignored. An interrupted job goes on where it ended.
+{"question": …, "answers": […]}, and the answers are graded; other keys are ignored. An interrupted job goes on where it ended.
 """
 
 import argparse
@@ -69,7 +68,6 @@ def answer_file(asked: Asked, arguments: argparse.Namespace) -> None:
             "fact_id": [str(number) for number in range(len(rows))],
             "set": ["questions"] * len(rows),
             "question": [row["question"] for row in rows],
-            "subject": [row.get("subject", "") for row in rows],
             "object": [row["answers"][0] for row in rows],
         }
     )

@@ -20,10 +20,11 @@ from engines import open_engine
 from command_line import CommandLine, option, run
 from knowshift.artifacts import read_table
 from knowshift.completions import COMPLETIONS
+from knowshift.decoding import Decoding
 from knowshift.devices import lease_device
 from knowshift.errors import KnowshiftError
 from knowshift.facts import FACTS
-from knowshift.generation import Decoding, Engine
+from knowshift.generation import Engine
 from knowshift.models import check_model, end_ids, load_model, load_tokenizer
 from knowshift.probing import probe
 from knowshift.randomness import derive_seed
@@ -41,8 +42,7 @@ class Options:
     max_new_tokens: int = option("token limit of a completion", 32)
     facts_limit: int | None = option("probe at most so many facts, chosen by hash", None)
     dtype: str = option("float32, bfloat16 or float16", "float32")
-    rows: int = option("rows of a decoding pass; changes low bits", 64)
-    prompt_rows: int = option("rows of a prompt pass; changes low bits", 4)
+    rows: int = option("tokens of a forward pass; changes low bits", 64)
     engine: str = option("torch, or vllm (for GPUs; draws and rounds its own way)", "torch")
 
 

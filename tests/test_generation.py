@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from knowshift.generation import Decoding, Engine
+from knowshift.decoding import Decoding, Prompt
+from knowshift.generation import Engine
 from knowshift.models import end_ids, load_model, load_tokenizer
-from knowshift.prompt_passes import Prompt
-from knowshift.prompts import encode, encode_examples, shared_start
+from knowshift.prompts import encode, encode_examples
 from knowshift.randomness import counter_uniform, derive_seed
 from knowshift.sampling import Sampler
 from knowshift.templates import read_prompt_template
@@ -33,7 +33,7 @@ def random_model() -> LlamaForCausalLM:
 
 @pytest.fixture(scope="module")
 def engine() -> Engine:
-    return Engine(random_model(), rows=8, prompt_rows=4, threads=1)
+    return Engine(random_model(), rows=8, threads=1)
 
 
 def prompts(count: int, samples: int, forced: int = 0) -> list[Prompt]:
@@ -55,7 +55,7 @@ def test_outcomes_do_not_depend_on_order_neighbours_or_threads(engine: Engine) -
     assert engine.generate(asked[::-1], decoding)[::-1] == whole
     assert engine.generate(asked[:7], decoding) + engine.generate(asked[7:], decoding) == whole
     for threads in (2, 3):
-        assert Engine(random_model(), rows=8, prompt_rows=4, threads=threads).generate(asked, decoding) == whole
+        assert Engine(random_model(), rows=8, threads=threads).generate(asked, decoding) == whole
 
 
 def test_what_a_prompt_is_forced_to_drafts_greedy_answers_and_changes_none(engine: Engine) -> None:
@@ -74,42 +74,41 @@ def test_what_a_prompt_is_forced_to_drafts_greedy_answers_and_changes_none(engin
         assert [rows[0] for rows in engine.generate(drafted, decoding)] == answers
         steps.clear()
         assert [rows[0] for rows in engine.generate(whole, decoding)] == answers
-        assert len(steps) <= 2 * len(whole)  # the prompts' own passes tell everything: none of 10 steps follows
+        read = sum(len(prompt.ids) + len(prompt.forced) for prompt in whole)
+        assert len(steps) <= read / engine.rows + 4  # reading the prompts tells everything: none of 10 steps follows
     finally:
         handle.remove()
 
 
-def test_prompts_that_share_more_and_less_stand_in_one_pass(engine: Engine) -> None:
-    """Shared starts of several lengths and tokens, in any company, give what each gives alone."""
-    draw, decoding = np.random.default_rng(3), Decoding(9, frozenset({3}), 0.7)
-    heads = [tuple(draw.integers(0, 200, length).tolist()) for length in (0, 2, 3, 4, 6)]
+def test_beginnings_that_prompts_share_are_read_once_and_change_nothing(engine: Engine) -> None:
+    """Beginnings of several lengths and tokens, in any company, give to the bit what each prompt gives alone."""
+    draw, passes = np.random.default_rng(3), []
+    heads = [tuple(draw.integers(0, 200, length).tolist()) for length in (0, 2, 13, 14, 30)]
+    heads.append((*heads[-1][:20], *heads[1]))
     asked = [
-        Prompt(heads[n % 5] + prompt.ids, prompt.keys, prompt.forced, shared=len(heads[n % 5]))
-        for n, prompt in enumerate(prompts(30, 2, forced=3))
+        Prompt((*heads[n % 6], *prompt.ids[:9]), prompt.keys, prompt.forced)
+        for n, prompt in enumerate(prompts(60, 2, forced=3))
     ]
-    together = engine.generate(asked, decoding)
-    assert together == [engine.generate([prompt], decoding)[0] for prompt in asked]
-    assert together == engine.generate([Prompt(prompt.ids, prompt.keys, prompt.forced) for prompt in asked], decoding)
+    asked += asked[:5]
 
+    def outcomes(some: list[Prompt], decoding: Decoding) -> list:
+        seen: dict[int, tuple] = {}
+        outputs = engine.generate(
+            some, decoding, lambda read: seen.update({read.index: (read.logits.tolist(), read.forced)})
+        )
+        return [(output, seen[index]) for index, output in enumerate(outputs)]
 
-def test_tokens_that_prompts_share_are_read_once_and_change_nothing_but_rounding(engine: Engine) -> None:
-    asked = prompts(25, 2, forced=4)
-    head = tuple(range(50, 57))
-    whole = [Prompt(head + prompt.ids, prompt.keys, prompt.forced) for prompt in asked]
-    split = [Prompt(prompt.ids, prompt.keys, prompt.forced, shared=len(head)) for prompt in whole]
-    seen: list[dict] = [{}, {}, {}]
-    outputs = [
-        engine.generate(some, Decoding(9, frozenset({3}), 0.7), lambda read, to=to: to.update({read.index: (read.logits.clone(), read.forced)}))
-        for some, to in zip((whole, split, split[:5]), seen, strict=True)
-    ]  # fmt: skip
-    assert sum(map(list.__eq__, outputs[0], outputs[1])) >= 24  # a token may flip at a tie
-    for index, (logits, forced) in seen[0].items():
-        torch.testing.assert_close(seen[1][index][0], logits, rtol=1e-4, atol=1e-4)
-        assert seen[1][index][1] == pytest.approx(forced, abs=1e-3)
-    assert outputs[2] == outputs[1][:5]
-    assert all(torch.equal(seen[2][index][0], seen[1][index][0]) for index in range(5))
-    for threads in (2, 3):
-        assert Engine(random_model(), rows=8, prompt_rows=4, threads=threads).generate(split, Decoding(9, frozenset({3}), 0.7)) == outputs[1]  # fmt: skip
+    for temperature in (0.0, 0.7):
+        decoding = Decoding(9, frozenset({3}), temperature)
+        assert outcomes(asked, decoding) == [outcomes([prompt], decoding)[0] for prompt in asked]
+    handle = engine.model.register_forward_hook(lambda *_: passes.append(1))
+    try:
+        outcomes(asked, Decoding(1, frozenset()))
+    finally:
+        handle.remove()
+    tokens = sum(len(prompt.ids) + len(prompt.forced) for prompt in asked)
+    own = tokens - sum(len(heads[n % 6]) for n in range(60))
+    assert own < len(passes) * engine.rows < 0.75 * tokens
 
 
 def test_first_logits_are_bitwise_the_same_in_any_company(engine: Engine) -> None:
@@ -165,12 +164,10 @@ def test_greedy_agrees_with_transformers_on_real_questions(smollm2: Path) -> Non
     questions = random.Random(1).sample(every, 500)
     template = read_prompt_template(REPOSITORY / "resources/prompt.yaml")
     ids = encode(tokenizer, [template.ask(question) for question in questions])
-    head = len(shared_start(tokenizer, template.ask))
-    assert head == 6
     plain = load_model(smollm2, "float32")
     ends = end_ids(smollm2, tokenizer)
     engine = Engine(load_model(smollm2, "float32"), rows=32, threads=2)
-    ours = [rows for (rows,) in engine.generate([Prompt(tuple(row), shared=head) for row in ids], Decoding(16, ends))]
+    ours = [rows for (rows,) in engine.generate([Prompt(tuple(row)) for row in ids], Decoding(16, ends))]
     differing = 0
     for start in range(0, len(ids), 50):
         some = ids[start : start + 50]

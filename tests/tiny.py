@@ -122,7 +122,7 @@ def configuration(root: Path, model: Path) -> dict:
             "in_domain": IN_DOMAIN,
             "out_of_domain": OUT_OF_DOMAIN,
         },
-        "mastery": {"templates": 2, "samples": 6, "max_new_tokens": 3, "rows": 16, "prompt_rows": 8},
+        "mastery": {"templates": 2, "samples": 6, "max_new_tokens": 3, "rows": 16},
         "finetuning": {
             "methods": ["full", "lora"],
             "method_data": {"lora": ["mixed"]},

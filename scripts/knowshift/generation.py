@@ -1,125 +1,59 @@
 """The generation engine that probing and evaluation share.
 
-Exactness is by construction. Which random number a token gets depends on its row's key and its step alone. The shape of
-every forward pass follows from the prompt alone: prompts are padded to a bucket of their length, prompt passes always
-have `prompt_rows` rows and decoding passes `rows` rows, empty ones included. A row's numbers do not depend on what its
-neighbours hold, so neither order, nor other prompts, nor interruption can change an outcome. On a CPU every thread runs
-passes of its own: the number of threads changes nothing either.
+Exactness is by construction. Which random number a token gets depends on its row's key and its step alone. Every forward
+pass reads `rows` tokens, empty ones included: the next ones of samples, and as many tokens of waiting prompts as there is
+room for. A token's numbers depend on the tokens before it alone, and on how many columns the cache has, which follows from
+the prompt. So neither order, nor other prompts, nor where a prompt is cut, nor interruption can change an outcome. On a CPU
+every thread runs passes of its own: the number of threads changes nothing either.
 """
 
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import takewhile
 from operator import eq
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel
-from transformers.cache_utils import Cache
 
-from knowshift.linears import pack_linears
-from knowshift.prompt_passes import Prompt, PromptPasses, Read, additive, round_up, shape_of
+from knowshift.decoding import Decoding, Prompt, Read
+from knowshift.errors import KnowshiftError
+from knowshift.linears import InBlocks, pack_linears
 from knowshift.randomness import counter_uniform
 from knowshift.sampling import Sampler
-from knowshift.slots import ATTENTION, SlotLayer
+from knowshift.slots import ATTENTION, Slots, Token
 
-CACHE_BUCKET = (
-    32  # the key-value cache holds a multiple of this many prompt tokens; prompts of one multiple are answered together
-)
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How tokens are chosen.
-
-    Attributes:
-        max_new_tokens: a row stops after this many tokens, or at an end token, and for no other reason.
-        end_ids: end tokens; they are not part of the output.
-        temperature: 0 is greedy.
-    """
-
-    max_new_tokens: int
-    end_ids: frozenset[int]
-    temperature: float = 0.0
-
-
-class _Slots:
-    """The rows of the decoding pass for prompts of one cache bucket."""
-
-    def __init__(self, model: PreTrainedModel, rows: int, decoding: Decoding, prompt_length: int) -> None:
-        device = model.device
-        self.model, self.temperature, self.prompt_length = model, decoding.temperature, prompt_length
-        self.sampler = Sampler()
-        self.length = round_up(prompt_length + decoding.max_new_tokens - 1, 16)  # whole vectors
-        config = model.config.get_text_config()
-        self.layers = [SlotLayer(rows, self.length) for _ in range(config.num_hidden_layers)]
-        self.cache = Cache(layers=self.layers)
-        self.columns = torch.arange(self.length, device=device)
-        self.owner: list[tuple[int, int] | None] = [None] * rows  # (prompt, sample) of each row
-        self.keys = np.zeros(rows, dtype=np.uint64)
-        self.first = np.full(rows, prompt_length)  # where a row's prompt starts in the cache
-        self.steps = np.zeros(rows, dtype=np.int64)  # tokens generated so far, less the one now fed
-        self.tokens = np.zeros(rows, dtype=np.int64)
-
-    def free(self) -> list[int]:
-        return [row for row, owner in enumerate(self.owner) if owner is None]
-
-    def start(self, row: int, read: Read, sample: int, prompt: Prompt, tokens: list[int]) -> None:
-        """Give a row a prompt's cache and its first new tokens; all but the last of them are in the cache."""
-        steps = len(tokens) - 1
-        known = len(prompt.ids) + steps
-        for layer, (keys, values) in zip(self.layers, read.layers, strict=True):
-            layer.fill(row, keys[:, :known], values[:, :known], self.prompt_length + steps)
-        self.owner[row] = (read.index, sample)
-        self.keys[row], self.first[row] = prompt.keys[sample], self.prompt_length - len(prompt.ids)
-        self.steps[row], self.tokens[row] = steps, tokens[-1]
-
-    def stop(self, row: int) -> None:
-        self.owner[row] = None
-        self.first[row], self.steps[row], self.tokens[row] = self.prompt_length, 0, 0
-
-    def step(self) -> list[int]:
-        """Feed each row its last token; returns the next token of each row."""
-        device = self.columns.device
-        first, steps = torch.as_tensor(self.first, device=device), torch.as_tensor(self.steps, device=device)
-        write = self.prompt_length + steps  # (R,)
-        heads = self.layers[0].keys.shape[1]
-        rows = torch.arange(len(write) * heads, device=device).view(-1, heads)
-        places = (rows * self.length + write[:, None]).flatten()  # (R x H,)
-        for layer in self.layers:
-            layer.places = places
-        seen = (self.columns >= first[:, None]) & (self.columns <= write[:, None])  # (R, L)
-        logits = self.model(
-            input_ids=torch.as_tensor(self.tokens, device=device)[:, None],
-            attention_mask=additive(seen, self.model.dtype)[:, None, None],
-            position_ids=(write - first)[:, None],
-            cache=self.cache,
-            use_cache=True,
-        ).logits[:, -1]  # (R, V)
-        self.steps += 1
-        return self.sampler.pick(logits, self.temperature, counter_uniform(self.keys, self.steps)).tolist()
+CACHE_BUCKET = 32  # prompts whose lengths round up to one multiple of this are answered together
+VECTOR = 16  # the cache has a multiple of this many columns
+TRAIL = 16  # prompts before that are looked at for a common beginning
 
 
 class Engine:
     """Completes prompts with a causal language model.
 
     Args:
-        model: in evaluation mode. On a CPU the engine takes it over: its linear layers are packed, in place.
-        rows: rows of a decoding pass; changes low bits.
-        prompt_rows: rows of a prompt pass; changes low bits.
+        model: in evaluation mode. The engine takes it over: its attention is replaced, and on a CPU its linear layers are
+            packed, in place.
+        rows: tokens of a forward pass, and samples under way at once; changes low bits.
         threads: on a CPU, how many passes run side by side, each on one thread; changes no result. None: all cores.
+
+    Raises:
+        KnowshiftError: the model computes attention in a way that cannot be replaced.
     """
 
-    def __init__(
-        self, model: PreTrainedModel, rows: int = 64, prompt_rows: int = 4, threads: int | None = None
-    ) -> None:
-        self.model, self.rows, self.prompt_rows = model, rows, prompt_rows
+    def __init__(self, model: PreTrainedModel, rows: int = 64, threads: int | None = None) -> None:
+        if not model.is_backend_compatible():
+            raise KnowshiftError(f"engine: torch cannot run {type(model).__name__}; set engine: vllm")
+        self.model, self.rows = model, rows
         self.workers = (threads or torch.get_num_threads()) if model.device.type == "cpu" else 1
         model.set_attn_implementation(ATTENTION)
         pack_linears(model)
+        head = model.get_output_embeddings()
+        layer = head.layer if isinstance(head, InBlocks) else head
+        model.set_output_embeddings(InBlocks(layer, max(1, rows // 2)))
 
     def generate(
         self,
@@ -141,13 +75,13 @@ class Engine:
         Returns:
             Token ids of new tokens, without the end token, indexed [prompt][sample].
         """
-        work = _Work(self, prompts, decoding, on_read, on_done)
+        work = _Work(prompts, decoding, on_read, on_done)
         if self.model.device.type != "cpu":
-            work.run()
+            work.run(self)
             return work.outputs
         before = torch.get_num_threads()
         with ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            running = [pool.submit(work.run) for _ in range(self.workers)]
+            running = [pool.submit(work.run, self) for _ in range(self.workers)]
         torch.set_num_threads(before)  # part of it holds for the whole process
         for thread in running:
             thread.result()
@@ -155,80 +89,36 @@ class Engine:
 
 
 class _Work:
-    """One call of `Engine.generate`, shared by its threads."""
+    """What all threads of one call of `Engine.generate` share.
+
+    Prompts wait by the columns that their caches have, in the order of their tokens: those that begin alike stand together.
+    """
 
     def __init__(
         self,
-        engine: Engine,
         prompts: Sequence[Prompt],
         decoding: Decoding,
         on_read: Callable[[Read], None] | None,
         on_done: Callable[[int, int], None] | None,
     ) -> None:
-        self.engine, self.prompts, self.decoding, self.on_done = engine, prompts, decoding, on_done
+        self.prompts, self.decoding, self.on_read, self.on_done = prompts, decoding, on_read, on_done
         self.outputs: list[list[list[int]]] = [[[] for _ in prompt.keys] for prompt in prompts]
         self.lock = threading.Lock()
-        self.passes = PromptPasses(engine.model, engine.prompt_rows, self.lock, on_read)
-        alike: dict[tuple, list[int]] = defaultdict(list)
-        for index, prompt in enumerate(prompts):
-            alike[round_up(len(prompt.ids), CACHE_BUCKET), shape_of(prompt)].append(index)
-        self.waiting: dict[int, deque[list[int]]] = defaultdict(deque)  # blocks of prompts, by cache bucket
-        for (bucket, _), members in sorted(alike.items()):
-            for start in range(0, len(members), engine.prompt_rows):
-                self.waiting[bucket].append(members[start : start + engine.prompt_rows])
+        self.waiting: dict[int, deque[int]] = defaultdict(deque)
+        for index in sorted(range(len(prompts)), key=lambda index: prompts[index].ids):
+            prompt = prompts[index]
+            room = max(decoding.max_new_tokens - 1, len(prompt.forced))
+            columns = _round_up(_round_up(len(prompt.ids), CACHE_BUCKET) + room, VECTOR)
+            self.waiting[columns].append(index)
 
     @torch.inference_mode()
-    def run(self) -> None:
-        """What one thread does: for each cache bucket, keep the rows filled until nothing waits and all are finished."""
-        for bucket, waiting in self.waiting.items():
-            slots = _Slots(self.engine.model, self.engine.rows, self.decoding, bucket)
-            read: deque[Read] = deque()
-            while True:
-                self._fill(slots, read, waiting)
-                if len(slots.free()) == self.engine.rows:
-                    break
-                tokens = slots.step()
-                for row, owner in enumerate(slots.owner):
-                    if owner is not None:
-                        slots.tokens[row] = tokens[row]
-                        if not self._accept(*owner, tokens[row]):
-                            slots.stop(row)
+    def run(self, engine: Engine) -> None:
+        """What one thread does."""
+        for columns in sorted(self.waiting):
+            _Lane(self, Slots(engine.model, engine.rows, columns), self.waiting[columns]).run()
 
-    def _fill(self, slots: _Slots, read: deque[Read], waiting: deque[list[int]]) -> None:
-        """Start samples in the free rows, reading prompts as needed."""
-        free = deque(slots.free())
-        while free:
-            if not read:
-                with self.lock:
-                    if not waiting:
-                        return
-                    block = waiting.popleft()
-                read += self.passes.read(self.prompts, block)
-            item = read[0]
-            prompt = self.prompts[item.index]
-            begun = self._begin(item, prompt)
-            while free and item.samples:
-                sample = item.samples.popleft()
-                if all(self._accept(item.index, sample, token) for token in begun[sample]):
-                    slots.start(free.popleft(), item, sample, prompt, begun[sample])
-            if not item.samples:
-                read.popleft()
-
-    def _begin(self, read: Read, prompt: Prompt) -> list[list[int]]:
-        """The first new tokens of each sample: one, or of greedy decoding as many as the prompt's own pass tells.
-
-        As long as the likeliest token is the forced one, the pass has read what follows it.
-        """
-        if self.decoding.temperature:
-            keys = np.array(prompt.keys, dtype=np.uint64)
-            repeated = read.logits.expand(len(keys), -1)
-            picked = Sampler().pick(repeated, self.decoding.temperature, counter_uniform(keys, 0))
-            return [[token] for token in picked.tolist()]
-        agreed = sum(1 for _ in takewhile(bool, map(eq, read.likeliest, prompt.forced)))
-        return [read.likeliest[: agreed + 1]] * len(prompt.keys)
-
-    def _accept(self, index: int, sample: int, token: int) -> bool:
-        """Take a new token; whether the row goes on."""
+    def accept(self, index: int, sample: int, token: int) -> bool:
+        """Take a new token; whether the sample goes on."""
         output = self.outputs[index][sample]
         if token not in self.decoding.end_ids:
             output.append(token)
@@ -238,3 +128,188 @@ class _Work:
             with self.lock:
                 self.on_done(index, sample)
         return False
+
+
+@dataclass(eq=False)
+class _Row:
+    """What goes on in one slot.
+
+    Attributes:
+        tokens: of a prompt and what it is forced to, or of a prompt and what a sample has come to.
+        read: how many of them the slot holds.
+        prompt, sample: which they are of; no sample while a prompt is read, or waits for one to start.
+        scores: log-probabilities of forced tokens.
+        logits, told: of the first new token; and next tokens: of each sample the first, or of greedy decoding what is likeliest
+            after the prompt and after each forced token.
+        begun, unstarted: the first new tokens of each sample; samples still to be started from this slot.
+    """
+
+    slot: int
+    tokens: list[int] = field(default_factory=list)
+    read: int = 0
+    prompt: int = 0
+    sample: int | None = None
+    scores: list[float] = field(default_factory=list)
+    logits: torch.Tensor | None = None
+    told: list[int] = field(default_factory=list)
+    begun: list[list[int]] = field(default_factory=list)
+    unstarted: deque[int] = field(default_factory=deque)
+
+
+class _Lane:
+    """The passes of one thread over prompts whose caches have equally many columns."""
+
+    def __init__(self, work: _Work, slots: Slots, waiting: deque[int]) -> None:
+        self.work, self.slots, self.waiting = work, slots, waiting
+        self.sampler = Sampler()
+        self.free = deque(_Row(slot) for slot in range(slots.rows))
+        self.reading: deque[_Row] = deque()
+        self.read: deque[_Row] = deque()  # with samples to start
+        self.answering: list[_Row] = []
+        self.trail: deque[_Row] = deque(maxlen=TRAIL)  # where prompts were read last
+
+    def run(self) -> None:
+        """Until nothing waits and all are finished."""
+        while True:
+            self._start_samples()
+            spans = self._gather()
+            if not spans:
+                return
+            tokens = [Token(row.tokens[column], row.slot, column) for row, columns in spans for column in columns]
+            asked = [(row, column) for row, columns in spans for column in columns]
+            wanted = [place for place, (row, column) in enumerate(asked) if column >= self._known(row) - 1]
+            logits = self.slots.read(tokens, wanted)
+            for row, columns in spans:
+                row.read = columns.stop
+            self._choose([asked[place] for place in wanted], logits)
+            self._finish_prompts()
+
+    def _known(self, row: _Row) -> int:
+        """How many tokens the row's prompt has."""
+        return len(self.work.prompts[row.prompt].ids)
+
+    def _start_samples(self) -> None:
+        """Start samples of prompts that have been read: one where its prompt is, others in free slots."""
+        for source in list(self.read):
+            ids = self.work.prompts[source.prompt].ids
+            while source.unstarted and (source.sample is None or self.free):
+                sample = source.unstarted.popleft()
+                begun = source.begun[sample]
+                if not all(self.work.accept(source.prompt, sample, token) for token in begun):
+                    continue
+                row = source if source.sample is None else self.free.popleft()
+                row.tokens, row.read = [*ids, *begun], len(ids) + len(begun) - 1
+                row.prompt, row.sample = source.prompt, sample
+                if row is not source:
+                    self.slots.copy(source.slot, row.slot, row.read)
+                self.answering.append(row)
+            if not source.unstarted:
+                self.read.remove(source)
+                if source.sample is None:
+                    self.free.append(source)
+
+    def _gather(self) -> list[tuple[_Row, range]]:
+        """What the next pass reads: columns of rows. Samples come first, then prompts; the last of them may be cut."""
+        rows, spans, room = deque([*self.answering, *self.reading]), [], self.slots.rows
+        while room and (rows or self._admit(rows)):
+            row = rows.popleft()
+            columns = range(row.read, min(row.read + room, len(row.tokens)))
+            spans.append((row, columns))
+            room -= len(columns)
+        return spans
+
+    def _admit(self, rows: deque[_Row]) -> bool:
+        """Let a waiting prompt have a slot; of its beginning, what another slot holds is copied."""
+        with self.work.lock:
+            if not (self.waiting and self.free):
+                return False
+            index = self.waiting.popleft()
+        prompt = self.work.prompts[index]
+        shared, source = max(
+            ((_common(row.tokens[: row.read], prompt.ids[:-1]), row) for row in self.trail),
+            key=lambda found: found[0],
+            default=(0, None),
+        )
+        if source in self.free:
+            self.free.remove(row := source)
+        else:
+            row = self.free.popleft()
+            if shared:
+                self.slots.copy(source.slot, row.slot, shared)
+        row.prompt, row.tokens, row.read = index, [*prompt.ids, *prompt.forced], shared
+        row.scores, row.told = [], []
+        self.reading.append(row)
+        self.trail.append(row)
+        rows.append(row)
+        return True
+
+    def _choose(self, asked: Sequence[tuple[_Row, int]], logits: torch.Tensor) -> None:
+        """Take what a pass tells after some columns of rows: (W, V) logits."""
+        decoding, prompts = self.work.decoding, self.work.prompts
+        forced = [
+            (place, row, row.tokens[column + 1])
+            for place, (row, column) in enumerate(asked)
+            if row.sample is None and column + 1 < len(row.tokens)
+        ]
+        if forced:
+            places, rows, tokens = zip(*forced, strict=True)
+            scores = logits[list(places)].float().log_softmax(-1)
+            for row, score in zip(rows, scores[range(len(tokens)), list(tokens)].tolist(), strict=True):
+                row.scores.append(score)
+        draws: list[tuple[int, _Row, int, int]] = []  # place, row, key and step
+        for place, (row, column) in enumerate(asked):
+            step = column + 1 - self._known(row)
+            if row.sample is not None:
+                draws.append((place, row, prompts[row.prompt].keys[row.sample], step))
+            elif step == 0 or not decoding.temperature:
+                row.logits = logits[place] if step == 0 else row.logits
+                keys = prompts[row.prompt].keys if decoding.temperature else (0,)
+                draws += [(place, row, key, step) for key in keys]
+        if not draws:
+            return
+        places, rows, keys, steps = zip(*draws, strict=True)
+        if places != tuple(range(len(logits))):
+            logits = logits[list(places)]
+        uniforms = counter_uniform(np.array(keys, dtype=np.uint64), np.array(steps))
+        for row, token in zip(rows, self.sampler.pick(logits, decoding.temperature, uniforms).tolist(), strict=True):
+            if row.sample is None:
+                row.told.append(token)
+            elif self.work.accept(row.prompt, row.sample, token):
+                row.tokens.append(token)
+            else:
+                self.answering.remove(row)
+                row.sample = None
+                if not row.unstarted:
+                    self.free.append(row)
+
+    def _finish_prompts(self) -> None:
+        """Make ready what follows prompts that have been read to their end.
+
+        Greedy answers begin with as many tokens as the forced ones agree with: as long as the likeliest token is the forced
+        one, what follows it is known too.
+        """
+        for row in [row for row in self.reading if row.read == len(row.tokens)]:
+            self.reading.remove(row)
+            prompt = self.work.prompts[row.prompt]
+            if self.work.decoding.temperature:
+                row.begun = [[token] for token in row.told]
+            else:
+                agreed = sum(1 for _ in takewhile(bool, map(eq, row.told, prompt.forced)))
+                row.begun = [row.told[: agreed + 1]] * len(prompt.keys)
+            row.unstarted = deque(range(len(prompt.keys)))
+            self.read.append(row)
+            if self.work.on_read:
+                with self.work.lock:
+                    self.work.on_read(Read(row.prompt, row.logits, row.scores))
+
+
+def _common(tokens: Sequence[int], others: Sequence[int]) -> int:
+    """How many first tokens are the same."""
+    return next(
+        (place for place, (a, b) in enumerate(zip(tokens, others, strict=False)) if a != b),
+        min(len(tokens), len(others)),
+    )
+
+
+def _round_up(length: int, multiple: int) -> int:
+    return -(-length // multiple) * multiple

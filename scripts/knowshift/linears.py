@@ -20,6 +20,17 @@ class PackedLinear(nn.Module):
         return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
 
 
+class InBlocks(nn.Module):
+    """A layer that takes so many rows at a time, a divisor of what it is given: how many there are changes no result."""
+
+    def __init__(self, layer: nn.Module, rows: int) -> None:
+        super().__init__()
+        self.layer, self.rows = layer, rows
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([self.layer(block) for block in x.split(self.rows, -2)], -2)
+
+
 def pack_linears(model: nn.Module) -> bool:
     """Replace the linear layers of a model on the CPU by packed ones, in place; each weight is held once.
 

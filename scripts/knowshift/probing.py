@@ -6,8 +6,8 @@ import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
 from knowshift.completions import COMPLETIONS
-from knowshift.generation import Decoding, Engine
-from knowshift.prompt_passes import Prompt
+from knowshift.decoding import Decoding, Prompt
+from knowshift.generation import Engine
 from knowshift.prompts import encode
 from knowshift.randomness import derive_seed
 from knowshift.templates import SUBJECT

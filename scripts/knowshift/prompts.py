@@ -1,6 +1,6 @@
 """Texts to token ids, the same way for probing, training and evaluation."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -41,17 +41,6 @@ def encode(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[l
     if not texts:
         return []
     return [start + ids for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
-
-
-def shared_start(tokenizer: "PreTrainedTokenizerBase", ask: Callable[[str], str]) -> tuple[int, ...]:
-    """The tokens, BOS among them, that all prompts begin with, by what two unlike questions have in common.
-
-    Args:
-        ask: puts a question into a prompt.
-    """
-    one, other = encode(tokenizer, [ask("A"), ask("7")])
-    length = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), 0)
-    return tuple(one[:length])
 
 
 def encode_examples(

@@ -49,9 +49,9 @@ def cell_questions(
         trained: ids of the training facts to ask, in their order; their set is `training_set`.
 
     Returns:
-        Columns fact_id, set, question, subject, object.
+        Columns fact_id, set, question, object.
     """
-    columns = ["fact_id", "set", "question", "subject", "object"]
+    columns = ["fact_id", "set", "question", "object"]
     places = {fact: place for place, fact in enumerate(mastery["fact_id"].to_pylist())}
     own = mastery.take(pa.array([places[fact] for fact in trained], pa.int64()))
     own = own.append_column("set", pa.array(["training_set"] * len(own), pa.string())).select(columns)

@@ -31,11 +31,12 @@ class Sampler:
         """
         if temperature == 0:
             return logits.argmax(-1)
-        if self._scaled.shape != logits.shape or self._scaled.device != logits.device:
+        rows, tokens = logits.shape
+        if len(self._scaled) < rows or self._scaled.shape[1:] != (tokens,) or self._scaled.device != logits.device:
             self._scaled = torch.empty(logits.shape, device=logits.device)
             self._probabilities = torch.empty_like(self._scaled)
-        scaled = self._scaled.copy_(logits).mul_(1 / temperature)  # (R, V)
-        probabilities = torch.softmax(scaled, -1, out=self._probabilities)
+        scaled = self._scaled[:rows].copy_(logits).mul_(1 / temperature)  # (R, V)
+        probabilities = torch.softmax(scaled, -1, out=self._probabilities[:rows])
         target = torch.as_tensor(uniforms, device=logits.device)
         chosen, certain = _invert(*_likeliest(probabilities, CANDIDATES), target)
         for count in (MORE_CANDIDATES, logits.shape[-1]):

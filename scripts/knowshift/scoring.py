@@ -5,16 +5,15 @@ model again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 
 import numpy as np
 import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
-from knowshift.generation import Decoding, Engine
+from knowshift.decoding import Decoding, Prompt, Read
+from knowshift.generation import Engine
 from knowshift.outcomes import FIRST_TOKENS, LEADING_LOGITS, OUTCOMES
-from knowshift.prompt_passes import Prompt, Read
-from knowshift.prompts import ChatPrompt, encode, encode_examples, shared_start
+from knowshift.prompts import ChatPrompt, encode, encode_examples
 from knowshift.templates import SUBJECT, PromptTemplate
 
 
@@ -29,8 +28,7 @@ def score(
     """Ask every question.
 
     Args:
-        questions: Q rows with at least fact_id, set, question, subject and object; a question's tokens before its subject
-            are read once for all questions that begin so.
+        questions: Q rows with at least fact_id, set, question and object.
         prompt: how a question is put.
         decoding: greedy, with the token limit.
         on_done: called whenever a question is answered.
@@ -41,24 +39,10 @@ def score(
     asked = [prompt.ask(question) for question in questions["question"].to_pylist()]
     replies = [prompt.reply(object_) for object_ in questions["object"].to_pylist()]
 
-    @cache
-    def head(opening: str) -> tuple[int, ...]:
-        return shared_start(tokenizer, lambda rest: prompt.ask(opening + rest))
-
-    prompts = []
-    for (ids, start), question, subject in zip(
-        encode_examples(tokenizer, asked, replies),
-        *(questions[name].to_pylist() for name in ("question", "subject")),
-        strict=True,
-    ):
-        opening = question.partition(subject)[0] if subject and subject in question else ""
-        heads = [
-            tokens
-            for tokens in (head(opening), head(""))
-            if len(tokens) < start and tuple(ids[: len(tokens)]) == tokens
-        ]
-        forced = tuple(ids[start:-1])  # the object's tokens, without the end token
-        prompts.append(Prompt(tuple(ids[:start]), forced=forced, shared=len(heads[0]) if heads else 0))
+    prompts = [
+        Prompt(tuple(ids[:start]), forced=tuple(ids[start:-1]))  # the object's tokens, without the end token
+        for ids, start in encode_examples(tokenizer, asked, replies)
+    ]
     first: list[tuple[list[int], list[float]]] = [([], [])] * len(prompts)
     gold = [0.0] * len(prompts)
 

@@ -1,38 +1,108 @@
-"""Key-value caches of rows that are at different positions, and the attention over them."""
+"""A key-value cache of slots, and forward passes of a fixed number of tokens that stand anywhere in it.
 
+Every token of a pass is a row of its own, which attends to the columns of its slot up to its own. A token's numbers depend
+on what its slot holds and on the shape of the pass, not on which tokens are read with it.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
 import torch
-from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface
-from transformers.cache_utils import CacheLayerMixin
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.cache_utils import Cache, CacheLayerMixin
 
-ATTENTION = "knowshift"  # the name under which transformers finds `grouped_attention`
+ATTENTION = "knowshift"  # the name under which transformers finds `slot_attention`
 
 
-class SlotLayer(CacheLayerMixin):
-    """Keys and values of one layer, (R, H, L, D): row r writes its next token where `places` says."""
+class Token(NamedTuple):
+    """A token that a pass reads."""
 
-    def __init__(self, rows: int, length: int) -> None:
+    id: int
+    slot: int
+    column: int
+
+
+class Slots:
+    """Slots of a cache, and passes of as many tokens.
+
+    Args:
+        model: whose output layer works in blocks.
+        rows: of a pass, and slots.
+        length: columns of a slot.
+    """
+
+    def __init__(self, model: PreTrainedModel, rows: int, length: int) -> None:
+        self.model, self.rows, self.block = model, rows, model.get_output_embeddings().rows
+        layers = model.config.get_text_config().num_hidden_layers
+        self.layers = [_SlotLayer(rows + 1, length) for _ in range(layers)]  # empty rows write to the last slot
+        self.cache = Cache(layers=self.layers)
+        self.columns = torch.arange(length, device=model.device)
+
+    def read(self, tokens: Sequence[Token], wanted: Sequence[int]) -> torch.Tensor:
+        """Read at most as many tokens as there are rows.
+
+        Args:
+            tokens: keys and values of the columns before each are in its slot, or among the tokens before it.
+            wanted: which of them are to give logits.
+
+        Returns:
+            (W, V) logits of the tokens that follow the wanted ones.
+        """
+        ids, slots, columns = np.array(tokens).T
+        apart = len(np.unique(slots)) == len(slots)  # then each token takes its slot's row, and no key is copied
+        rows = slots if apart else np.arange(len(slots))
+        placed = torch.tensor([[0], [self.rows], [0]]).repeat(1, self.rows)
+        placed[:, rows] = torch.from_numpy(np.stack([ids, slots, columns]))
+        ids, slots, columns = placed.to(self.model.device)  # (R,) each
+        for layer in self.layers:
+            layer.slots, layer.columns, layer.apart = slots, columns, apart
+        keep = np.zeros(max(self.block, -(-len(wanted) // self.block) * self.block), dtype=np.int64)
+        keep[: len(wanted)] = rows[list(wanted)]
+        logits = self.model(
+            input_ids=ids[None],
+            attention_mask=_additive(self.columns <= columns[:, None], self.model.dtype)[:, None, None],
+            position_ids=columns[None],
+            cache=self.cache,
+            use_cache=True,
+            logits_to_keep=torch.as_tensor(keep, device=self.model.device),
+        ).logits
+        return logits[0, : len(wanted)]
+
+    def copy(self, source: int, target: int, columns: int) -> None:
+        """Copy the first columns of a slot to another."""
+        for layer in self.layers:
+            layer.keys[target, :, :columns] = layer.keys[source, :, :columns]
+            layer.values[target, :, :columns] = layer.values[source, :, :columns]
+
+
+class _SlotLayer(CacheLayerMixin):
+    """Keys and values of one layer, (S, H, L, D); `slots` and `columns`, (R,) each, say where a pass writes."""
+
+    def __init__(self, slots: int, length: int) -> None:
         super().__init__()
-        self.rows, self.length = rows, length
-        self.places: torch.Tensor | None = None  # (R x H,) rows of the cache seen as (R x H x L, D)
+        self.size, self.length = slots, length
+        self.slots = self.columns = torch.empty(0)
+        self.apart = True
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Make room for entries like these, (…, H, 1 or more, D)."""
-        self.keys = key_states.new_zeros(self.rows, key_states.shape[-3], self.length, key_states.shape[-1])
-        self.values = value_states.new_zeros(self.rows, value_states.shape[-3], self.length, value_states.shape[-1])
+        """Make room for entries like these, (1, H, R, D)."""
+        _, heads, _, width = key_states.shape
+        self.keys = key_states.new_zeros(self.size, heads, self.length, width)
+        self.values = value_states.new_zeros(self.size, heads, self.length, value_states.shape[-1])
+        self.heads = torch.arange(heads, device=key_states.device)
         self.is_initialized = True
 
-    def fill(self, row: int, keys: torch.Tensor, values: torch.Tensor, end: int) -> None:
-        """Put a prompt's keys and values, (H, T, D), before position `end` of a row."""
-        if not self.is_initialized:
-            self.lazy_initialization(keys, values)
-        self.keys[row, :, end - keys.shape[1] : end] = keys
-        self.values[row, :, end - values.shape[1] : end] = values
-
     def update(self, key_states, value_states, *args, **kwargs):
-        self.keys.view(-1, self.keys.shape[-1]).index_copy_(0, self.places, key_states.flatten(0, 2))
-        self.values.view(-1, self.values.shape[-1]).index_copy_(0, self.places, value_states.flatten(0, 2))
-        return self.keys, self.values
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        lines = (self.slots[:, None] * len(self.heads) + self.heads) * self.length + self.columns[:, None]  # (R, H)
+        for kept, states in ((self.keys, key_states), (self.values, value_states)):
+            new = states[0].transpose(0, 1).flatten(0, 1)  # (R x H, D)
+            kept.view(-1, kept.shape[-1]).index_copy_(0, lines.flatten(), new)
+        if self.apart:
+            return self.keys[:-1], self.values[:-1]
+        return self.keys.index_select(0, self.slots), self.values.index_select(0, self.slots)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.length, 0
@@ -44,7 +114,7 @@ class SlotLayer(CacheLayerMixin):
         return self.length
 
 
-def grouped_attention(
+def slot_attention(
     module: torch.nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -54,23 +124,26 @@ def grouped_attention(
     dropout: float = 0.0,
     **kwargs: object,
 ) -> tuple[torch.Tensor, None]:
-    """Attention in which the queries that share keys stand side by side, so that keys and values are never repeated.
+    """Attention of tokens that each have keys of their own; queries that share a key's head stand side by side.
 
     Args:
-        query: (R, H x G, T, D).
+        query: (1, H x G, R, D).
         key, value: (R, H, L, D).
-        attention_mask: (R, 1, T, L), added to the scores.
+        attention_mask: (R, 1, 1, L), added to the scores.
+
+    Returns:
+        (1, R, H x G, D).
     """
-    rows, heads, tokens, width = query.shape
-    groups = heads // key.shape[1]
-    query = query.reshape(rows, key.shape[1], groups * tokens, width)
-    if tokens > 1:
-        attention_mask = attention_mask.repeat(1, 1, groups, 1)
-        mixed = scaled_dot_product_attention(query, key, value, attn_mask=attention_mask, scale=scaling)
-    else:  # plain products: on a CPU faster than the fused kernel, which is made for many queries
-        scores = torch.matmul(query, key.transpose(2, 3)).mul_(scaling).add_(attention_mask)
-        mixed = torch.matmul(torch.softmax(scores, -1, dtype=torch.float32).to(value.dtype), value)
-    return mixed.view(rows, heads, tokens, width).transpose(1, 2), None
+    rows, heads, _, width = key.shape
+    query = query[0].transpose(0, 1).reshape(rows, heads, -1, width)
+    scores = torch.matmul(query, key.transpose(2, 3)).mul_(scaling).add_(attention_mask)
+    mixed = torch.matmul(torch.softmax(scores, -1, dtype=torch.float32).to(value.dtype), value)
+    return mixed.flatten(1, 2)[None], None
 
 
-AttentionInterface.register(ATTENTION, grouped_attention)
+AttentionInterface.register(ATTENTION, slot_attention)
+
+
+def _additive(seen: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """A mask to add to scores: 0 where seen, else the lowest number."""
+    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, torch.finfo(dtype).min)

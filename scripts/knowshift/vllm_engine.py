@@ -14,10 +14,9 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
+from knowshift.decoding import Decoding, Prompt, Read
 from knowshift.errors import KnowshiftError
-from knowshift.generation import Decoding
 from knowshift.model_files import write_parameters
-from knowshift.prompt_passes import Prompt, Read
 
 LONGEST = 2048  # tokens of a prompt with what is generated; vLLM sets memory aside for it
 MEMORY = Path("/dev/shm")  # a file system in memory, where there is one

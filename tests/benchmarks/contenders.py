@@ -24,13 +24,13 @@ def engine(model_path: Path, dtype: str, threads: int) -> Run:
     """The engine of this repository."""
     import torch
 
-    from knowshift.generation import Decoding, Engine
+    from knowshift.decoding import Decoding, Prompt
+    from knowshift.generation import Engine
     from knowshift.models import load_model
-    from knowshift.prompt_passes import Prompt
     from knowshift.randomness import derive_seed
 
     torch.set_num_threads(threads)
-    running = Engine(load_model(model_path, dtype), threads=threads)
+    model = load_model(model_path, dtype)
 
     def run(prompts: Sequence[list[int]], rows: int) -> int:
         keyed = [
@@ -38,8 +38,7 @@ def engine(model_path: Path, dtype: str, threads: int) -> Run:
             for index, ids in enumerate(prompts)
         ]
         decoding = Decoding(NEW_TOKENS, frozenset(), TEMPERATURE)
-        running.rows = rows
-        return sum(len(ids) for samples in running.generate(keyed, decoding) for ids in samples)
+        return sum(len(ids) for samples in Engine(model, rows, threads).generate(keyed, decoding) for ids in samples)
 
     return run
 

@@ -28,11 +28,12 @@ import pyarrow as pa  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 import torch  # noqa: E402
 
-from knowshift.generation import Decoding, Engine  # noqa: E402
+from knowshift.decoding import Decoding  # noqa: E402
+from knowshift.generation import Engine  # noqa: E402
 from knowshift.models import end_ids, load_model, load_tokenizer  # noqa: E402
 from knowshift.prompts import encode  # noqa: E402
 from knowshift.scoring import score  # noqa: E402
-from knowshift.templates import read_prompt_template, read_topic_templates  # noqa: E402
+from knowshift.templates import read_prompt_template  # noqa: E402
 
 HARNESS = Path(__file__).with_name("harness")
 QUESTIONS = RESULTS / "questions.jsonl"  # the task in harness/ reads it there
@@ -49,11 +50,8 @@ def write_questions(number: int, start: str) -> list[dict]:
     Args:
         start: the text of the BOS token, which the harness does not put before a prompt itself.
     """
-    raw = []
-    for path in sorted((ROOT / "resources/facts/test").glob("*.test.json")):
-        templates = read_topic_templates(ROOT / f"resources/templates/{path.name.partition('.')[0]}.yaml")
-        for row in json.loads(path.read_text(encoding="utf-8")):
-            raw.append({**row, "subject": templates.subject_of(row["question"])})
+    files = sorted((ROOT / "resources/facts/test").glob("*.json"))
+    raw = [row for path in files for row in json.loads(path.read_text(encoding="utf-8"))]
     distinct = list({row["question"]: row for row in raw}.values())
     prompt = read_prompt_template(PROMPT)
     rows = [
@@ -78,7 +76,6 @@ def ours(model_path: Path, rows: list[dict], arguments: argparse.Namespace) -> A
             "fact_id": [str(index) for index in range(len(rows))],
             "set": ["test"] * len(rows),
             "question": [row["question"] for row in rows],
-            "subject": [row["subject"] for row in rows],
             "object": [row["answers"][0] for row in rows],
         }
     )
@@ -167,7 +164,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="directory of a fine-tuned model")
     parser.add_argument("--questions", type=int, default=440)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--rows", type=int, default=32, help="of a decoding pass of knowshift, generation alone")
+    parser.add_argument("--rows", type=int, default=64, help="of a pass of knowshift, generation alone")
     parser.add_argument("--batches", type=int, nargs="+", default=BATCHES, help="that the harness is tried with")
     parser.add_argument("--evaluate", type=Path, default=ROOT / "scripts/evaluate.py", help="our script")
     parser.add_argument("--parts", nargs="+", choices=["generation", "process"], default=["generation", "process"])
