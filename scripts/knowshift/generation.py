@@ -181,7 +181,9 @@ class _Lane:
             logits = self.slots.read(tokens, wanted)
             for row, columns in spans:
                 row.read = columns.stop
-            self._choose([asked[place] for place in wanted], logits)
+            asked = [asked[place] for place in wanted]
+            self._score_forced(asked, logits)
+            self._choose(asked, logits)
             self._finish_prompts()
 
     def _known(self, row: _Row) -> int:
@@ -243,9 +245,8 @@ class _Lane:
         rows.append(row)
         return True
 
-    def _choose(self, asked: Sequence[tuple[_Row, int]], logits: torch.Tensor) -> None:
-        """Take what a pass tells after some columns of rows: (W, V) logits."""
-        decoding, prompts = self.work.decoding, self.work.prompts
+    def _score_forced(self, asked: Sequence[tuple[_Row, int]], logits: torch.Tensor) -> None:
+        """Take the log-probabilities of forced tokens from the (W, V) logits after some columns of rows."""
         forced = [
             (place, row, row.tokens[column + 1])
             for place, (row, column) in enumerate(asked)
@@ -256,6 +257,10 @@ class _Lane:
             scores = logits[list(places)].float().log_softmax(-1)
             for row, score in zip(rows, scores[range(len(tokens)), list(tokens)].tolist(), strict=True):
                 row.scores.append(score)
+
+    def _choose(self, asked: Sequence[tuple[_Row, int]], logits: torch.Tensor) -> None:
+        """Choose what follows some columns of rows, by their (W, V) logits."""
+        decoding, prompts = self.work.decoding, self.work.prompts
         draws: list[tuple[int, _Row, int, int]] = []  # place, row, key and step
         for place, (row, column) in enumerate(asked):
             step = column + 1 - self._known(row)
@@ -301,6 +306,7 @@ class _Lane:
             if self.work.on_read:
                 with self.work.lock:
                     self.work.on_read(Read(row.prompt, row.logits, row.scores))
+            row.logits = None  # it holds those of the whole pass
 
 
 def _common(tokens: Sequence[int], others: Sequence[int]) -> int:

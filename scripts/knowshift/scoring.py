@@ -86,7 +86,7 @@ def leading_logits(
     logits: list[np.ndarray] = [np.empty(0, np.float32)] * len(texts)
 
     def keep(read: Read) -> None:
-        logits[read.index] = read.logits.float().cpu().numpy()
+        logits[read.index] = read.logits.float().cpu().numpy().copy()  # not a part of what else was read
 
     one_token = Decoding(1, decoding.end_ids)
     engine.generate([Prompt(tuple(ids)) for ids in encode(tokenizer, texts)], one_token, keep, on_done)
