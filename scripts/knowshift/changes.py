@@ -51,7 +51,7 @@ def changes(piece: Piece, skip: bool = True) -> Changes:
             if not all_finite(before, piece.dtype):
                 raise KnowshiftError(f"tensor {piece.name} has values before training that are not finite")
             places = np.flatnonzero(different)
-            before, after = before[places], after[places]
+            before, after = np.take(before, places), np.take(after, places)
     old, new = as_float32(before, piece.dtype), as_float32(after, piece.dtype)
     with np.errstate(over="ignore", invalid="ignore"):
         r = np.abs(new - old)
