@@ -8,6 +8,7 @@ package index). Only safetensors are read, code of the model's repository is run
 network is used later. HF_TOKEN, HF_HOME and HF_ENDPOINT count, as everywhere with the hub.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def main() -> None:
         else:
             raise KnowshiftError(f"--source {source}: needs the key directory, hub or wheel")
         sources.check_code(directory, trusted)
-        parameters = sum(tensor.numel() for _, tensor in Weights(directory))
+        parameters = sum(math.prod(place.shape) for place in Weights(directory).places.values())
     start_logging().info("%s: %.1f million parameters", arguments.output, parameters / 1e6)
 
 

@@ -9,6 +9,7 @@ import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
 from knowshift.sharding import load_sharded
+from knowshift.tensors import as_tensor
 from knowshift.weights import Weights
 
 
@@ -21,12 +22,12 @@ def main(directory: Path) -> None:
     weights, held = Weights(directory), 0
     for name, parameter in model.named_parameters():
         assert isinstance(parameter, DTensor), name
-        whole = weights.read(name)
+        whole = as_tensor(weights.read(name), weights.places[name].dtype)
         rows = torch.chunk(whole, world)  # FSDP cuts the first dimension as this does
         mine = rows[rank] if rank < len(rows) else whole[:0]
         assert torch.equal(parameter.to_local(), mine), name
         held += mine.numel() * mine.element_size()
-    total = sum(4 * tensor.numel() for _, tensor in weights)
+    total = sum(tensor.nbytes for _, tensor in weights)
     assert held <= 0.51 * total, (held, total)
     # Loading took little more than this process's half: the largest tensor is a small part of this model.
     assert grown < 0.75 * total, (grown, total)

@@ -9,6 +9,7 @@ from knowshift.dtensors import gathered
 from knowshift.errors import KnowshiftError
 from knowshift.lora import plain_name, updates
 from knowshift.model_files import write_parameters
+from knowshift.tensors import name_of
 from knowshift.weights import Weights, writing_order
 
 
@@ -49,7 +50,7 @@ class Checkpoint:
     def follow(self) -> None:
         """Take part in gathering the tensors that another process saves."""
         stored = {name: place.dtype for name, place in self._weights.places.items()}
-        dtypes = stored | {name: parameter.dtype for name, parameter in self._parameters.items()}
+        dtypes = stored | {name: name_of(parameter.dtype) for name, parameter in self._parameters.items()}
         for names in self._weights.shards().values():
             for name in writing_order({name: dtypes[name] for name in names}):
                 if name in self._parameters:

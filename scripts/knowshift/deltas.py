@@ -14,20 +14,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import torch
 import zstandard
 from safetensors import safe_open
 
 from knowshift.artifacts import read_manifest, sha256_of
 from knowshift.errors import KnowshiftError
+from knowshift.floats import all_finite, cast
 from knowshift.pairs import PIECE, Pairs, check_same, of_directories
 from knowshift.weights import Place, Weights, read_header, read_piece, write_safetensors
 
 DELTA_FORMAT = "knowshift-delta-2"  # stands in rules/finetuning.smk too
 CHUNK = PIECE  # elements; part of the format
 LEVEL = 1  # of zstd: higher ones gain under 1 % here and cost several times the time
-
-_SIGNED = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def base_identity(base: Path) -> str:
@@ -38,12 +36,6 @@ def base_identity(base: Path) -> str:
     else:
         hashes = {path.name: sha256_of(path) for path in base.glob("*.safetensors")}
     return hashlib.sha256(json.dumps(sorted(hashes.values())).encode()).hexdigest()
-
-
-def _bits(tensor: torch.Tensor) -> np.ndarray:
-    """A tensor's bit patterns as a flat array of signed integers."""
-    flat = tensor.contiguous().reshape(-1)
-    return flat.view(_SIGNED[flat.element_size()]).numpy()
 
 
 def _order(base: np.ndarray) -> np.ndarray:
@@ -96,35 +88,29 @@ def _slices(size: int) -> list[slice]:
     return [slice(start, min(start + CHUNK, size)) for start in range(0, size, CHUNK)]
 
 
-def encode(base: torch.Tensor, tuned: torch.Tensor, threads: int = 1) -> tuple[torch.Tensor, dict]:
-    """Compress one tensor against its base.
+def encode(base: np.ndarray, tuned: np.ndarray, threads: int = 1) -> tuple[np.ndarray, dict]:
+    """Compress one tensor against its base, both as bit patterns of one type.
 
     Returns:
-        A flat uint8 tensor, and what is needed to decode it: dtype, shape, chunk sizes, sha256 of the tuned bytes.
+        Flat bytes, and what is needed to decode them besides type and shape: chunk sizes, sha256 of the tuned bytes.
     """
-    before, after = _bits(base.to(tuned.dtype)), _bits(tuned)
+    before, after = base.reshape(-1), tuned.reshape(-1)
     with ThreadPoolExecutor(threads) as pool:
         blobs = list(pool.map(lambda part: encode_chunk(before[part], after[part]), _slices(after.size)))
-    entry = {
-        "dtype": str(tuned.dtype).removeprefix("torch."),
-        "shape": list(tuned.shape),
-        "chunks": [len(blob) for blob in blobs],
-        "sha256": hashlib.sha256(after.data).hexdigest(),
-    }
-    return torch.frombuffer(bytearray(b"".join(blobs) or b"\0"), dtype=torch.uint8), entry
+    entry = {"chunks": [len(blob) for blob in blobs], "sha256": hashlib.sha256(after.data).hexdigest()}
+    return np.frombuffer(b"".join(blobs) or b"\0", np.uint8), entry
 
 
-def decode(base: torch.Tensor, blob: torch.Tensor, entry: dict, threads: int = 1) -> torch.Tensor:
-    """The tuned tensor, bit for bit.
+def decode(base: np.ndarray, blob: np.ndarray, entry: dict, threads: int = 1) -> np.ndarray:
+    """The tuned tensor, bit for bit, in the shape of the base, which is given in the type of the tuned one.
 
     Raises:
         KnowshiftError: the result is not what was encoded.
     """
-    dtype = getattr(torch, entry["dtype"])
-    before = _bits(base.to(dtype))
+    before = base.reshape(-1)
     after = np.empty_like(before)
     ends = np.cumsum([0, *entry["chunks"]])
-    data = blob.numpy().data
+    data = blob.data
 
     def restore(number: int, part: slice) -> None:
         after[part] = decode_chunk(before[part], data[ends[number] : ends[number + 1]])
@@ -133,7 +119,7 @@ def decode(base: torch.Tensor, blob: torch.Tensor, entry: dict, threads: int = 1
         list(pool.map(restore, *zip(*enumerate(_slices(after.size)), strict=True)) if after.size else ())
     if hashlib.sha256(after.data).hexdigest() != entry["sha256"]:
         raise KnowshiftError("a decoded tensor differs from the one that was encoded")
-    return torch.from_numpy(after).view(dtype).reshape(entry["shape"])
+    return after.reshape(base.shape)
 
 
 def diff_weights(base: Path, tuned: Path, output: Path, threads: int = 1) -> dict:
@@ -153,13 +139,15 @@ def diff_weights(base: Path, tuned: Path, output: Path, threads: int = 1) -> dic
         blobs, entries = {}, {}
         for name in names:
             old, new = before.read(name), after.read(name)
-            for directory, tensor in ((base, old), (tuned, new)):
-                if not torch.isfinite(tensor).all():
+            stored, wanted = before.places[name].dtype, after.places[name].dtype
+            for directory, bits, dtype in ((base, old, stored), (tuned, new, wanted)):
+                if not all_finite(bits, dtype):
                     raise KnowshiftError(f"tensor {name} of {directory} has values that are not finite")
-            blobs[name], entries[name] = encode(old, new, threads)
-            raw += new.numel() * new.element_size()
+            blobs[name], entry = encode(cast(old, stored, wanted), new, threads)
+            entries[name] = {"dtype": wanted, "shape": list(new.shape), **entry}
+            raw += new.nbytes
         header = {"format": DELTA_FORMAT, "base": identity, "tensors": json.dumps(entries, sort_keys=True)}
-        sizes = {name: (blob.dtype, tuple(blob.shape)) for name, blob in blobs.items()}
+        sizes = {name: ("uint8", blob.shape) for name, blob in blobs.items()}
         write_safetensors(
             output / f"delta-{number:05d}.safetensors", sizes, lambda name, kept=blobs: [kept[name]], header
         )
@@ -183,7 +171,7 @@ class Delta:
         self._entries: dict[str, dict] = {}
         self._places: dict[str, Place] = {}
         for path in sorted(directory.glob("delta-*.safetensors")):
-            with safe_open(path, "pt") as file:
+            with safe_open(path, "np") as file:
                 self._entries |= json.loads(file.metadata()["tensors"])
             self._places |= read_header(path)
 
@@ -196,29 +184,25 @@ class Delta:
         """Tensor names, sorted."""
         return sorted(self._entries)
 
-    def tuned(self, name: str, base: torch.Tensor) -> torch.Tensor:
-        """One tensor of the tuned model, from the same tensor of the base."""
-        return decode(base, read_piece(self._places[name]), self._entries[name], self.threads)
-
     def pairs(self) -> Pairs:
         """The base and the tuned model, in pieces that are decoded when they are read."""
-        dtypes = {name: getattr(torch, entry["dtype"]) for name, entry in self._entries.items()}
+        dtypes = {name: entry["dtype"] for name, entry in self._entries.items()}
         ends = {name: np.cumsum([0, *entry["chunks"]]).tolist() for name, entry in self._entries.items()}
 
-        def read(name: str, start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
-            base = self.base.piece(name, start, stop).to(dtypes[name])
+        def read(name: str, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+            base = cast(self.base.piece(name, start, stop), self.base.places[name].dtype, dtypes[name])
             number = start // CHUNK  # pieces are chunks
             blob = read_piece(self._places[name], ends[name][number], ends[name][number + 1])
-            return base, torch.from_numpy(decode_chunk(_bits(base), blob.numpy().data)).view(base.dtype)
+            return base, decode_chunk(base, blob.data)
 
         return Pairs({name: tuple(self._entries[name]["shape"]) for name in self.names()}, dtypes, read)
 
-    def __iter__(self) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
-        """(name, base, tuned) in the order of names, base in the dtype of tuned; one pair in memory at a time."""
+    def __iter__(self) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+        """(name, base, tuned) in the order of names, as bit patterns of the tuned type; one pair in memory at a time."""
         for name in self.names():
-            base = self.base.read(name)
-            tuned = self.tuned(name, base)
-            yield name, base.to(tuned.dtype), tuned
+            entry = self._entries[name]
+            base = cast(self.base.read(name), self.base.places[name].dtype, entry["dtype"])
+            yield name, base, decode(base, read_piece(self._places[name]), entry, self.threads)
 
 
 def open_pairs(base: Path, tuned: Path | None = None, delta: Path | None = None) -> Pairs:

@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow.compute as pc
-import torch
 
 from knowshift.model_files import write_model
 from knowshift.pairs import Pairs
@@ -46,7 +46,7 @@ def export(output: Path, base: Path, files: Path, pairs: Pairs, selection: Selec
         about: name, strategy, region, percent and seed, for the card and `selection.json`.
     """
     write_model(output, base, files, pairs.dtypes, lambda name: _pieces(pairs, selection, name))
-    dtypes = sorted({str(dtype).removeprefix("torch.") for dtype in pairs.dtypes.values()})
+    dtypes = sorted(set(pairs.dtypes.values()))
     name = about.pop("name")
     counts = {"n": selection.parameters, "k_count": selection.selected, "threshold": selection.threshold}
     chosen = CHOSEN[about["strategy"]]
@@ -59,8 +59,8 @@ def export(output: Path, base: Path, files: Path, pairs: Pairs, selection: Selec
     (output / "selection.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
-def _pieces(pairs: Pairs, selection: Selection, name: str) -> Iterator[torch.Tensor]:
-    """Consecutive flat pieces of a tensor of the restored model."""
+def _pieces(pairs: Pairs, selection: Selection, name: str) -> Iterator[np.ndarray]:
+    """Consecutive flat pieces of a tensor of the restored model, as bit patterns."""
     if name in selection.ties:
-        return (piece for _, piece in selection.restored(pairs, name))
-    return (tuned for _, _, tuned in pairs.pieces(name, 0, pairs.parameters(name)))
+        return (bits for _, bits in selection.restored(pairs, name))
+    return (piece.tuned for piece in pairs.pieces(name, 0, pairs.parameters(name)))

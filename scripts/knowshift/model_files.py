@@ -5,8 +5,10 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from knowshift.tensors import bits_of, name_of
 from knowshift.weights import INDEX, Weights, write_safetensors
 
 COPIED = ("*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken", "LICENSE*", "*.py")
@@ -26,20 +28,19 @@ def write_parameters(
     """
     weights = Weights(base)
 
-    def pieces(name: str) -> list[torch.Tensor]:
-        tensor = whole(name) if name in dtypes else weights.read(name)
-        return [tensor.detach().cpu().reshape(-1)]
+    def pieces(name: str) -> list[np.ndarray]:
+        return [bits_of(whole(name).cpu()) if name in dtypes else weights.read(name)]
 
     stored = {name: place.dtype for name, place in weights.places.items()}
-    write_model(output, base, base, {**stored, **dtypes}, pieces)
+    write_model(output, base, base, stored | {name: name_of(dtype) for name, dtype in dtypes.items()}, pieces)
 
 
 def write_model(
     output: Path,
     base: Path,
     files: Path,
-    dtypes: Mapping[str, torch.dtype],
-    pieces: Callable[[str], Iterable[torch.Tensor]],
+    dtypes: Mapping[str, str],
+    pieces: Callable[[str], Iterable[np.ndarray]],
 ) -> None:
     """Write a model into the directory `output`, in the shards of the base and with its shapes.
 
@@ -48,7 +49,7 @@ def write_model(
         base: a model directory with the same tensors.
         files: the directory that configuration and tokenizer are copied from.
         dtypes: the type of each tensor.
-        pieces: the consecutive flat pieces of a tensor, by its name.
+        pieces: the consecutive pieces of a tensor as bit patterns, by its name.
     """
     placed, total = {}, 0
     weights = Weights(base)
@@ -66,5 +67,5 @@ def write_model(
     kinds = set(dtypes.values())
     if (output / "config.json").is_file() and len(kinds) == 1:
         config = json.loads((output / "config.json").read_text(encoding="utf-8"))
-        config["torch_dtype" if "torch_dtype" in config else "dtype"] = str(kinds.pop()).removeprefix("torch.")
+        config["torch_dtype" if "torch_dtype" in config else "dtype"] = kinds.pop()
         (output / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

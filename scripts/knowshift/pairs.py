@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
+import numpy as np
 
 from knowshift.errors import KnowshiftError
+from knowshift.floats import cast
 from knowshift.regions import members
 from knowshift.weights import Weights
 
@@ -19,19 +20,36 @@ _EMBEDDING = re.compile(r"embed|wte|lm_head")
 
 
 @dataclass(frozen=True)
+class Piece:
+    """Consecutive elements of a tensor before and after training, flat.
+
+    Attributes:
+        name, start: the tensor, and the place of the first element in it.
+        dtype: the type of both sides.
+        base, tuned: bit patterns, see `floats`.
+    """
+
+    name: str
+    start: int
+    dtype: str
+    base: np.ndarray
+    tuned: np.ndarray
+
+
+@dataclass(frozen=True)
 class Pairs:
     """A model before and after training.
 
     Attributes:
         shapes: tensor names, sorted, and their shapes.
         dtypes: the types of the tuned model's tensors.
-        read: (name, start, stop) to these elements before and after, flat, both in the type of the tuned model; called
-            from several threads.
+        read: (name, start, stop) to the bit patterns of these elements before and after, flat, both in the type of the
+            tuned model; called from several threads.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
-    dtypes: Mapping[str, torch.dtype]
-    read: Callable[[str, int, int], tuple[torch.Tensor, torch.Tensor]]
+    dtypes: Mapping[str, str]
+    read: Callable[[str, int, int], tuple[np.ndarray, np.ndarray]]
 
     def within(self, region: str) -> "Pairs":
         """Only the tensors of a region."""
@@ -50,10 +68,10 @@ class Pairs:
             for start in range(0, self.parameters(name), SEGMENT)
         ]
 
-    def pieces(self, name: str, start: int, stop: int) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
-        """(place of the first element, before, after) of consecutive pieces between two places of a tensor."""
+    def pieces(self, name: str, start: int, stop: int) -> Iterator[Piece]:
+        """Consecutive pieces between two places of a tensor."""
         for first in range(start, stop, PIECE):
-            yield first, *self.read(name, first, min(first + PIECE, stop))
+            yield Piece(name, first, self.dtypes[name], *self.read(name, first, min(first + PIECE, stop)))
 
 
 def check_same(before: Weights, after: Weights, base: Path, tuned: Path) -> None:
@@ -81,9 +99,9 @@ def of_directories(base: Path, tuned: Path) -> Pairs:
     before, after = Weights(base), Weights(tuned)
     check_same(before, after, base, tuned)
 
-    def read(name: str, start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
-        new = after.piece(name, start, stop)
-        return before.piece(name, start, stop).to(new.dtype), new
+    def read(name: str, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        dtypes = before.places[name].dtype, after.places[name].dtype
+        return cast(before.piece(name, start, stop), *dtypes), after.piece(name, start, stop)
 
     places = after.places.items()
     return Pairs({name: place.shape for name, place in places}, {name: place.dtype for name, place in places}, read)

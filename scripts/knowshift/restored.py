@@ -2,14 +2,17 @@
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import torch
 from transformers import PreTrainedModel
 
 from knowshift.deltas import Delta
+from knowshift.floats import cast
 from knowshift.models import DTYPES, load_model
 from knowshift.pairs import Pairs
 from knowshift.selection import select
+from knowshift.tensors import as_tensor, bits_of
 
 
 def load_tuned(base: Path, delta: Path, dtype: str, device: torch.device | str, threads: int = 1) -> PreTrainedModel:
@@ -42,16 +45,15 @@ def load_restored(
     """
     source = Delta(delta, base, threads)
     model = _tuned(base, source)
-    flat = {name: parameter.detach().reshape(-1) for name, parameter in model.named_parameters()}
+    flat = {name: bits_of(parameter).reshape(-1) for name, parameter in model.named_parameters()}
+    places = source.base.places
 
-    def read(name: str, start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
-        base = source.base.piece(name, start, stop)
-        if name not in flat:  # no parameter, so training left it alone
-            return base, base
-        return base.to(flat[name].dtype), flat[name][start:stop]
+    def read(name: str, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        base = cast(source.base.piece(name, start, stop), places[name].dtype, source.dtype)
+        return base, flat[name][start:stop] if name in flat else base  # what is no parameter was not trained
 
-    shapes = {name: source.base.places[name].shape for name in source.names()}
-    pairs = Pairs(shapes, dict.fromkeys(shapes, DTYPES[source.dtype]), read)
+    shapes = {name: places[name].shape for name in source.names()}
+    pairs = Pairs(shapes, dict.fromkeys(shapes, source.dtype), read)
     (selection,) = select(pairs, strategy, region, [percent], seed, threads, histogram)
     for name in flat.keys() & selection.ties.keys():
         for start, piece in selection.restored(pairs, name):
@@ -65,5 +67,5 @@ def _tuned(base: Path, delta: Delta) -> PreTrainedModel:
     with torch.no_grad():
         for name, _, tuned in delta:
             if name in parameters:  # old LLaMA files hold tables of positions too, which training leaves alone
-                parameters[name].copy_(tuned)
+                parameters[name].copy_(as_tensor(tuned, delta.dtype))
     return model

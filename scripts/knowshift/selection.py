@@ -12,12 +12,11 @@ from queue import SimpleQueue
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from knowshift.change_tables import SELECTION, count_of
-from knowshift.changes import BIN_SHIFT, BINS, LOW, add_at, changes
+from knowshift.changes import BIN_SHIFT, BINS, LOW, changes
 from knowshift.errors import KnowshiftError
-from knowshift.pairs import Pairs
+from knowshift.pairs import Pairs, Piece
 from knowshift.progress import progress
 from knowshift.randomness import counter_bits, derive_seed
 from knowshift.regions import layer_and_module
@@ -42,23 +41,20 @@ class Ranking:
         """The key of a parameter that did not change (random has none)."""
         return LARGEST if self.strategy == "bottom" else 0
 
-    def keys(
-        self, name: str, start: int, base: torch.Tensor, tuned: torch.Tensor, skip: bool = True
-    ) -> tuple[np.ndarray, np.ndarray, int]:
+    def keys(self, piece: Piece, skip: bool = True) -> tuple[np.ndarray, np.ndarray, int]:
         """The sort keys of a piece of a tensor.
 
         Args:
-            name, start: the tensor, and the place of the piece's first element in it.
-            base, tuned: the piece before and after training, flat.
+            piece: the piece.
             skip: leave out unchanged parameters where that saves time; never done for random.
 
         Returns:
             Keys (int32, non-negative, larger is selected sooner), relative changes, and the number left out.
         """
-        change = changes(name, base, tuned, skip and self.strategy != "random")
+        change = changes(piece, skip and self.strategy != "random")
         if self.strategy == "random":
-            counters = np.arange(start, start + change.r.size, dtype=np.uint64)
-            bits = counter_bits(np.uint64(derive_seed(self.seed, "restore", name)), counters)
+            counters = np.arange(piece.start, piece.start + change.r.size, dtype=np.uint64)
+            bits = counter_bits(np.uint64(derive_seed(self.seed, "restore", piece.name)), counters)
             keys = (bits >> np.uint64(33)).astype(np.int32)
         elif self.strategy == "absolute":
             keys = np.abs(change.after - change.before).view(np.int32)
@@ -95,16 +91,16 @@ class Selection:
         bits = LARGEST - self.key if self.ranking.strategy == "bottom" else self.key
         return float(np.int32(bits).view(np.float32))
 
-    def restored(self, pairs: Pairs, name: str) -> Iterator[tuple[int, torch.Tensor]]:
-        """(place of the first element, flat piece) of a tensor: before training where selected, after it elsewhere."""
+    def restored(self, pairs: Pairs, name: str) -> Iterator[tuple[int, np.ndarray]]:
+        """(place of the first element, bit patterns) of consecutive pieces of a tensor: before training where selected, after it elsewhere."""
         left = self.ties[name]
-        for start, base, tuned in pairs.pieces(name, 0, pairs.parameters(name)):
-            keys, _, _ = self.ranking.keys(name, start, base, tuned, skip=False)
+        for piece in pairs.pieces(name, 0, pairs.parameters(name)):
+            keys, _, _ = self.ranking.keys(piece, skip=False)
             mask = keys > self.key
             equal = np.flatnonzero(keys == self.key)[:left]
             mask[equal] = True
             left -= len(equal)
-            yield start, torch.where(torch.from_numpy(mask), base, tuned)
+            yield piece.start, np.where(mask, piece.base, piece.tuned)
 
 
 @dataclass(frozen=True)
@@ -131,9 +127,9 @@ def count_keys(pairs: Pairs, ranking: Ranking, threads: int = 1) -> np.ndarray:
     def count(segment: tuple[str, int, int]) -> None:
         counts = free.get()
         try:
-            for start, base, tuned in pairs.pieces(*segment):
-                keys, _, same = ranking.keys(segment[0], start, base, tuned)
-                add_at(counts, (keys >> BIN_SHIFT).astype(np.int64), np.ones(len(keys), np.int64))
+            for piece in pairs.pieces(*segment):
+                keys, _, same = ranking.keys(piece)
+                np.add.at(counts, (keys >> BIN_SHIFT).astype(np.intp), 1)
                 counts[ranking.unchanged_key >> BIN_SHIFT] += same
         finally:
             free.put(counts)
@@ -213,20 +209,19 @@ def _tally(pairs: Pairs, ranking: Ranking, cuts: np.ndarray, threads: int) -> di
     unchanged = ranking.unchanged_key
 
     def tally(segment: tuple[str, int, int]) -> _Tally:
-        name = segment[0]
         classes, inside = np.zeros((3, 2 * len(cuts) + 1)), np.zeros((3, len(cuts) << BIN_SHIFT))
-        for start, base, tuned in pairs.pieces(*segment):
-            keys, r, same = ranking.keys(name, start, base, tuned)
-            kind = np.take(class_of, keys >> BIN_SHIFT)
+        for piece in pairs.pieces(*segment):
+            keys, r, same = ranking.keys(piece)
+            kind = np.take(class_of, keys >> BIN_SHIFT).astype(np.intp)
             size = classes.shape[1]
             classes += [
                 np.bincount(kind, minlength=size),
                 np.bincount(kind, r, size),
-                np.bincount(kind[r == 0], None, size),
+                np.bincount(kind[r == 0], minlength=size),
             ]
-            there = np.flatnonzero(kind & 1)
+            there = np.flatnonzero((kind & 1).astype(bool))  # numpy is quick with bool
             if len(there):
-                finer = (kind[there].astype(np.int64) >> 1 << BIN_SHIFT) | (keys[there] & LOW)
+                finer = (kind[there] >> 1 << BIN_SHIFT) | (keys[there] & LOW)
                 np.add.at(inside[0], finer, 1.0)
                 np.add.at(inside[1], finer, r[there].astype(np.float64))
                 np.add.at(inside[2], finer, (r[there] == 0).astype(np.float64))
@@ -260,9 +255,9 @@ def _restored_of(
 ) -> tuple[int, dict]:
     """How many of at most `ties` parameters with the key of the cut a tensor takes, and its row of `SELECTION`."""
     place = cut << BIN_SHIFT | key & LOW
-    above = (tally.places > place) & (tally.places >> BIN_SHIFT == cut)
-    held = tally.classes[:, 2 * cut + 2 :].sum(1) + tally.inside[:, above].sum(1)
-    equal = tally.inside[:, tally.places == place].sum(1)
+    at, above, beyond = np.searchsorted(tally.places, [place, place + 1, (cut + 1) << BIN_SHIFT])
+    held = tally.classes[:, 2 * cut + 2 :].sum(1) + tally.inside[:, above:beyond].sum(1)
+    equal = tally.inside[:, at:above].sum(1)
     taken = min(int(equal[0]), ties)
     held += equal if taken == equal[0] else _first(pairs, ranking, name, key, taken)
     layer, module = layer_and_module(name)
@@ -287,10 +282,10 @@ def _first(pairs: Pairs, ranking: Ranking, name: str, key: int, count: int) -> n
         r = float(np.int32(bits).view(np.float32))
         return np.array([count, count * r, count * (r == 0)], float)
     total, left = np.zeros(3), count
-    for start, base, tuned in pairs.pieces(name, 0, pairs.parameters(name)):
+    for piece in pairs.pieces(name, 0, pairs.parameters(name)):
         if not left:
             break
-        keys, r, _ = ranking.keys(name, start, base, tuned, skip=False)
+        keys, r, _ = ranking.keys(piece, skip=False)
         equal = np.flatnonzero(keys == key)[:left]
         total += [len(equal), r[equal].sum(dtype=np.float64), np.count_nonzero(r[equal] == 0)]
         left -= len(equal)

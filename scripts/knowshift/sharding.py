@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from knowshift.dtensors import own_rows
 from knowshift.lora import Lora, add_adapters, plain_name
 from knowshift.models import DTYPES, local
+from knowshift.tensors import as_tensor
 from knowshift.training import summed_loss
 from knowshift.weights import Weights
 
@@ -61,4 +62,5 @@ def _fill(parameter: DTensor, weights: Weights, name: str) -> None:
     mine, rows = parameter.to_local(), own_rows(parameter)
     if mine.numel():
         stride = parameter.numel() // parameter.shape[0]
-        mine.copy_(weights.piece(name, rows.start * stride, rows.stop * stride).view(mine.shape))
+        bits = weights.piece(name, rows.start * stride, rows.stop * stride)
+        mine.copy_(as_tensor(bits, weights.places[name].dtype).view(mine.shape))

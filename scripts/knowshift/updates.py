@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from knowshift.change_tables import HISTOGRAM, QUANTILES, TENSORS, count_of
-from knowshift.changes import BIN_SHIFT, BINS, LOW, add_at, bits_of, changes
+from knowshift.changes import BIN_SHIFT, BINS, LOW, changes
 from knowshift.pairs import Pairs
 from knowshift.progress import progress
 from knowshift.regions import layer_and_module
@@ -39,10 +39,9 @@ class _Filled:
 
 
 def _add(packed: np.ndarray, bits: np.ndarray) -> None:
-    place = (bits >> BIN_SHIFT).astype(np.int64)
     value = (bits & LOW).astype(np.int64)
     value |= _ONE
-    add_at(packed, place, value)
+    np.add.at(packed, (bits >> BIN_SHIFT).astype(np.intp), value)
 
 
 def _take(packed: np.ndarray, lowest: int, largest: int) -> _Filled:
@@ -79,8 +78,8 @@ class _Part:
 def _summarise(pairs: Pairs, name: str, start: int, stop: int, packed: np.ndarray, of_zeros: np.ndarray) -> _Part:
     """Summarise a segment with the help of two empty histograms, which are empty again afterwards."""
     unchanged, lowest, largest = 0, BINS << BIN_SHIFT, 0
-    for _, base, tuned in pairs.pieces(name, start, stop):
-        change = changes(name, base, tuned)
+    for piece in pairs.pieces(name, start, stop):
+        change = changes(piece)
         bits = change.r.view(np.int32)
         _add(packed, bits)
         packed[0] += change.same * _ONE
@@ -88,7 +87,7 @@ def _summarise(pairs: Pairs, name: str, start: int, stop: int, packed: np.ndarra
         if zeros.any():
             _add(of_zeros, bits[zeros])
         if change.same:
-            of_zeros[0] += (np.count_nonzero(bits_of(base) << 1 == 0) - np.count_nonzero(zeros)) * _ONE
+            of_zeros[0] += (np.count_nonzero(piece.base << 1 == 0) - np.count_nonzero(zeros)) * _ONE
         unchanged += change.same + bits.size - np.count_nonzero(bits)
         if bits.size:
             largest = max(largest, int(bits.max()))

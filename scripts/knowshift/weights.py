@@ -1,6 +1,7 @@
 """Weights on disk: safetensors directories, single-file or sharded, read and written in pieces of a tensor.
 
-Pieces are copied into memory of their own, not mapped, so a process holds only what it asked for, however large the files.
+Tensors are arrays of bit patterns, see `floats`. Pieces are copied into memory of their own, not mapped, so a process holds
+only what it asked for, however large the files.
 """
 
 import json
@@ -11,26 +12,26 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
+import numpy as np
 
 from knowshift.errors import KnowshiftError
+from knowshift.floats import WIDTHS, integers
 
 INDEX = "model.safetensors.index.json"
 _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 _DTYPES = {
-    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "BOOL": torch.bool, "U8": torch.uint8,
-    "I8": torch.int8, "I16": torch.int16, "I32": torch.int32, "I64": torch.int64,
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2", "BOOL": "bool", "U8": "uint8", "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64",
 }  # fmt: skip
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a tensor lies: its file, type, shape, and the offset of its first byte in the file."""
+    """Where a tensor lies: its file, type (by its name in torch), shape, and the offset of its first byte in the file."""
 
     file: Path
-    dtype: torch.dtype
+    dtype: str
     shape: tuple[int, ...]
     offset: int
 
@@ -39,7 +40,7 @@ def read_header(path: Path) -> dict[str, Place]:
     """The tensors of a safetensors file.
 
     Raises:
-        KnowshiftError: the file is no safetensors file, is truncated, or holds a type that torch lacks.
+        KnowshiftError: the file is no safetensors file, is truncated, or holds an unknown type.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -62,23 +63,23 @@ def read_header(path: Path) -> dict[str, Place]:
     return places
 
 
-def read_piece(place: Place, start: int = 0, stop: int | None = None) -> torch.Tensor:
+def read_piece(place: Place, start: int = 0, stop: int | None = None) -> np.ndarray:
     """The elements of a tensor from `start` to before `stop`, flat.
 
     Raises:
         KnowshiftError: the file ends before them.
     """
     stop = math.prod(place.shape) if stop is None else stop
-    tensor = torch.empty(stop - start, dtype=place.dtype)
-    buffer = memoryview(tensor.view(torch.uint8).numpy())
-    done, first = 0, place.offset + start * place.dtype.itemsize
+    bits = np.empty(stop - start, integers(place.dtype))
+    buffer = memoryview(bits.view(np.uint8))
+    done, first = 0, place.offset + start * bits.itemsize
     with place.file.open("rb", buffering=0) as file:
         while done < len(buffer):
             got = os.preadv(file.fileno(), [buffer[done:]], first + done)
             if not got:
                 raise KnowshiftError(f"{place.file} was cut short while it was read")
             done += got
-    return tensor
+    return bits
 
 
 class Weights:
@@ -121,15 +122,15 @@ class Weights:
             shards.setdefault(place.file.name, []).append(name)
         return shards
 
-    def piece(self, name: str, start: int, stop: int) -> torch.Tensor:
+    def piece(self, name: str, start: int, stop: int) -> np.ndarray:
         """The elements from `start` to before `stop` of a tensor, flat; several threads may read at once."""
         return read_piece(self.places[name], start, stop)
 
-    def read(self, name: str) -> torch.Tensor:
+    def read(self, name: str) -> np.ndarray:
         """One tensor."""
         return read_piece(self.places[name]).reshape(self.places[name].shape)
 
-    def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
+    def __iter__(self) -> Iterator[tuple[str, np.ndarray]]:
         """(name, tensor) in the order of names, one in memory at a time."""
         for name in self.places:
             yield name, self.read(name)
@@ -140,15 +141,15 @@ def _is_tied(directory: Path) -> bool:
     return path.is_file() and json.loads(path.read_text(encoding="utf-8")).get("tie_word_embeddings") is True
 
 
-def writing_order(dtypes: Mapping[str, torch.dtype]) -> list[str]:
+def writing_order(dtypes: Mapping[str, str]) -> list[str]:
     """The order in which `write_safetensors` writes tensors: wide types first, which keeps every tensor aligned."""
-    return sorted(dtypes, key=lambda name: (-dtypes[name].itemsize, name))
+    return sorted(dtypes, key=lambda name: (-WIDTHS[dtypes[name]], name))
 
 
 def write_safetensors(
     path: Path,
-    tensors: Mapping[str, tuple[torch.dtype, tuple[int, ...]]],
-    pieces: Callable[[str], Iterable[torch.Tensor]],
+    tensors: Mapping[str, tuple[str, tuple[int, ...]]],
+    pieces: Callable[[str], Iterable[np.ndarray]],
     metadata: Mapping[str, str] | None = None,
 ) -> int:
     """Write a safetensors file piece by piece, so that no tensor need be in memory whole.
@@ -156,7 +157,7 @@ def write_safetensors(
     Args:
         path: the file to write; the same content gives the same bytes (safetensors' own writer has metadata in any order).
         tensors: type and shape by name.
-        pieces: the consecutive flat pieces of a tensor, by its name.
+        pieces: the consecutive pieces of a tensor, by its name.
         metadata: for the header; by default what transformers wants there.
 
     Returns:
@@ -167,7 +168,7 @@ def write_safetensors(
     end = 0
     for name in names:
         dtype, shape = tensors[name]
-        start, end = end, end + math.prod(shape) * dtype.itemsize
+        start, end = end, end + math.prod(shape) * WIDTHS[dtype]
         header[name] = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
@@ -175,5 +176,5 @@ def write_safetensors(
         file.write(struct.pack("<Q", len(text)) + text)
         for name in names:
             for piece in pieces(name):
-                file.write(piece.contiguous().view(torch.uint8).numpy().data)
+                file.write(np.ascontiguousarray(piece))
     return end

@@ -24,7 +24,9 @@ SCRIPTS = REPOSITORY / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 from knowshift.deltas import Delta  # noqa: E402
+from knowshift.floats import cast  # noqa: E402
 from knowshift.pairs import of_directories  # noqa: E402
+from knowshift.tensors import bits_of  # noqa: E402
 from knowshift.updates import summarise  # noqa: E402
 from knowshift.weights import INDEX, Weights, write_safetensors  # noqa: E402
 
@@ -83,8 +85,8 @@ def synthetic(folder: Path, layers: int, step: float) -> tuple[Path, Path]:
         placed = {}
         for shard in range(4):
             file, names = f"model-{shard + 1:05d}-of-00004.safetensors", list(shapes)[shard::4]
-            tensors = {name: (torch.bfloat16, shapes[name]) for name in names}
-            write_safetensors(directory / file, tensors, lambda name, s=side: [values(name, s == "tuned").reshape(-1)])
+            tensors = {name: ("bfloat16", shapes[name]) for name in names}
+            write_safetensors(directory / file, tensors, lambda name, s=side: [bits_of(values(name, s == "tuned"))])
             placed |= dict.fromkeys(names, file)
         (directory / INDEX).write_text(json.dumps({"weight_map": placed}))
     return folder / "base", folder / "tuned"
@@ -122,11 +124,11 @@ def scale(arguments: argparse.Namespace) -> None:
     show("restoration-scale", rows, f"{about}. The last column leaves out what does not grow, as starting Python.")
 
 
-def raw(weights: Weights, dtype: torch.dtype, path: Path) -> None:
-    """The bytes of all tensors in the order of names."""
+def raw(weights: Weights, dtype: str, path: Path) -> None:
+    """The bytes of all tensors, in a type and in the order of names."""
     with path.open("wb") as file:
-        for _, tensor in weights:
-            file.write(tensor.to(dtype).reshape(-1).view(torch.uint8).numpy().data)
+        for name, bits in weights:
+            file.write(cast(bits, weights.places[name].dtype, dtype))
 
 
 def compression(base: Path, tuned: list[Path], arguments: argparse.Namespace) -> None:
@@ -158,7 +160,7 @@ def compression(base: Path, tuned: list[Path], arguments: argparse.Namespace) ->
             for method in METHODS if arguments.peers else METHODS[:1]:
                 python = arguments.peers if arguments.peers else sys.executable
                 command = [python, str(Path(__file__).with_name("compressing.py")), "--method", method]
-                more = ["--base", str(one), "--tuned", str(two), "--dtype", str(dtype).removeprefix("torch.")]
+                more = ["--base", str(one), "--tuned", str(two), "--dtype", dtype]
                 done = subprocess.run([*command, *more], capture_output=True, text=True, check=False)
                 if done.returncode:
                     rows.append({**head, "method": f"{method}: {done.stderr.strip().splitlines()[-1][:60]}"})
