@@ -37,6 +37,10 @@ include: "rules/targets.smk"
 include: "rules/orphans.smk"
 
 
+# All digests are taken. What they were taken from would stay in memory, and Python's garbage collector would go through it.
+provenance.code.cache_clear()
+
+
 rule all:
     default_target: True
     input:

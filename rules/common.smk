@@ -55,8 +55,8 @@ def digest(script):
 
 
 def script(name):
-    """The path of a script; it takes `input` so that Snakemake does not compare it: a clone may lie elsewhere."""
-    return lambda wildcards, input: str(SCRIPTS / f"{name}.py")
+    """The path of a script. Snakemake compares no params that are a `Path`, and must not: a clone may lie elsewhere."""
+    return SCRIPTS / f"{name}.py"
 
 
 def fields(section, *names):

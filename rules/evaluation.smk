@@ -116,8 +116,6 @@ rule measure_divergence:
         divergence=f"{RESULTS}/{{model}}/runs/{{run}}/divergence.parquet",
     log:
         f"{RESULTS}/logs/measure_divergence/{{model}}.{{run}}.log",
-    group:
-        "divergences"
     conda:
         "../envs/knowshift.yaml"
     resources:

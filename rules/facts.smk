@@ -39,8 +39,6 @@ rule build_facts:
         f"{RESULTS}/logs/build_facts/{{topic}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/build_facts/{{topic}}.tsv"
-    group:
-        "facts"
     conda:
         "../envs/knowshift.yaml"
     resources:

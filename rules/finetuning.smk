@@ -10,8 +10,6 @@ rule draw_order:
         order=f"{RESULTS}/{{model}}/orders/{{data}}-s{{seed}}.parquet",
     log:
         f"{RESULTS}/logs/draw_order/{{model}}.{{data}}-s{{seed}}.log",
-    group:
-        "orders"
     conda:
         "../envs/knowshift.yaml"
     resources:
@@ -86,8 +84,6 @@ rule diff_weights:
         f"{RESULTS}/logs/diff_weights/{{model}}.{{run}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/diff_weights/{{model}}.{{run}}.tsv"
-    group:
-        "weights"
     conda:
         "../envs/knowshift.yaml"
     threads: 1

@@ -138,10 +138,17 @@ def size_of(run):
 
 
 @cache
-def recipe_of(method):
-    """How a method trains."""
+def training_of(method):
+    """What a method trains (full or lora), and how."""
     kind, training = GRID.training(method)
-    return {**training.model_dump(exclude=set() if kind == "lora" else {"lora"}), "method": kind}
+    return kind, training.model_dump()
+
+
+@cache
+def recipe_of(method):
+    """What of a method's training counts for its result."""
+    kind, training = training_of(method)
+    return {key: value for key, value in training.items() if key != "lora" or kind == "lora"} | {"method": kind}
 
 
 def finetune_spec(wildcards):

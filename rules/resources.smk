@@ -1,5 +1,6 @@
 # What jobs take: GPUs, nodes and memory, from the size of the model (sizing.py) and what the profile states of the machine.
 # They change no result. A profile overrides them by rule (`set-resources`) and by model (`gpus_of`); retries get more memory.
+import os
 import shutil
 import subprocess
 
@@ -61,18 +62,26 @@ def gpus_set(rule, model):
     return set_for(rule, "gpu")
 
 
-counted = cache(stored_parameters)
+@cache
+def counted(folder):
+    """The parameters of a model on disk."""
+    return stored_parameters(Path(folder))
+
+
+@cache
+def foreseen(model, part):
+    """The parameters of a model that is not there yet: of a local folder counted, otherwise from its name."""
+    entry = SETTINGS.models[model] if part == "base" else SETTINGS.models[model].instruct
+    if isinstance(entry.source, configuration.DirectorySource) and (stored := counted(entry.source.directory)):
+        return stored
+    return sizing.named_parameters(getattr(entry.source, "hub", model)) or sizing.ASSUMED
 
 
 def parameters_of(model, part="base"):
-    """The parameters of a model (or of the chat model beside it): counted once it is there, before that from its name."""
-    folder = Path(RESULTS, model, "base" if part == "base" else "instruct/model")
-    if (folder / "manifest.json").exists() and (stored := counted(folder)):
-        return stored
-    entry = SETTINGS.models[model] if part == "base" else SETTINGS.models[model].instruct
-    if isinstance(entry.source, configuration.DirectorySource) and (stored := counted(Path(entry.source.directory))):
-        return stored
-    return sizing.named_parameters(getattr(entry.source, "hub", model)) or sizing.ASSUMED
+    """The parameters of a model (or of the chat model beside it), counted once it is there. Every job's resources ask."""
+    folder = f"{RESULTS}/{model}/{'base' if part == 'base' else 'instruct/model'}"
+    there = os.path.exists(f"{folder}/manifest.json")
+    return (there and counted(folder)) or foreseen(model, part)
 
 
 def asking_gpus(rule, model, section, part="base"):
@@ -116,48 +125,56 @@ def memory(megabytes):
     return lambda wildcards, attempt: attempt * megabytes
 
 
-def training_bytes(wildcards):
-    """Bytes per parameter of a run's fine-tuning."""
-    method, training = GRID.training(Cell.parse(wildcards.run).method)
-    return sizing.training_bytes(parameters_of(wildcards.model), method, training.model_dump())
+@cache
+def training_size(model, method, parameters):
+    """Bytes per parameter, GPUs and nodes of a fine-tuning; of several nodes it takes whole nodes.
 
-
-def training_nodes(wildcards):
-    """Nodes of a run's fine-tuning."""
-    given = gpus_set("finetune", wildcards.model)
-    needed = sizing.gpus_for(parameters_of(wildcards.model), training_bytes(wildcards), machine())
-    _, training = GRID.training(Cell.parse(wildcards.run).method)
-    if needed > 1 and given is None and training.optimizer == "adamw_8bit":
+    Raises:
+        WorkflowError: it needs more than its optimizer or this machine can give, or the profile's numbers do not fit.
+    """
+    kind, training = training_of(method)
+    held = sizing.training_bytes(parameters, kind, training)
+    given, needed = gpus_set("finetune", model), sizing.gpus_for(parameters, held, machine())
+    if needed > 1 and given is None and training["optimizer"] == "adamw_8bit":
         raise WorkflowError(
-            f"finetune: {wildcards.run} of {wildcards.model} needs {needed} GPUs, and optimizer adamw_8bit trains in one"
-            " process; choose optimizer: adamw, lora, or dtype: bfloat16"
+            f"finetune: {method} of {model} needs {needed} GPUs, and optimizer adamw_8bit trains in one process; choose"
+            " optimizer: adamw, lora, or dtype: bfloat16"
         )
     nodes = set_for("finetune", "nodes") or sizing.nodes_for(needed if given is None else given, machine())
     if nodes > 1 and stated("gpu_gb") is None and machine().gpu_gb:
         raise WorkflowError(
-            f"finetune: {wildcards.run} of {wildcards.model} needs {needed} GPUs of {machine().gpu_gb:.0f} GB, and this machine"
-            f" has {machine().gpus_per_node}; use lora, a variant with dtype: bfloat16, or a cluster (or set gpu for finetune"
-            " under set-resources in the profile, to try all the same)"
+            f"finetune: {method} of {model} needs {needed} GPUs of {machine().gpu_gb:.0f} GB, and this machine has"
+            f" {machine().gpus_per_node}; use lora, a variant with dtype: bfloat16, or a cluster (or set gpu for finetune under"
+            " set-resources in the profile, to try all the same)"
         )
-    return nodes
+    if (given or 0) % nodes:
+        raise WorkflowError(f"finetune: {given} GPUs cannot be shared out evenly over {nodes} nodes")
+    if given is None:
+        given = needed if nodes == 1 else nodes * machine().gpus_per_node
+    return held, given, nodes
+
+
+def size_of_training(wildcards):
+    """The same for a job."""
+    return training_size(wildcards.model, Cell.parse(wildcards.run).method, parameters_of(wildcards.model))
 
 
 def training_gpus(wildcards):
-    """GPUs of a run's fine-tuning; of several nodes, whole nodes."""
-    given = gpus_set("finetune", wildcards.model)
-    needed = sizing.gpus_for(parameters_of(wildcards.model), training_bytes(wildcards), machine())
-    nodes = training_nodes(wildcards)
-    if given is None:
-        return needed if nodes == 1 else nodes * machine().gpus_per_node
-    if given % nodes:
-        raise WorkflowError(f"finetune: {given} GPUs cannot be shared out evenly over {nodes} nodes")
-    return given
+    """GPUs of a run's fine-tuning."""
+    _, gpus, _ = size_of_training(wildcards)
+    return gpus
+
+
+def training_nodes(wildcards):
+    """Nodes of a run's fine-tuning."""
+    _, _, nodes = size_of_training(wildcards)
+    return nodes
 
 
 def training_memory(wildcards, attempt):
     """Memory per node of a run's fine-tuning: what is trained passes through it when it is saved."""
-    size = 1.25 * training_bytes(wildcards)
-    return attempt * sizing.megabytes(parameters_of(wildcards.model), size, training_nodes(wildcards))
+    held, _, nodes = size_of_training(wildcards)
+    return attempt * sizing.megabytes(parameters_of(wildcards.model), 1.25 * held, nodes)
 
 
 def on_several_nodes(value):

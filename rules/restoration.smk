@@ -13,8 +13,6 @@ rule rank_updates:
         f"{RESULTS}/logs/rank_updates/{{model}}.{{run}}.{{region}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/rank_updates/{{model}}.{{run}}.{{region}}.tsv"
-    group:
-        "weights"
     conda:
         "../envs/knowshift.yaml"
     threads: 1

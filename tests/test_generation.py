@@ -10,9 +10,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from knowshift.decoding import Decoding, Prompt
+from knowshift.errors import KnowshiftError
 from knowshift.generation import Engine
 from knowshift.models import end_ids, load_model, load_tokenizer
 from knowshift.prompts import encode, encode_examples
@@ -154,6 +155,54 @@ def test_greedy_agrees_with_transformers(engine: Engine) -> None:
             attention_mask=torch.ones(1, len(prompt.ids), dtype=torch.long),
         )[0, len(prompt.ids) :].tolist()  # fmt: skip
         assert ours == [token for token in theirs if token not in ends]
+
+
+def small_model(kind: str, **more: object) -> PreTrainedModel:
+    """Of any architecture, with flat distributions."""
+    torch.manual_seed(0)
+    size = {"vocab_size": 200, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "initializer_range": 0.5,
+            "num_attention_heads": 4, "max_position_embeddings": 128, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 3}  # fmt: skip
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **size | more)).eval()
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        ("gpt2", {}),
+        ("gpt_neox", {}),
+        ("gptj", {"rotary_dim": 8}),
+        ("opt", {"ffn_dim": 64}),
+        ("qwen3", {"num_key_value_heads": 2, "head_dim": 8}),
+        ("gemma2", {"num_key_value_heads": 2, "head_dim": 8, "attn_logit_softcapping": 1.0}),
+        ("mixtral", {"num_key_value_heads": 2, "num_local_experts": 4}),
+    ],
+)
+def test_other_architectures_agree_with_transformers(kind: str, more: dict) -> None:
+    plain = small_model(kind, **more)
+    asked = prompts(12, 1, forced=3)
+    for prompt, (ours,) in zip(
+        asked,
+        Engine(small_model(kind, **more), rows=8, threads=1).generate(asked, Decoding(6, frozenset({3}))),
+        strict=True,
+    ):
+        theirs = plain.generate(
+            torch.tensor([prompt.ids]), max_new_tokens=6, do_sample=False, eos_token_id=3, pad_token_id=0,
+            attention_mask=torch.ones(1, len(prompt.ids), dtype=torch.long),
+        )[0, len(prompt.ids) :].tolist()  # fmt: skip
+        assert ours == [token for token in theirs if token != 3]
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "said"),
+    [
+        ("bloom", {}, "cannot run BloomForCausalLM"),
+        ("gpt_oss", {"num_key_value_heads": 2, "head_dim": 8, "num_local_experts": 4}, "knows no attention sinks"),
+        ("mistral", {"num_key_value_heads": 2, "sliding_window": 16}, "knows no window of 16 tokens"),
+    ],
+)
+def test_an_attention_that_is_not_ours_is_refused(kind: str, more: dict, said: str) -> None:
+    with pytest.raises(KnowshiftError, match=said):
+        Engine(small_model(kind, **more), rows=8, threads=1).generate(prompts(3, 1), Decoding(3, frozenset()))
 
 
 def test_greedy_agrees_with_transformers_on_real_questions(smollm2: Path) -> None:

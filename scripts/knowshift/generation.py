@@ -47,9 +47,9 @@ class Engine:
     def __init__(self, model: PreTrainedModel, rows: int = 64, threads: int | None = None) -> None:
         if not model.is_backend_compatible():
             raise KnowshiftError(f"engine: torch cannot run {type(model).__name__}; set engine: vllm")
+        model.set_attn_implementation(ATTENTION)
         self.model, self.rows = model, rows
         self.workers = (threads or torch.get_num_threads()) if model.device.type == "cpu" else 1
-        model.set_attn_implementation(ATTENTION)
         pack_linears(model)
         head = model.get_output_embeddings()
         layer = head.layer if isinstance(head, InBlocks) else head

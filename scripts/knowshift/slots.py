@@ -12,6 +12,8 @@ import torch
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from knowshift.errors import KnowshiftError
+
 ATTENTION = "knowshift"  # the name under which transformers finds `slot_attention`
 
 
@@ -122,6 +124,9 @@ def slot_attention(
     attention_mask: torch.Tensor,
     scaling: float,
     dropout: float = 0.0,
+    softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
+    sliding_window: int | None = None,
     **kwargs: object,
 ) -> tuple[torch.Tensor, None]:
     """Attention of tokens that each have keys of their own; queries that share a key's head stand side by side.
@@ -130,14 +135,24 @@ def slot_attention(
         query: (1, H x G, R, D).
         key, value: (R, H, L, D).
         attention_mask: (R, 1, 1, L), added to the scores.
+        softcap: what bounds the scores, smoothly.
 
     Returns:
         (1, R, H x G, D).
+
+    Raises:
+        KnowshiftError: the model has attention sinks, or looks back less far than a slot is long.
     """
+    if s_aux is not None or (sliding_window or key.shape[2]) < key.shape[2]:
+        what = "attention sinks" if s_aux is not None else f"window of {sliding_window} tokens"
+        raise KnowshiftError(f"engine: torch knows no {what}, which this model has; set engine: vllm")
     rows, heads, _, width = key.shape
     query = query[0].transpose(0, 1).reshape(rows, heads, -1, width)
-    scores = torch.matmul(query, key.transpose(2, 3)).mul_(scaling).add_(attention_mask)
-    mixed = torch.matmul(torch.softmax(scores, -1, dtype=torch.float32).to(value.dtype), value)
+    scores = torch.matmul(query, key.transpose(2, 3)).mul_(scaling)
+    if softcap is not None:
+        scores.div_(softcap).tanh_().mul_(softcap)
+    weights = torch.softmax(scores.add_(attention_mask), -1, dtype=torch.float32).to(value.dtype)
+    mixed = torch.matmul(weights, value)
     return mixed.flatten(1, 2)[None], None
 
 
