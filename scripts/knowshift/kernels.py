@@ -5,6 +5,8 @@ the user's cache directory (NUMBA_CACHE_DIR names another). Integers are cast ba
 because numba, unlike numpy, widens them to 64 bits, which costs half of the speed.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numba import njit, uint32, uint64
 
@@ -17,7 +19,14 @@ _ONE, _LOW, _BIN_SHIFT = uint64(1 << COUNT_SHIFT), uint64(LOW), uint64(BIN_SHIFT
 _INFINITY = uint32(0x7F800000)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+def _compiled(function: Callable) -> Callable:
+    try:
+        return njit(nogil=True, cache=True, error_model="numpy")(function)
+    except RuntimeError:  # nowhere to keep it: compiled in each process
+        return njit(nogil=True, error_model="numpy")(function)
+
+
+@_compiled
 def count_changes(before, after, shift, packed, found):
     """Add the relative changes of a piece of a tensor to a histogram of their bits.
 
@@ -64,7 +73,7 @@ def count_changes(before, after, shift, packed, found):
     return unchanged, zeros, least, largest, hits
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def count_pairs(before, after, table, far):
     """Count how often two 16-bit floats come together, but for the sign that both share.
 
@@ -98,7 +107,7 @@ def count_pairs(before, after, table, far):
     return hits, least, largest
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def take_pairs(table, least, largest, before, after, counts):
     """Empty a table of `count_pairs`.
 
