@@ -15,10 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+import knowshift.counting
 import knowshift.deltas
 import knowshift.pairs
-import knowshift.selection
-import knowshift.updates
 from knowshift.artifacts import read_manifest, whole_directory
 from knowshift.change_tables import QUANTILES, concentration, count_of
 from knowshift.deltas import Delta, decode, diff_weights, encode, open_pairs
@@ -121,8 +120,9 @@ def test_selections_are_those_of_a_full_sort(strategy: str, dtype: torch.dtype, 
     strategy=st.sampled_from(["top", "bottom", "absolute"]),
     percents=st.lists(st.floats(0, 100), min_size=1, max_size=4),
     small=st.booleans(),
+    tabled=st.booleans(),
 )  # fmt: skip
-def test_ties_and_zeros_are_resolved_as_by_a_stable_sort(values, dtype, strategy, percents, small) -> None:
+def test_ties_and_zeros_are_resolved_as_by_a_stable_sort(values, dtype, strategy, percents, small, tabled) -> None:
     members = [
         (f"t{number}", *(torch.tensor(side).to(dtype) for side in zip(*pair, strict=True)))
         for number, pair in enumerate(values)
@@ -131,6 +131,8 @@ def test_ties_and_zeros_are_resolved_as_by_a_stable_sort(values, dtype, strategy
         if small:  # many pieces and segments of each tensor
             patch.setattr(knowshift.pairs, "PIECE", 4)
             patch.setattr(knowshift.pairs, "SEGMENT", 8)
+        if tabled:
+            patch.setattr(knowshift.counting, "MANY", 0)
         check_against_the_reference(members, strategy, percents, threads=2)
 
 
@@ -204,24 +206,27 @@ def test_histogram_and_statistics_agree_with_a_sort(small: bool, monkeypatch: py
             assert exact * (1 - 1 / 4096) <= row[name] <= exact
 
 
-def test_skipping_unchanged_parameters_changes_no_statistic() -> None:
-    def sparse(dtype: torch.dtype) -> Pairs:  # nine in ten unchanged, zeros among them: these are skipped
-        draw = torch.Generator().manual_seed(3)
-        base = torch.randn(5000, generator=draw).to(torch.bfloat16)
-        base[:100] = 0
-        tuned = torch.where(torch.rand(5000, generator=draw) < 0.1, base + 0.1, base)
-        return held([(LAYER, base.to(dtype), tuned.to(dtype))])
-
-    with pytest.MonkeyPatch.context() as patch:
-        whole = knowshift.updates.changes
-        assert whole(next(sparse(torch.bfloat16).pieces(LAYER, 0, 5000))).same > 4000
-        expected = summarise(sparse(torch.bfloat16), "all"), select(sparse(torch.bfloat16), "top", "all", [1, 50])
-        for module in (knowshift.updates, knowshift.selection):
-            patch.setattr(module, "changes", lambda piece, skip=True: whole(piece, False))
-        assert (
-            summarise(sparse(torch.bfloat16), "all"),
-            select(sparse(torch.bfloat16), "top", "all", [1, 50]),
-        ) == expected
+@pytest.mark.parametrize("many", [0, 1 << 21])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_few_changes_are_counted_like_many(dtype: torch.dtype, many: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = torch.Generator().manual_seed(
+        3
+    )  # nine in ten unchanged, zeros among them: ways of their own lead past these
+    base = torch.randn(5000, generator=draw).to(torch.bfloat16)
+    base[:100] = 0
+    moved = torch.rand(5000, generator=draw) < 0.1
+    tuned = torch.where(moved, base + 0.01 * torch.randn(5000, generator=draw).bfloat16(), base)
+    members = [(LAYER, base.to(dtype), tuned.to(dtype))]
+    monkeypatch.setattr(knowshift.counting, "MANY", many)
+    met = knowshift.counting.Counter().distinct(held(members), LAYER, 0, 5000)
+    assert (met is not None) == (dtype == torch.bfloat16 and not many)
+    for strategy in ("top", "bottom", "absolute"):
+        check_against_the_reference(members, strategy, [1, 5, 50])
+    histogram, tensors = summarise(held(members), "all")
+    bins, counts = np.unique(plain_changes(members).numpy().view(np.int32) >> 11, return_counts=True)
+    assert histogram["bin"].to_pylist() == bins.tolist() and histogram["count"].to_pylist() == counts.tolist()
+    assert tensors["zero_before"].to_pylist() == [100]
+    assert tensors["unchanged"].to_pylist() == [int((base == tuned).sum())]
 
 
 def test_regions_of_names() -> None:
@@ -251,15 +256,19 @@ def test_a_region_that_is_none_is_named(region: str, said: str) -> None:
         members(NAMES, region)
 
 
+@pytest.mark.parametrize("many", [0, 1 << 21])
 @pytest.mark.parametrize("side", [1, 2])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_values_that_are_not_finite_are_named(side: int, dtype: torch.dtype) -> None:
+def test_values_that_are_not_finite_are_named(
+    side: int, dtype: torch.dtype, many: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(knowshift.counting, "MANY", many)
     every = triples(dtype=dtype)
     every[2][side][3, 4] = math.inf if side == 1 else math.nan
     for work in (lambda: summarise(held(every), "all"), lambda: select(held(every), "absolute", "all", [5])):
         with pytest.raises(KnowshiftError, match=f"{every[2][0]} has values {['before', 'after'][side - 1]} training"):
             work()
-    same = torch.full((100,), math.nan, dtype=dtype)  # equal bits, which are skipped
+    same = torch.full((100,), math.nan, dtype=dtype)  # equal bits
     with pytest.raises(KnowshiftError, match="before training"):
         summarise(held([(LAYER, same, same)]), "all")
 

@@ -14,7 +14,7 @@ from knowshift.regions import members
 from knowshift.weights import Weights
 
 PIECE = 1 << 18  # elements: what is computed from them fits into a processor's cache
-SEGMENT = 1 << 23  # elements that one thread takes at a time, a multiple of PIECE
+SEGMENT = 1 << 24  # elements that one thread takes at a time, a multiple of PIECE
 
 _EMBEDDING = re.compile(r"embed|wte|lm_head")
 

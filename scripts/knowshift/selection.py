@@ -5,16 +5,17 @@ together, ties broken by (tensor name, flat index), so any two machines select t
 takes two passes: one counts keys per bin (a stored histogram can stand for it), one looks into the bins where cuts fall.
 """
 
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from queue import SimpleQueue
 
 import numpy as np
 import pyarrow as pa
 
 from knowshift.change_tables import SELECTION, count_of
 from knowshift.changes import BIN_SHIFT, BINS, LOW, changes
+from knowshift.counting import ROOM, Counter, Distinct
 from knowshift.errors import KnowshiftError
 from knowshift.pairs import Pairs, Piece
 from knowshift.progress import progress
@@ -23,6 +24,9 @@ from knowshift.regions import layer_and_module
 
 STRATEGIES = ("top", "bottom", "random", "absolute")
 LARGEST = 0x7FFFFFFF
+KEPT = 1 << 24  # distinct pairs that the first pass leaves in memory for the second
+
+Segment = tuple[str, int, int]
 
 
 @dataclass(frozen=True)
@@ -37,9 +41,18 @@ class Ranking:
     seed: int = 0
 
     @property
+    def by_value(self) -> bool:
+        """Whether the key depends on the values before and after alone."""
+        return self.strategy != "random"
+
+    @property
     def unchanged_key(self) -> int:
         """The key of a parameter that did not change (random has none)."""
         return LARGEST if self.strategy == "bottom" else 0
+
+    def of_bits(self, bits: np.ndarray) -> np.ndarray:
+        """The keys of relative changes with these float32 bits, for top and bottom."""
+        return LARGEST - bits if self.strategy == "bottom" else bits
 
     def keys(self, piece: Piece, skip: bool = True) -> tuple[np.ndarray, np.ndarray, int]:
         """The sort keys of a piece of a tensor.
@@ -51,7 +64,7 @@ class Ranking:
         Returns:
             Keys (int32, non-negative, larger is selected sooner), relative changes, and the number left out.
         """
-        change = changes(piece, skip and self.strategy != "random")
+        change = changes(piece, skip and self.by_value)
         if self.strategy == "random":
             counters = np.arange(piece.start, piece.start + change.r.size, dtype=np.uint64)
             bits = counter_bits(np.uint64(derive_seed(self.seed, "restore", piece.name)), counters)
@@ -59,8 +72,7 @@ class Ranking:
         elif self.strategy == "absolute":
             keys = np.abs(change.after - change.before).view(np.int32)
         else:
-            keys = change.r.view(np.int32)
-            keys = LARGEST - keys if self.strategy == "bottom" else keys
+            keys = self.of_bits(change.r.view(np.int32))
         return keys, change.r, change.same
 
 
@@ -117,27 +129,43 @@ class _Tally:
     inside: np.ndarray
 
 
-def count_keys(pairs: Pairs, ranking: Ranking, threads: int = 1) -> np.ndarray:
-    """The number of keys in each of the `BINS` bins, over all tensors of `pairs`."""
+def count_keys(pairs: Pairs, ranking: Ranking, threads: int = 1) -> tuple[np.ndarray, dict[Segment, Distinct]]:
+    """The number of keys in each of the `BINS` bins, over all tensors of `pairs`; distinct pairs that were met and kept."""
+    segments, kept, local = pairs.segments(), {}, threading.local()
 
-    free: SimpleQueue[np.ndarray] = SimpleQueue()
-    for _ in range(threads):
-        free.put(np.zeros(BINS, np.int64))
+    def prepare() -> None:
+        local.counter, local.counts, local.left = Counter(), np.zeros(BINS, np.int64), KEPT // threads
+        every.append((local.counter, local.counts))
 
-    def count(segment: tuple[str, int, int]) -> None:
-        counts = free.get()
-        try:
-            for piece in pairs.pieces(*segment):
+    def empty(counter: Counter, counts: np.ndarray) -> None:
+        filled = counter.take()
+        counts[ranking.of_bits(filled.bins << BIN_SHIFT) >> BIN_SHIFT] += filled.count
+
+    def count(segment: Segment) -> None:
+        counts = local.counts
+        if ranking.by_value and (distinct := local.counter.distinct(pairs, *segment)):
+            keys, _, _ = ranking.keys(distinct[0], skip=False)
+            np.add.at(counts, (keys >> BIN_SHIFT).astype(np.intp), distinct[1])
+            if len(keys) <= local.left:
+                local.left -= len(keys)
+                kept[segment] = distinct
+            return
+        if local.counter.size + segment[2] - segment[1] > ROOM:
+            empty(local.counter, counts)
+        for piece in pairs.pieces(*segment):
+            if ranking.strategy in ("top", "bottom"):
+                local.counter.add(piece)
+            else:
                 keys, _, same = ranking.keys(piece)
                 np.add.at(counts, (keys >> BIN_SHIFT).astype(np.intp), 1)
                 counts[ranking.unchanged_key >> BIN_SHIFT] += same
-        finally:
-            free.put(counts)
 
-    segments = pairs.segments()
-    with ThreadPoolExecutor(threads) as pool:
+    every: list[tuple[Counter, np.ndarray]] = []
+    with ThreadPoolExecutor(threads, initializer=prepare) as pool:
         list(progress(pool.map(count, segments), what="ranking", unit="parts", total=len(segments)))
-    return sum(free.get() for _ in range(threads))
+    for one in every:
+        empty(*one)
+    return sum(counts for _, counts in every), kept
 
 
 def select(
@@ -165,7 +193,7 @@ def select(
         raise KnowshiftError(f"strategy {strategy!r} is none of {', '.join(STRATEGIES)}")
     if odd := [percent for percent in percents if not 0 <= percent <= 100]:
         raise KnowshiftError(f"{odd[0]} is no share: it must lie between 0 and 100 %")
-    pairs, ranking = pairs.within(region), Ranking(strategy, seed)
+    pairs, ranking, kept = pairs.within(region), Ranking(strategy, seed), {}
     if histogram is not None and strategy in ("top", "bottom"):
         counts = np.zeros(BINS, np.int64)
         counts[histogram["bin"].to_numpy()] = histogram["count"].to_numpy()
@@ -173,13 +201,13 @@ def select(
             raise KnowshiftError(f"the histogram is of {counts.sum()} parameters, but the region {region} has {there}")
         counts = counts[::-1] if strategy == "bottom" else counts
     else:
-        counts = count_keys(pairs, ranking, threads)
+        counts, kept = count_keys(pairs, ranking, threads)
     parameters = int(counts.sum())
     wanted = [count_of(parameters, percent) for percent in percents]
     from_above = np.cumsum(counts[::-1])
     bin_of = BINS - 1 - np.searchsorted(from_above, wanted)
     cuts, number = np.unique(bin_of, return_inverse=True)
-    tallies = _tally(pairs, ranking, cuts, threads)
+    tallies = _tally(pairs, ranking, cuts, kept, threads)
 
     inside = np.zeros(len(cuts) << BIN_SHIFT, np.int64)
     for tally in tallies.values():
@@ -201,41 +229,58 @@ def select(
     return selections
 
 
-def _tally(pairs: Pairs, ranking: Ranking, cuts: np.ndarray, threads: int) -> dict[str, _Tally]:
+def _tally(
+    pairs: Pairs, ranking: Ranking, cuts: np.ndarray, kept: dict[Segment, Distinct], threads: int
+) -> dict[str, _Tally]:
     """The second pass: every tensor's parameters by class."""
     rises = np.zeros(BINS + 1, np.uint16)  # the class rises where a bin with a cut begins, and where it ends
     np.add.at(rises, np.concatenate([cuts, cuts + 1]), 1)
     class_of = np.cumsum(rises[:-1], dtype=np.uint16)
-    unchanged = ranking.unchanged_key
+    local = threading.local()
 
-    def tally(segment: tuple[str, int, int]) -> _Tally:
+    def prepare() -> None:
+        local.counter = Counter(BINS - 1 - cuts if ranking.strategy == "bottom" else cuts)
+
+    def tally(segment: Segment) -> _Tally:
         classes, inside = np.zeros((3, 2 * len(cuts) + 1)), np.zeros((3, len(cuts) << BIN_SHIFT))
-        for piece in pairs.pieces(*segment):
-            keys, r, same = ranking.keys(piece)
+
+        def add(keys: np.ndarray, values: tuple[np.ndarray, ...], whole: bool = True, finer: bool = True) -> None:
             kind = np.take(class_of, keys >> BIN_SHIFT).astype(np.intp)
-            size = classes.shape[1]
-            classes += [
-                np.bincount(kind, minlength=size),
-                np.bincount(kind, r, size),
-                np.bincount(kind[r == 0], minlength=size),
-            ]
-            there = np.flatnonzero((kind & 1).astype(bool))  # numpy is quick with bool
+            if whole:
+                for row, value in zip(classes, values, strict=True):
+                    row += np.bincount(kind, value, row.size)
+            there = np.flatnonzero((kind & 1).astype(bool)) if finer else ()  # numpy is quick with bool
             if len(there):
-                finer = (kind[there] >> 1 << BIN_SHIFT) | (keys[there] & LOW)
-                np.add.at(inside[0], finer, 1.0)
-                np.add.at(inside[1], finer, r[there].astype(np.float64))
-                np.add.at(inside[2], finer, (r[there] == 0).astype(np.float64))
-            if same:
-                kind = int(class_of[unchanged >> BIN_SHIFT])
-                classes[::2, kind] += same
-                if kind & 1:
-                    inside[::2, kind >> 1 << BIN_SHIFT | unchanged & LOW] += same
+                places = (kind[there] >> 1 << BIN_SHIFT) | (keys[there] & LOW)
+                for row, value in zip(inside, values, strict=True):
+                    np.add.at(row, places, value[there].astype(float))
+
+        distinct = kept.get(segment) or (local.counter.distinct(pairs, *segment) if ranking.by_value else None)
+        if distinct is None and ranking.strategy in ("top", "bottom"):
+            wanted = [local.counter.add(piece)[1] for piece in pairs.pieces(*segment)]
+            unchanged, filled = local.counter.unchanged, local.counter.take()
+            number, zeros = filled.count, np.where(filled.bins == 0, unchanged, 0)
+            add(ranking.of_bits(filled.bins << BIN_SHIFT), (number, filled.sums(), zeros), finer=False)
+            bits = np.concatenate([*wanted, np.zeros(1, np.int32)])  # those of 0 are counted, not wanted
+            number = np.append(np.ones(len(bits) - 1), unchanged)
+            add(ranking.of_bits(bits), (number, number * bits.view(np.float32), number * (bits == 0)), whole=False)
+        else:
+            for piece, counts in [distinct] if distinct else ((piece, None) for piece in pairs.pieces(*segment)):
+                keys, r, same = ranking.keys(piece, skip=counts is None)
+                if same:  # they follow as one pair
+                    keys, r = np.append(keys, ranking.unchanged_key), np.append(r, 0)
+                    counts = np.append(np.ones(len(r) - 1), same)
+                if counts is None:
+                    add(keys, (np.ones(len(r)), r, r == 0))
+                else:
+                    number = counts.astype(float)
+                    add(keys, (number, number * r, number * (r == 0)))
         places = np.flatnonzero(inside[0])
         return _Tally(classes, places, inside[:, places])
 
     segments = pairs.segments()
     found: dict[str, _Tally] = {}
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(threads, initializer=prepare) as pool:
         done = progress(pool.map(tally, segments), what="selecting", unit="parts", total=len(segments))
         for (name, _, _), part in zip(segments, done, strict=True):
             found[name] = _join(found[name], part) if name in found else part

@@ -4,96 +4,58 @@ The histogram runs over the upper bits of the float32 values of r: for non-negat
 order of the numbers, and a bin spans at most 1/4096 of its value. It knows no shares, so a new share needs nothing new.
 """
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from queue import SimpleQueue
 
 import numpy as np
 import pyarrow as pa
 
 from knowshift.change_tables import HISTOGRAM, QUANTILES, TENSORS, count_of
-from knowshift.changes import BIN_SHIFT, BINS, LOW, changes
+from knowshift.changes import BIN_SHIFT, BINS, changes
+from knowshift.counting import Counter, Filled, fill
 from knowshift.pairs import Pairs
 from knowshift.progress import progress
 from knowshift.regions import layer_and_module
 
-# One 64-bit integer per bin holds the number of values and the sum of the bits that the bin leaves out: sums are exact,
-# so neither the order of pieces nor the number of threads changes them.
-_COUNT_SHIFT = 36
-_ONE = 1 << _COUNT_SHIFT
 
-
-@dataclass(frozen=True)
-class _Filled:
-    """The bins of a histogram that are not empty, rising, with the number of values and the sum of their low bits."""
-
-    bins: np.ndarray
-    count: np.ndarray
-    low: np.ndarray
-
-    def sums(self) -> np.ndarray:
-        """The sum of the values of each bin (float64)."""
-        edge = (self.bins.astype(np.int32) << BIN_SHIFT).view(np.float32).astype(np.float64)
-        unit = np.ldexp(1.0, np.maximum(self.bins >> (23 - BIN_SHIFT), 1) - 150)  # of the last bit of such values
-        return self.count * edge + self.low * unit
-
-
-def _add(packed: np.ndarray, bits: np.ndarray) -> None:
-    value = (bits & LOW).astype(np.int64)
-    value |= _ONE
-    np.add.at(packed, (bits >> BIN_SHIFT).astype(np.intp), value)
-
-
-def _take(packed: np.ndarray, lowest: int, largest: int) -> _Filled:
-    """Empty a histogram whose values' bits lie between two, except for those of 0."""
-    first = lowest >> BIN_SHIFT
-    bins = first + np.flatnonzero(packed[first : (largest >> BIN_SHIFT) + 1])
-    if first and packed[0]:
-        bins = np.concatenate([[0], bins])
-    values = packed[bins]
-    packed[bins] = 0
-    return _Filled(bins, values >> _COUNT_SHIFT, values & (_ONE - 1))
-
-
-def _merge(parts: list[_Filled]) -> _Filled:
+def _merge(parts: list[Filled]) -> Filled:
     if len(parts) == 1:
         return parts[0]
     bins, inverse = np.unique(np.concatenate([part.bins for part in parts]), return_inverse=True)
     count, low = np.zeros(len(bins), np.int64), np.zeros(len(bins), np.int64)
     np.add.at(count, inverse, np.concatenate([part.count for part in parts]))
     np.add.at(low, inverse, np.concatenate([part.low for part in parts]))
-    return _Filled(bins, count, low)
+    return Filled(bins, count, low)
 
 
 @dataclass(frozen=True)
 class _Part:
     """What is known of a segment of a tensor: histograms of all parameters and of those that were 0; the largest r."""
 
-    every: _Filled
-    zeros: _Filled
+    every: Filled
+    zeros: Filled
     unchanged: int
     largest: float
 
 
-def _summarise(pairs: Pairs, name: str, start: int, stop: int, packed: np.ndarray, of_zeros: np.ndarray) -> _Part:
-    """Summarise a segment with the help of two empty histograms, which are empty again afterwards."""
-    unchanged, lowest, largest = 0, BINS << BIN_SHIFT, 0
-    for piece in pairs.pieces(name, start, stop):
-        change = changes(piece)
-        bits = change.r.view(np.int32)
-        _add(packed, bits)
-        packed[0] += change.same * _ONE
-        zeros = change.before == 0
-        if zeros.any():
-            _add(of_zeros, bits[zeros])
-        if change.same:
-            of_zeros[0] += (np.count_nonzero(piece.base << 1 == 0) - np.count_nonzero(zeros)) * _ONE
-        unchanged += change.same + bits.size - np.count_nonzero(bits)
-        if bits.size:
-            largest = max(largest, int(bits.max()))
-            lowest = min(lowest, int((bits - 1).view(np.uint32).min()) + 1)  # of those above 0
-    value = float(np.int32(largest).view(np.float32))
-    return _Part(_take(packed, lowest, largest), _take(of_zeros, lowest, largest), unchanged, value)
+def _summarise(counter: Counter, pairs: Pairs, name: str, start: int, stop: int) -> _Part:
+    if (distinct := counter.distinct(pairs, name, start, stop)) is not None:
+        change = changes(distinct[0], skip=False)
+        bits, counts, zeros = change.r.view(np.int32), distinct[1], change.before == 0
+        every, of_zeros = fill(bits, counts), fill(bits[zeros], counts[zeros])
+        unchanged, largest = int(counts[bits == 0].sum()), int(bits.max(initial=0))
+    else:
+        of_zeros = [np.empty(0, np.int32)]
+        for piece in pairs.pieces(name, start, stop):
+            zeros, _ = counter.add(piece)
+            if zeros:
+                change = changes(piece, skip=False)
+                of_zeros.append(change.r.view(np.int32)[change.before == 0])
+        bits = np.concatenate(of_zeros)
+        unchanged, largest = counter.unchanged, counter.largest
+        every, of_zeros = counter.take(), fill(bits, np.ones(len(bits), np.int64))
+    return _Part(every, of_zeros, unchanged, float(np.int32(largest).view(np.float32)))
 
 
 def summarise(pairs: Pairs, region: str, threads: int = 1) -> tuple[pa.Table, pa.Table]:
@@ -109,19 +71,13 @@ def summarise(pairs: Pairs, region: str, threads: int = 1) -> tuple[pa.Table, pa
     zero_count, zero_low = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)
     rows: list[dict] = []
     segments = pairs.segments()
-    free: SimpleQueue[list[np.ndarray]] = SimpleQueue()
-    for _ in range(threads):
-        free.put([np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)])
+    local = threading.local()
 
-    def work(segment: tuple[str, int, int]) -> _Part:
-        histograms = free.get()
-        try:
-            return _summarise(pairs, *segment, *histograms)
-        finally:
-            free.put(histograms)
+    def prepare() -> None:
+        local.counter = Counter()
 
-    with ThreadPoolExecutor(threads) as pool:
-        done = pool.map(work, segments)
+    with ThreadPoolExecutor(threads, initializer=prepare) as pool:
+        done = pool.map(lambda segment: _summarise(local.counter, pairs, *segment), segments)
         parts: list[_Part] = []
         for (name, _, stop), part in zip(progress(segments, what="comparing", unit="parts"), done, strict=True):
             parts.append(part)
@@ -135,13 +91,13 @@ def summarise(pairs: Pairs, region: str, threads: int = 1) -> tuple[pa.Table, pa
             rows.append(_row(name, every, zeros, sum(p.unchanged for p in parts), max(p.largest for p in parts)))
             parts = []
     bins = np.flatnonzero(count)
-    sums = _Filled(bins, count[bins], low[bins]).sums()
-    zero_sums = _Filled(bins, zero_count[bins], zero_low[bins]).sums()
+    sums = Filled(bins, count[bins], low[bins]).sums()
+    zero_sums = Filled(bins, zero_count[bins], zero_low[bins]).sums()
     histogram = pa.table([bins.astype(np.int32), count[bins], sums, zero_count[bins], zero_sums], schema=HISTOGRAM)
     return histogram, pa.Table.from_pylist(rows, schema=TENSORS)
 
 
-def _row(name: str, every: _Filled, zeros: _Filled, unchanged: int, largest: float) -> dict:
+def _row(name: str, every: Filled, zeros: Filled, unchanged: int, largest: float) -> dict:
     """A row of `TENSORS`."""
     layer, module = layer_and_module(name)
     parameters, total = int(every.count.sum()), float(every.sums().sum())
