@@ -70,8 +70,8 @@ def test_scripts_share_modules_without_sharing_digests(code: Path) -> None:
 
 def test_what_a_model_is_generated_with_counts_wherever_it_is_asked(code: Path) -> None:
     asking = {"probe_mastery", "score_base", "evaluate", "evaluate_restored"}
-    assert changed(code, "knowshift/slots.py", "softmax(scores, -1", "softmax(scores * 1, -1") == asking
-    register = "AttentionInterface.register(ATTENTION, grouped_attention)"  # no name leads to it
+    assert changed(code, "knowshift/slots.py", "add_(attention_mask)", "add_(attention_mask * 1)") == asking
+    register = "AttentionInterface.register(ATTENTION, slot_attention)"  # no name leads to it
     assert changed(code, "knowshift/slots.py", register, register.replace("(ATTENTION", '("other"')) == asking
 
 
