@@ -11,7 +11,6 @@ from knowshift.deltas import Delta
 from knowshift.floats import cast
 from knowshift.models import DTYPES, load_model
 from knowshift.pairs import Pairs
-from knowshift.selection import select
 from knowshift.tensors import as_tensor, bits_of
 
 
@@ -43,6 +42,8 @@ def load_restored(
     Returns:
         The model, and one row per tensor of the region in the schema `SELECTION`.
     """
+    from knowshift.selection import select  # llvmlite comes with it, beside which vLLM for CPUs does not start
+
     source = Delta(delta, base, threads)
     model = _tuned(base, source)
     flat = {name: bits_of(parameter).reshape(-1) for name, parameter in model.named_parameters()}
