@@ -209,9 +209,8 @@ def test_histogram_and_statistics_agree_with_a_sort(small: bool, monkeypatch: py
 @pytest.mark.parametrize("many", [0, 1 << 21])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_few_changes_are_counted_like_many(dtype: torch.dtype, many: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    draw = torch.Generator().manual_seed(
-        3
-    )  # nine in ten unchanged, zeros among them: ways of their own lead past these
+    # Nine in ten unchanged, zeros among them: ways of their own lead past these.
+    draw = torch.Generator().manual_seed(3)
     base = torch.randn(5000, generator=draw).to(torch.bfloat16)
     base[:100] = 0
     moved = torch.rand(5000, generator=draw) < 0.1
