@@ -15,10 +15,10 @@ from knowshift.floats import WIDTHS, as_float32
 from knowshift.kernels import COUNT_SHIFT, NEAR, count_changes, count_pairs, take_pairs
 from knowshift.pairs import PIECE, Pairs, Piece
 
-# One 64-bit integer per bin holds the number of values and the sum of the bits that the bin leaves out: sums are exact,
-# so neither the order of pieces nor the number of threads changes them.
 Distinct = tuple[Piece, np.ndarray]  # different pairs of values, and how often each comes
 
+# One 64-bit integer per bin holds the number of values and the sum of the bits that the bin leaves out: sums are exact,
+# so neither the order of pieces nor the number of threads changes them.
 _ONE = 1 << COUNT_SHIFT
 _WANTED = 1 << 63
 _INFINITY = 0x7F800000
@@ -41,13 +41,18 @@ class Filled:
         return self.count * edge + self.low * unit
 
 
+def join(bins: np.ndarray, count: np.ndarray, low: np.ndarray) -> Filled:
+    """A histogram from bins in any order, some of them repeatedly."""
+    bins, inverse = np.unique(bins, return_inverse=True)
+    counts, lows = np.zeros(len(bins), np.int64), np.zeros(len(bins), np.int64)
+    np.add.at(counts, inverse, count)
+    np.add.at(lows, inverse, low)
+    return Filled(bins, counts, lows)
+
+
 def fill(bits: np.ndarray, counts: np.ndarray) -> Filled:
     """The histogram of values with these bits, each occurring so many times."""
-    bins, inverse = np.unique(bits >> BIN_SHIFT, return_inverse=True)
-    count, low = np.zeros(len(bins), np.int64), np.zeros(len(bins), np.int64)
-    np.add.at(count, inverse, counts)
-    np.add.at(low, inverse, counts * (bits & LOW))
-    return Filled(bins, count, low)
+    return join(bits >> BIN_SHIFT, counts, counts * (bits & LOW))
 
 
 class Counter:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from knowshift.change_tables import HISTOGRAM, QUANTILES, TENSORS, count_of
 from knowshift.changes import BIN_SHIFT, BINS, changes
-from knowshift.counting import Counter, Filled, fill
+from knowshift.counting import Counter, Filled, fill, join
 from knowshift.pairs import Pairs
 from knowshift.progress import progress
 from knowshift.regions import layer_and_module
@@ -22,11 +22,7 @@ from knowshift.regions import layer_and_module
 def _merge(parts: list[Filled]) -> Filled:
     if len(parts) == 1:
         return parts[0]
-    bins, inverse = np.unique(np.concatenate([part.bins for part in parts]), return_inverse=True)
-    count, low = np.zeros(len(bins), np.int64), np.zeros(len(bins), np.int64)
-    np.add.at(count, inverse, np.concatenate([part.count for part in parts]))
-    np.add.at(low, inverse, np.concatenate([part.low for part in parts]))
-    return Filled(bins, count, low)
+    return join(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("bins", "count", "low")))
 
 
 @dataclass(frozen=True)
