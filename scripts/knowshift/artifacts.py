@@ -8,8 +8,10 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,24 @@ from knowshift.errors import KnowshiftError
 
 MANIFEST = "manifest.json"
 ROW_GROUP = 1 << 16  # rows of a Parquet row group
+
+
+class _NoPandas(MetaPathFinder):
+    """Lets pyarrow find no pandas, which takes longer to load than most jobs to run, until it is asked for a data frame.
+
+    At its first conversion pyarrow looks for pandas, to know a data frame when it meets one; `to_pandas` and `from_pandas`
+    look again.
+    """
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> None:
+        if fullname == "pandas":
+            raise ModuleNotFoundError
+
+
+if "pandas" not in sys.modules:
+    sys.meta_path.insert(0, _NoPandas())
+    pa.array([])
+    del sys.meta_path[0]
 
 
 def canonical_json(value: Any) -> str:

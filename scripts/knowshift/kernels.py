@@ -15,6 +15,7 @@ from knowshift.changes import BIN_SHIFT, EPSILON, LOW
 COUNT_SHIFT = 36  # of an integer that holds a count and, below it, a sum of low bits
 NEAR = 128  # pairs that are counted in a table lie fewer than NEAR / 2 units in the last place apart
 _BLOCK = 2048  # elements: what is computed from them stays in the processor's nearest cache
+_STEP = 16  # elements of a table that are passed over at once if all are 0
 _ONE, _LOW, _BIN_SHIFT = uint64(1 << COUNT_SHIFT), uint64(LOW), uint64(BIN_SHIFT)
 _INFINITY = uint32(0x7F800000)
 
@@ -75,36 +76,45 @@ def count_changes(before, after, shift, packed, found):
 
 @_compiled
 def count_pairs(before, after, table, far):
-    """Count how often two 16-bit floats come together, but for the sign that both share.
+    """Count how often two different 16-bit floats come together, but for the sign that both share.
 
     Args:
         before, after: uint16.
-        table: (NEAR, 2^15) uint32: by the distance of the two, and the bits before without the sign.
+        table: (NEAR, 2^15) uint32: by the distance of the two, and the bits before without the sign. The row of distance 0
+            means nothing: it takes what is not to be counted, spread out, as additions to one place wait for one another.
         far: uint32, as long as `before`: gets the places of pairs that are too far apart for the table.
 
     Returns:
-        How many are too far apart; the least and the largest bits before.
+        How many are too far apart, equal, and equal and 0; the least and the largest bits before, without the sign.
     """
-    places = np.empty(_BLOCK, np.uint32)
-    counts = table.reshape(-1)
-    hits, least, largest = uint64(0), uint32(0x7FFF), uint32(0)
+    places, wide = np.empty(_BLOCK, np.uint32), np.zeros(_BLOCK, np.uint8)
+    eight, counts = wide.view(np.uint64), table.reshape(-1)
+    hits, unchanged, zeros = uint64(0), uint64(0), uint64(0)
+    least, largest = uint32(0x7FFF), uint32(0)
     for start in range(0, before.size, _BLOCK):
         p, s = before[start : start + _BLOCK], after[start : start + _BLOCK]
+        same, zero = uint32(0), uint32(0)
+        wide[p.size :] = 0
         for i in range(p.size):
             old, new = uint32(p[i]), uint32(s[i])
             size = uint32(old & uint32(0x7FFF))
-            distance = uint32(uint32(new ^ uint32(old & uint32(0x8000))) - size)
-            place = uint32(uint32(uint32(distance + uint32(NEAR // 2)) << uint32(15)) + size)
-            places[i] = place if uint32(distance + uint32(NEAR // 2)) < uint32(NEAR) else uint32(0xFFFFFFFF)
+            row = uint32(uint32(uint32(new ^ uint32(old & uint32(0x8000))) - size) + uint32(NEAR // 2))
+            wide[i] = row >= uint32(NEAR)
+            aside = (old == new) | (row >= uint32(NEAR))
+            places[i] = uint32(uint32(NEAR // 2 << 15) + uint32(i)) if aside else uint32(uint32(row << uint32(15)) + size)
+            same = uint32(same + uint32(old == new))
+            zero = uint32(zero + uint32(uint32(old == new) & uint32(size == 0)))
             least, largest = min(least, size), max(largest, size)
+        unchanged, zeros = unchanged + same, zeros + zero
         for i in range(p.size):
-            place = uint64(places[i])
-            if place < counts.size:
-                counts[place] += uint32(1)
-            else:
-                far[hits] = start + i
-                hits += uint64(1)
-    return hits, least, largest
+            counts[uint64(places[i])] += uint32(1)
+        for word in range(_BLOCK // 8):
+            if eight[word]:  # few are
+                for i in range(8 * word, 8 * word + 8):
+                    if wide[i]:
+                        far[hits] = start + i
+                        hits += uint64(1)
+    return hits, unchanged, zeros, least, largest
 
 
 @_compiled
@@ -116,13 +126,20 @@ def take_pairs(table, least, largest, before, after, counts):
         before, after, counts: uint16, uint16 and uint32, long enough for all pairs in the table.
 
     Returns:
-        How many pairs were there.
+        How many different pairs were there.
     """
     taken = uint64(0)
+    table[NEAR // 2, :_BLOCK] = 0
     for row in range(NEAR):
-        for size in range(least, largest + 1):
-            if table[row, size]:
-                before[taken], after[taken], counts[taken] = size, size + row - NEAR // 2, table[row, size]
-                table[row, size] = 0
-                taken += uint64(1)
+        for start in range(least // _STEP * _STEP, largest + 1, _STEP):
+            some = uint32(0)
+            for size in range(start, start + _STEP):
+                some |= table[row, size]
+            if some == 0:
+                continue
+            for size in range(start, start + _STEP):
+                if table[row, size]:
+                    before[taken], after[taken], counts[taken] = size, size + row - NEAR // 2, table[row, size]
+                    table[row, size] = 0
+                    taken += uint64(1)
     return taken

@@ -73,12 +73,15 @@ def read_piece(place: Place, start: int = 0, stop: int | None = None) -> np.ndar
     bits = np.empty(stop - start, integers(place.dtype))
     buffer = memoryview(bits.view(np.uint8))
     done, first = 0, place.offset + start * bits.itemsize
-    with place.file.open("rb", buffering=0) as file:
+    file = os.open(place.file, os.O_RDONLY)
+    try:
         while done < len(buffer):
-            got = os.preadv(file.fileno(), [buffer[done:]], first + done)
+            got = os.preadv(file, [buffer[done:]], first + done)
             if not got:
                 raise KnowshiftError(f"{place.file} was cut short while it was read")
             done += got
+    finally:
+        os.close(file)
     return bits
 
 
