@@ -35,6 +35,8 @@ def open_engine(
     from knowshift.vllm_engine import VllmEngine
 
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    # A process of its own, not a fork of this one: where llvmlite is loaded, as by restoring, vLLM for CPUs fails.
+    os.environ.setdefault("VLLM_WORKER_MULTIPROCESSING_METHOD", "spawn")
     if arguments.gpus <= 1 and device.index is not None:  # the leased one, and no other
         os.environ["CUDA_VISIBLE_DEVICES"] = str(device.index)
     model = arguments.model if as_it_is else (load(), arguments.model)

@@ -101,7 +101,9 @@ def count_pairs(before, after, table, far):
             row = uint32(uint32(uint32(new ^ uint32(old & uint32(0x8000))) - size) + uint32(NEAR // 2))
             wide[i] = row >= uint32(NEAR)
             aside = (old == new) | (row >= uint32(NEAR))
-            places[i] = uint32(uint32(NEAR // 2 << 15) + uint32(i)) if aside else uint32(uint32(row << uint32(15)) + size)
+            places[i] = (
+                uint32(uint32(NEAR // 2 << 15) + uint32(i)) if aside else uint32(uint32(row << uint32(15)) + size)
+            )
             same = uint32(same + uint32(old == new))
             zero = uint32(zero + uint32(uint32(old == new) & uint32(size == 0)))
             least, largest = min(least, size), max(largest, size)

@@ -42,7 +42,7 @@ def load_restored(
     Returns:
         The model, and one row per tensor of the region in the schema `SELECTION`.
     """
-    from knowshift.selection import select  # llvmlite comes with it, beside which vLLM for CPUs does not start
+    from knowshift.selection import select  # llvmlite comes with it; vLLM's own process loads this module and must not have it
 
     source = Delta(delta, base, threads)
     model = _tuned(base, source)
