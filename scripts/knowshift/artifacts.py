@@ -149,8 +149,10 @@ def write_tables(
             if set(table.column_names) != set(schema.names):
                 odd = sorted(set(table.column_names) ^ set(schema.names))
                 raise KnowshiftError(f"{path}: columns {odd} are not both in the table and in its schema")
-            table = table.select(schema.names).cast(schema).replace_schema_metadata(None)
-            waiting = pa.concat_tables([waiting.replace_schema_metadata(None), table])
+            table = table.select(schema.names)
+            if not table.schema.equals(schema):
+                table = table.cast(schema)
+            waiting = pa.concat_tables([part.replace_schema_metadata(None) for part in (waiting, table)])
             while len(waiting) >= ROW_GROUP:
                 writer.write_table(_whole(waiting[:ROW_GROUP], kept), ROW_GROUP)
                 waiting = waiting[ROW_GROUP:]

@@ -42,7 +42,8 @@ def load_restored(
     Returns:
         The model, and one row per tensor of the region in the schema `SELECTION`.
     """
-    from knowshift.selection import select  # llvmlite comes with it; vLLM's own process loads this module and must not have it
+    # Here, because llvmlite comes with it: a process of vLLM loads this module too, and fails beside that.
+    from knowshift.selection import select
 
     source = Delta(delta, base, threads)
     model = _tuned(base, source)
