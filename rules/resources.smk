@@ -5,7 +5,7 @@ import shutil
 import subprocess
 
 import sizing
-from knowshift.parameters import stored_parameters
+from knowshift.parameters import named_parameters, stored_parameters
 from launching import launcher
 
 
@@ -74,7 +74,7 @@ def foreseen(model, part):
     entry = SETTINGS.models[model] if part == "base" else SETTINGS.models[model].instruct
     if isinstance(entry.source, configuration.DirectorySource) and (stored := counted(entry.source.directory)):
         return stored
-    return sizing.named_parameters(getattr(entry.source, "hub", model)) or sizing.ASSUMED
+    return named_parameters(getattr(entry.source, "hub", model)) or sizing.ASSUMED
 
 
 def parameters_of(model, part="base"):

@@ -4,7 +4,6 @@ GPUs = parameters x bytes per parameter x MARGIN / memory of one GPU, rounded up
 """
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,13 +19,6 @@ class Machine:
 
     gpu_gb: float = 0  # memory of one, in 10^9 bytes
     gpus_per_node: int = 1
-
-
-def named_parameters(name: str) -> int | None:
-    """The number of parameters that a model's name tells: 7e9 of Llama-2-7b-hf, 135e6 of smollm2-135m, 56e9 of 8x7B."""
-    found = re.findall(r"(?<![\w.])(?:(\d+)x)?(\d+(?:\.\d+)?)([bm])(?![a-z\d])", name.lower())
-    sizes = [int(experts or 1) * float(number) * {"b": 1e9, "m": 1e6}[unit] for experts, number, unit in found]
-    return round(max(sizes)) if sizes else None
 
 
 def training_bytes(parameters: int, method: str, training: Mapping[str, Any]) -> float:

@@ -12,7 +12,7 @@ import yaml
 from safetensors.torch import save_file
 
 import sizing
-from knowshift.parameters import stored_parameters
+from knowshift.parameters import named_parameters, stored_parameters
 from launching import launcher
 
 REPOSITORY = Path(__file__).parents[1]
@@ -65,7 +65,7 @@ def test_inference_takes_the_width_of_its_type() -> None:
     ],
 )
 def test_a_name_tells_the_number_of_parameters(name: str, parameters: float | None) -> None:
-    assert sizing.named_parameters(name) == parameters
+    assert named_parameters(name) == parameters
 
 
 def test_parameters_are_counted_from_the_heads_of_files(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,12 @@ from knowshift.errors import KnowshiftError
 from knowshift.fact_table import FactTable
 from knowshift.facts import build_facts
 from knowshift.mastery import LEVELS
-from knowshift.parameters import stored_parameters
+from knowshift.parameters import named_parameters, stored_parameters
 from knowshift.plans import CHARACTERS, SPLITS, Topic, Weights
 from knowshift.questions import question_set
 from knowshift.raw import read_question_files
 from knowshift.rows import Source
 from knowshift.templates import SUBJECT, TopicTemplates, read_prompt_template, read_topic_templates
-
-SIZE = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)([bm])(?![a-z])", re.IGNORECASE)  # in the name of a model
 
 
 class Beforehand:
@@ -122,7 +119,12 @@ class Beforehand:
                 stored = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
                 vocabulary = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("vocab_size", 0)
             else:
-                size = given.get(name) or (_parameters(row) if row else _named_parameters(name, repository))
+                size = given.get(name) or (_parameters(row) if row else named_parameters(repository or name))
+                if not size:
+                    raise KnowshiftError(
+                        f"how many parameters {name} has is not known before it is there; say it: --parameters"
+                        f" '{{\"{name}\": 7e9}}'"
+                    )
                 stored = size * (4 if hasattr(entry.source, "wheel") else 2)  # quantised files are written as float32
                 vocabulary = int(row["vocab_size"]) if row else 0
             models[name] = Weights(size, stored, self._levels(name, row), vocabulary)
@@ -167,12 +169,3 @@ def _parameters(row: Mapping[str, str]) -> int:
     shared = int(row["num_key_value_heads"]) / int(row["num_attention_heads"])
     layer = 2 * hidden * hidden * (1 + shared) + 3 * hidden * inner + 2 * hidden
     return round(vocabulary * hidden * (1 if row["tie_word_embeddings"] == "true" else 2) + layers * layer + hidden)
-
-
-def _named_parameters(name: str, repository: str | None) -> float:
-    """Parameters by what a model is called, such as `Qwen3-4B`."""
-    if found := SIZE.search((repository or name).rpartition("/")[2]):
-        return float(found[1]) * (1e9 if found[2] in "bB" else 1e6)
-    raise KnowshiftError(
-        f"how many parameters {name} has is not known before it is there; say it: --parameters '{{\"{name}\": 7e9}}'"
-    )

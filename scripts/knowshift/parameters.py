@@ -1,7 +1,8 @@
-"""How many parameters a model on disk has."""
+"""How many parameters a model has, before anything of it is loaded."""
 
 import json
 import math
+import re
 from pathlib import Path
 
 
@@ -13,3 +14,10 @@ def stored_parameters(directory: Path) -> int | None:
             head = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         total += sum(math.prod(entry["shape"]) for name, entry in head.items() if name != "__metadata__")
     return total or None
+
+
+def named_parameters(name: str) -> int | None:
+    """The number of parameters that a model's name tells: 7e9 of Llama-2-7b-hf, 135e6 of smollm2-135m, 56e9 of 8x7B."""
+    found = re.findall(r"(?<![\w.])(?:(\d+)x)?(\d+(?:\.\d+)?)([bm])(?![a-z\d])", name.lower())
+    sizes = [int(experts or 1) * float(number) * {"b": 1e9, "m": 1e6}[unit] for experts, number, unit in found]
+    return round(max(sizes)) if sizes else None

@@ -6,6 +6,7 @@ import os
 import platform
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,16 +29,24 @@ def timed_process(command: Sequence[str], **environment: str) -> tuple[float, fl
     Raises:
         RuntimeError: the process failed.
     """
-    start = time.perf_counter()
-    with subprocess.Popen(
-        command, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        output = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{output[-2000:]}")
-    return time.perf_counter() - start, usage.ru_maxrss / 1024
+    measure = [sys.executable, "-S", "-c", _MEASURE, *command]
+    done = subprocess.run(measure, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+    *output, measured = done.stdout.splitlines() or [""]
+    joined = "\n".join(output[-20:])
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{joined}\n{done.stderr[-2000:]}")
+    seconds, kilobytes = measured.split()
+    return float(seconds), int(kilobytes) / 1024
+
+
+# A process is charged with the peak memory of the one it was forked from, so a small one starts what is measured.
+_MEASURE = """
+import os, sys, time
+start = time.perf_counter()
+_, status, usage = os.wait4(os.spawnvp(os.P_NOWAIT, sys.argv[1], sys.argv[1:]), 0)
+print(f"\\n{time.perf_counter() - start} {usage.ru_maxrss}")
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
 
 
 @contextmanager
