@@ -6,20 +6,22 @@
 import json
 from functools import cache
 
+import checking
 import configuration
 import neutral
 import provenance
 from knowshift.artifacts import canonical_json
 from knowshift.errors import KnowshiftError
 from knowshift.grid import Cell, cells, feasible, is_restored
+from knowshift.regions import LAYERS
 from snakemake.logging import logger
 
 SCRIPTS = BASE / "scripts"
 
 try:
-    SETTINGS = configuration.check(config, BASE)
+    SETTINGS = checking.check(config, BASE)
     NEUTRAL_CHANGES = neutral.read_changes()
-except (configuration.ConfigurationError, neutral.NeutralError) as error:
+except (checking.ConfigurationError, neutral.NeutralError) as error:
     raise WorkflowError(str(error)) from None
 
 RESULTS = SETTINGS.results
@@ -35,14 +37,14 @@ wildcard_constraints:
     run=rf"{configuration.METHOD}-(level[0-4]|mixed)-(\d+|all)-s\d+",
     seed=r"\d+",
     strategy="top|bottom|random|absolute",
-    region=f"{configuration.REGION_NAME}|{configuration.LAYERS}",
+    region=f"{configuration.REGION_NAME}|{LAYERS}",
     percent=r"\d+(\.\d+)?",
 
 
 @cache
 def resource(path):
     """A file or folder that the configuration names, here or in the workflow's own folder."""
-    return configuration.locate(path, BASE)
+    return checking.locate(path, BASE)
 
 
 def templates_of(topic):

@@ -1,4 +1,6 @@
 # Input functions and specs of all stages, in pipeline order.
+from knowshift.templates import read_topic_templates
+
 DOMAINS = {"in_domain": FACTS.in_domain, "out_of_domain": FACTS.out_of_domain}
 DOMAIN_OF = {topic: domain for domain, topics in DOMAINS.items() for topic in topics}
 RAW = f"{RESULTS}/raw" if FACTS.source == "archive" else resource(FACTS.path)
@@ -10,7 +12,7 @@ UNITS = [(topic, split) for domain, topics in DOMAINS.items() for topic in topic
 @cache
 def topic_templates(topic):
     """The templates of a topic."""
-    return configuration.read_topic_templates(Path(templates_of(topic)))
+    return read_topic_templates(Path(templates_of(topic)))
 
 
 def siblings(topic):

@@ -33,17 +33,17 @@ def read_experiment(arguments: argparse.Namespace) -> Any:
         KnowshiftError: it cannot be read, or something is wrong with it.
     """
     sys.path.append(str(ROOT / "schemas"))
-    import configuration
+    import checking
 
     if arguments.spec:
-        return configuration.check(json.loads(arguments.spec), ROOT)
+        return checking.check(json.loads(arguments.spec), ROOT)
     try:
         raw = yaml.safe_load(arguments.config.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise KnowshiftError(f"{arguments.config} does not exist; it should be a configuration") from None
     except yaml.YAMLError as error:
         raise KnowshiftError(f"{arguments.config}: not valid YAML ({str(error).splitlines()[0]})") from None
-    return configuration.check(raw, ROOT)
+    return checking.check(raw, ROOT)
 
 
 def short(number: float) -> str:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import checking
 import pytest
 import yaml
 
@@ -26,7 +27,7 @@ def raw(tiny_facts: Path, tmp_path: Path) -> dict:
     "path", [REPOSITORY / "config.yaml", *(REPOSITORY / "configs").glob("*.yaml")], ids=lambda path: path.name
 )
 def test_the_configurations_of_the_project_are_valid(path: Path) -> None:
-    configuration.check(yaml.safe_load(path.read_text()), REPOSITORY)
+    checking.check(yaml.safe_load(path.read_text()), REPOSITORY)
 
 
 def test_the_json_schema_is_current() -> None:
@@ -91,10 +92,10 @@ def change(raw: dict, key: str, value: object) -> None:
     ],
 )
 def test_a_mistake_is_named_with_what_is_allowed(raw: dict, key: str, value: object, said: list[str]) -> None:
-    configuration.check(raw, REPOSITORY)
+    checking.check(raw, REPOSITORY)
     change(raw, key, value)
-    with pytest.raises(configuration.ConfigurationError) as caught:
-        configuration.check(raw, REPOSITORY)
+    with pytest.raises(checking.ConfigurationError) as caught:
+        checking.check(raw, REPOSITORY)
     for words in said:
         assert words in str(caught.value)
 
@@ -102,8 +103,8 @@ def test_a_mistake_is_named_with_what_is_allowed(raw: dict, key: str, value: obj
 def test_all_mistakes_are_listed_a_line_each(raw: dict) -> None:
     change(raw, "finetuning.data", ["level7"])
     change(raw, "restoration.0.percents", [120])
-    with pytest.raises(configuration.ConfigurationError) as caught:
-        configuration.check(raw, REPOSITORY)
+    with pytest.raises(checking.ConfigurationError) as caught:
+        checking.check(raw, REPOSITORY)
     assert len(str(caught.value).splitlines()) == 2
 
 
@@ -136,7 +137,7 @@ def test_every_script_has_help(script: Path) -> None:
 
 def test_reading_the_snakefile_imports_nothing_heavy() -> None:
     paths = [str(REPOSITORY / folder) for folder in ("rules", "schemas", "scripts")]
-    program = f"import sys; sys.path[:0] = {paths}; import configuration, provenance, knowshift.grid; print(sorted(m for m in ('torch', 'transformers', 'pandas', 'altair') if m in sys.modules))"  # fmt: skip
+    program = f"import sys; sys.path[:0] = {paths}; import checking, provenance, knowshift.grid; print(sorted(m for m in ('torch', 'transformers', 'pandas', 'altair') if m in sys.modules))"  # fmt: skip
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
+import checking
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -33,7 +34,7 @@ PAPER = REPOSITORY / "configs/paper.yaml"
 
 
 def paper() -> configuration.Configuration:
-    return configuration.check(yaml.safe_load(PAPER.read_text()), REPOSITORY)
+    return checking.check(yaml.safe_load(PAPER.read_text()), REPOSITORY)
 
 
 # --- the paper's grid ---
