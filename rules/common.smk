@@ -4,6 +4,7 @@
 #          is recorded as neutral)
 # Threads, memory and GPUs are execution: they stand in `threads` and `resources` (resources.smk), and profiles override them.
 import json
+from decimal import Decimal
 from functools import cache
 
 import checking
@@ -67,5 +68,5 @@ def fields(section, *names):
 
 
 def number(value):
-    """A number without needless decimals, as in paths: 20.0 is 20."""
-    return f"{value:g}"
+    """A number in all its digits without needless ones, as in paths: 20.0 is 20."""
+    return f"{Decimal(str(value)).normalize():f}"

@@ -119,7 +119,7 @@ rule measure_divergence:
     conda:
         "../envs/knowshift.yaml"
     resources:
-        mem_mb=memory(1000),
+        mem_mb=lambda wildcards, input, attempt: attempt * (1000 + 3 * input.size_mb),
     params:
         spec=canonical_json(SETTINGS.divergence.model_dump()),
         code=digest("measure_divergence"),

@@ -1,10 +1,11 @@
-# What jobs take: GPUs, nodes and memory, from the size of the model (sizing.py) and what the profile states of the machine.
-# They change no result. A profile overrides them by rule (`set-resources`) and by model (`gpus_of`); retries get more memory.
+# What jobs take: GPUs, nodes and memory, from the size of the model (knowshift/sizing.py) and what the profile states of the
+# machine. They change no result. A profile overrides them by rule (`set-resources`) and by model (`gpus_of`); retries get more
+# memory.
 import os
 import shutil
 import subprocess
 
-import sizing
+from knowshift import sizing
 from knowshift.parameters import named_parameters, stored_parameters
 from launching import launcher
 
@@ -33,8 +34,9 @@ def machine():
     if not shutil.which("nvidia-smi"):
         return sizing.Machine()
     ask = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-    sizes = subprocess.run(ask, capture_output=True, text=True, check=False).stdout.split()
-    return sizing.Machine(min(map(int, sizes)) * 1.048576e-3, len(sizes)) if sizes else sizing.Machine()
+    done = subprocess.run(ask, capture_output=True, text=True, check=False)
+    sizes = [int(word) for word in done.stdout.split() if word.isdecimal()] if done.returncode == 0 else []
+    return sizing.Machine(min(sizes) * 1.048576e-3, len(sizes)) if sizes else sizing.Machine()
 
 
 def read_gpus_of(text):
@@ -84,6 +86,11 @@ def parameters_of(model, part="base"):
     return (there and counted(folder)) or foreseen(model, part)
 
 
+def dtype_of(model, section):
+    """The type that a model is asked in."""
+    return SETTINGS.models[model].dtype or section.dtype
+
+
 def asking_gpus(rule, model, section, part="base"):
     """GPUs of a job that asks a model questions.
 
@@ -92,14 +99,14 @@ def asking_gpus(rule, model, section, part="base"):
     """
     if not machine().gpu_gb:
         return 0
-    needed = sizing.gpus_for(parameters_of(model, part), sizing.WIDTH[section.dtype], machine())
-    given = gpus_set(rule, model)
+    dtype, given = dtype_of(model, section), gpus_set(rule, model)
+    needed = sizing.asking_gpus(parameters_of(model, part), dtype, section.engine, machine())
     if section.engine == "vllm":
-        return sizing.power_of_two(needed) if given is None else given
+        return needed if given is None else given
     if needed > 1 and given is None:
         raise WorkflowError(
             f"{rule}: {model} has {parameters_of(model, part) / 1e9:.3g} billion parameters, which need {needed} GPUs of"
-            f" {machine().gpu_gb:.0f} GB in {section.dtype}, and the engine torch works on one; choose engine: vllm, or a"
+            f" {machine().gpu_gb:.0f} GB in {dtype}, and the engine torch works on one; choose engine: vllm, or a"
             f" narrower dtype (or state gpus_of: {model}.{rule}=1 in the profile, to try all the same)"
         )
     return 1 if given is None else min(given, 1)
@@ -114,7 +121,7 @@ def memory_to_ask(copies, section, part="base"):
     """Resource function: memory for so many copies of a model's weights, and for what else a job needs."""
 
     def resource(wildcards, attempt):
-        width = sizing.WIDTH[section.dtype if machine().gpu_gb else "float32"]
+        width = sizing.WIDTH[dtype_of(wildcards.model, section) if machine().gpu_gb else "float32"]
         return attempt * sizing.megabytes(parameters_of(wildcards.model, part), copies * width)
 
     return resource
@@ -140,18 +147,16 @@ def training_size(model, method, parameters):
             f"finetune: {method} of {model} needs {needed} GPUs, and optimizer adamw_8bit trains in one process; choose"
             " optimizer: adamw, lora, or dtype: bfloat16"
         )
-    nodes = set_for("finetune", "nodes") or sizing.nodes_for(needed if given is None else given, machine())
+    gpus, nodes = sizing.training_gpus(needed, machine(), given, set_for("finetune", "nodes"))
     if nodes > 1 and stated("gpu_gb") is None and machine().gpu_gb:
         raise WorkflowError(
             f"finetune: {method} of {model} needs {needed} GPUs of {machine().gpu_gb:.0f} GB, and this machine has"
             f" {machine().gpus_per_node}; use lora, a variant with dtype: bfloat16, or a cluster (or set gpu for finetune under"
             " set-resources in the profile, to try all the same)"
         )
-    if (given or 0) % nodes:
-        raise WorkflowError(f"finetune: {given} GPUs cannot be shared out evenly over {nodes} nodes")
-    if given is None:
-        given = needed if nodes == 1 else nodes * machine().gpus_per_node
-    return held, given, nodes
+    if gpus % nodes:
+        raise WorkflowError(f"finetune: {gpus} GPUs cannot be shared out evenly over {nodes} nodes")
+    return held, gpus, nodes
 
 
 def size_of_training(wildcards):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from command_line import CommandLine, option, run
+from command_line import CommandLine, Matching, option, run
 from knowshift import tabulation
 from knowshift.analysis_tables import ANALYSES
 from knowshift.artifacts import read_table, write_table
@@ -35,7 +35,7 @@ from knowshift.summaries import tabulate_calibration, tabulate_loss, tabulate_wh
 
 @dataclass(frozen=True)
 class Options:
-    matching: str = option("whole_words, or substring (the paper's)", "whole_words")
+    matching: Matching = option("when a text contains an object; substring is the paper's", "whole_words")
     seed: int = option("the experiment's seed", 1)
     facts: int = option("facts whose outputs are kept, per run", 2000)
 

@@ -5,14 +5,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 import torch
 from engines import open_engine
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from command_line import option
+from command_line import Dtype, option
 from knowshift.artifacts import read_table
 from knowshift.decoding import Decoding
 from knowshift.draws import ORDERS
@@ -39,9 +39,9 @@ class Asking:
     per_level: dict = option("questions per mastery level of each set, as JSON; null takes all", {})
     seed: int = option("the experiment's seed", 1)
     max_new_tokens: int = option("token limit of an answer", 16)
-    dtype: str = option("float32, bfloat16 or float16", "float32")
+    dtype: Dtype = option("type to compute in", "float32")
     rows: int = option("tokens of a forward pass; changes low bits", 64)
-    engine: str = option("torch, or vllm (for GPUs; draws and rounds its own way)", "torch")
+    engine: Literal["torch", "vllm"] = option("vllm is for GPUs; it draws and rounds its own way", "torch")
     chat: bool = option("ask by the model's own chat template instead of the prompt, true or false", False)
 
 
@@ -68,11 +68,11 @@ class Asked:
         self,
         arguments: argparse.Namespace,
         options: Asking,
-        load: Callable[[], PreTrainedModel],
+        load: Callable[[torch.device], PreTrainedModel],
         device: torch.device,
         as_it_is: bool = False,
     ) -> None:
-        """Args: load gives the model; as_it_is says that it is the one in the directory --model."""
+        """Args: load gives the model on a device; as_it_is says that it is the one in the directory --model."""
         self.arguments, self.options, self._load = arguments, options, load
         self._device, self._as_it_is = device, as_it_is
 

@@ -10,6 +10,7 @@ answer, one per distinct question; what is left out is counted in the table's me
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from command_line import CommandLine, option, run
 from knowshift.artifacts import write_table
@@ -23,8 +24,8 @@ from knowshift.templates import read_topic_templates
 
 @dataclass(frozen=True)
 class Options:
-    domain: str = option("in_domain or out_of_domain")
-    on_bad_rows: str = option("stop, or drop: leave bad rows out and count them", "stop")
+    domain: Literal["in_domain", "out_of_domain"] = option("what the topic serves for")
+    on_bad_rows: Literal["stop", "drop"] = option("drop: leave bad rows out and count them", "stop")
     split_shares: dict = option("share of a table's facts per split, where a row names none",
                                 {"train": 0.8, "dev": 0.1, "test": 0.1})  # fmt: skip
 

@@ -8,17 +8,21 @@ import argparse
 import dataclasses
 import gc
 import json
+import signal
 import sys
 import types
 import typing
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from knowshift.errors import Interrupted, KnowshiftError
 from knowshift.progress import start_logging
 
 O = TypeVar("O")  # noqa: E741
+Dtype = Literal["float32", "bfloat16", "float16"]
+Matching = Literal["whole_words", "substring"]
+Strategy = Literal["top", "bottom", "random", "absolute"]
 
 TRY_AGAIN = 75  # exit status EX_TEMPFAIL of sysexits.h; SLURM's RequeueExit can name it
 
@@ -86,7 +90,10 @@ class CommandLine(argparse.ArgumentParser):
         arguments = self.parse_args(argv)
         if self.options is None:
             return arguments, None
-        given = json.loads(arguments.spec) if arguments.spec else {}
+        try:
+            given = json.loads(arguments.spec) if arguments.spec else {}
+        except ValueError as error:
+            self.error(f"--spec is no JSON: {error}")
         fields = {field.name: field for field in dataclasses.fields(self.options)}
         if unknown := sorted(set(given) - set(fields)):
             self.error(f"--spec: unknown keys {unknown}; allowed are {sorted(fields)}")
@@ -96,12 +103,17 @@ class CommandLine(argparse.ArgumentParser):
                 given[name] = self._convert(name, field, text)
             elif name not in given and _default(field) is dataclasses.MISSING:
                 self.error(f"--{name.replace('_', '-')} is required (or give it in --spec)")
+            allowed = _allowed(field)
+            if allowed and given.get(name, _default(field)) not in allowed:
+                self.error(f"--{name.replace('_', '-')}: {given[name]!r} is none of {', '.join(map(str, allowed))}")
         return arguments, self.options(**given)
 
     def _convert(self, name: str, field: dataclasses.Field, text: str) -> Any:
         kind = _plain_type(field)
+        if text == "null" and types.NoneType in _types(field):
+            return None
         try:
-            if kind is str:
+            if kind in (str, Literal):
                 return text
             if kind in (int, float):
                 return kind(text)
@@ -116,23 +128,37 @@ def _default(field: dataclasses.Field) -> Any:
     return field.default
 
 
+def _types(field: dataclasses.Field) -> tuple[Any, ...]:
+    """The types that a field may have."""
+    union = typing.get_origin(field.type) in (types.UnionType, typing.Union)
+    return typing.get_args(field.type) if union else (field.type,)
+
+
 def _plain_type(field: dataclasses.Field) -> Any:
-    kind = field.type
-    if isinstance(kind, types.UnionType):
-        kind = next(part for part in typing.get_args(kind) if part is not types.NoneType)
+    kind = next(part for part in _types(field) if part is not types.NoneType)
     return typing.get_origin(kind) or kind
 
 
+def _allowed(field: dataclasses.Field) -> list[Any]:
+    """The values of a field that has a choice of them, null where it may be null; nothing for other fields."""
+    kinds = _types(field)
+    values = [value for kind in kinds if typing.get_origin(kind) is Literal for value in typing.get_args(kind)]
+    return [*values, None] if values and types.NoneType in kinds else values
+
+
 def _metavar(field: dataclasses.Field) -> str:
+    if allowed := _allowed(field):
+        return "{" + ",".join("null" if value is None else str(value) for value in allowed) + "}"
     return {int: "INT", float: "FLOAT", str: "TEXT"}.get(_plain_type(field), "JSON")
 
 
 def run(main: Callable[[], None]) -> None:
     """Run a script's main function; what a user can mend is one line on standard error and exit status 1.
 
-    A job that was told to end, and can go on later, exits with status 75.
+    A job that was told to end, and can go on later, exits with status 75; another that was told to end tidies up first.
     """
     start_logging()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         main()
     except Interrupted as interruption:

@@ -16,7 +16,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import torch
 from asking import CHUNK, Asked, AskingRun, run_questions
+from transformers import PreTrainedModel
 
 from command_line import CommandLine, run
 from knowshift.devices import lease_device
@@ -47,9 +49,9 @@ def read_questions(path: Path) -> list[dict]:
             continue
         try:
             row = json.loads(line)
-            whole = (
-                isinstance(row["question"], str) and row["answers"] and all(isinstance(a, str) for a in row["answers"])
-            )
+            answers = row["answers"]
+            whole = isinstance(row["question"], str) and isinstance(answers, list) and answers
+            whole = whole and all(isinstance(answer, str) and answer.strip() for answer in answers)
         except (ValueError, KeyError, TypeError):
             whole = False
         if not whole:
@@ -88,7 +90,7 @@ def answer_file(asked: Asked, arguments: argparse.Namespace) -> None:
     asked.write(questions, arguments.output, schema, make, (arguments.questions,))
     table = pq.read_table(arguments.output, columns=graded[-3:])
     shares = ", ".join(f"{name} {100 * pc.mean(table[name]).as_py():.1f} %" for name in table.column_names)
-    start_logging().info("%d questions answered right: %s", len(table), shares)
+    start_logging().info("%d questions, answered right: %s", len(table), shares)
 
 
 def main() -> None:
@@ -108,10 +110,10 @@ def main() -> None:
     check_model(arguments.model)
     with lease_device(arguments.device, arguments.threads) as device:
 
-        def load():
+        def load(place: torch.device) -> PreTrainedModel:
             if arguments.delta:
-                return load_tuned(arguments.model, arguments.delta, options.dtype, device, arguments.threads or 1)
-            return load_model(arguments.model, options.dtype, device)
+                return load_tuned(arguments.model, arguments.delta, options.dtype, place, arguments.threads or 1)
+            return load_model(arguments.model, options.dtype, place)
 
         asked = Asked(arguments, options, load, device, as_it_is=arguments.delta is None)
         if arguments.questions:

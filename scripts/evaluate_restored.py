@@ -7,9 +7,10 @@
 
 from dataclasses import dataclass
 
+import torch
 from asking import CHUNK, Asked, AskingRun, run_questions
 
-from command_line import CommandLine, option, run
+from command_line import CommandLine, Strategy, option, run
 from knowshift.artifacts import read_table, write_table
 from knowshift.change_tables import HISTOGRAM, SELECTION
 from knowshift.devices import lease_device
@@ -21,7 +22,7 @@ from knowshift.restored import load_restored
 @dataclass(frozen=True, kw_only=True)
 class Options(AskingRun):
     percent: float = option("share of the region's parameters to restore, 0 to 100")
-    strategy: str = option("top (largest relative changes first), bottom, absolute or random", "top")
+    strategy: Strategy = option("top (largest relative changes first), bottom, absolute or random", "top")
     region: str = option(
         "transformer, attention, mlp, embedding, all, layers such as 0-3, or a pattern of tensor names", "transformer"
     )
@@ -34,7 +35,7 @@ def main() -> None:
     parser.path("--mastery", "mastery table")
     parser.path("--order", "order of training facts", required=False)
     parser.path("--prompt", "prompt template (YAML)")
-    parser.path("--histogram", "of the region's relative changes (rank_updates.py); saves a pass of top and bottom", required=False, many=True)  # fmt: skip
+    parser.path("--histogram", "of the region's relative changes (rank_updates.py); saves a pass of top and bottom", required=False)  # fmt: skip
     parser.path("--output", "table of answers to write (Parquet)")
     parser.path("--selection", "table of what was restored, per tensor, to write (Parquet)")
     parser.execution(chunk=CHUNK, unit="questions")
@@ -43,14 +44,15 @@ def main() -> None:
     questions = run_questions(arguments, options)
     check_model(arguments.model)
     about = {"strategy": options.strategy, "region": options.region, "percent": options.percent}
-    tables = [read_table(path, HISTOGRAM) for path in arguments.histogram or ()]
+    histogram = read_table(arguments.histogram, HISTOGRAM) if arguments.histogram else None
     with lease_device(arguments.device, arguments.threads) as device:
+        place = torch.device("cpu") if options.engine == "vllm" else device  # see open_engine
         model, selection = load_restored(
             arguments.model, arguments.delta, options.strategy, options.region, options.percent,
-            derive_seed(options.seed, "restore"), options.dtype, device, arguments.threads or 1, *tables,
+            derive_seed(options.seed, "restore"), options.dtype, place, arguments.threads or 1, histogram,
         )  # fmt: skip
         write_table(arguments.selection, selection, SELECTION, about)
-        asked = Asked(arguments, options, lambda: model, device)
+        asked = Asked(arguments, options, lambda _: model, device)
         asked.answer(questions, arguments.output, arguments.delta, arguments.mastery, arguments.order, about=about)
 
 

@@ -7,7 +7,7 @@
 
 from dataclasses import asdict, dataclass
 
-from command_line import CommandLine, option, run
+from command_line import CommandLine, Strategy, option, run
 from knowshift.artifacts import whole_directory
 from knowshift.deltas import open_pairs
 from knowshift.exports import export
@@ -18,7 +18,7 @@ from knowshift.selection import select
 @dataclass(frozen=True)
 class Options:
     percent: float = option("share of the region's parameters to restore, 0 to 100")
-    strategy: str = option("top (largest relative changes first), bottom, random, or absolute changes", "top")
+    strategy: Strategy = option("top (largest relative changes first), bottom, random, or absolute changes", "top")
     region: str = option(
         "transformer, attention, mlp, embedding, all, layers such as 0-3, or a regular expression over tensor names",
         "transformer",
@@ -36,7 +36,8 @@ def main() -> None:
         pairs, options.strategy, options.region, [options.percent], derive_seed(options.seed, "restore"),
         arguments.threads,
     )  # fmt: skip
-    about = {"name": arguments.output.name, **asdict(options)}
+    after = "/".join((arguments.tuned or arguments.delta).parts[-3:])
+    about = {"name": arguments.output.name, "after": after, **asdict(options)}
     with whole_directory(arguments.output, {"kind": "model", "restored": asdict(options)}) as directory:
         export(directory, arguments.base, arguments.tuned or arguments.base, pairs, selection, about)
 

@@ -17,12 +17,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import torch
 import torch.distributed as dist
 
-from command_line import CommandLine, option, run
+from command_line import CommandLine, Dtype, option, run
 from knowshift.artifacts import read_table, whole_directory, write_table
 from knowshift.checkpoints import Checkpoint
 from knowshift.devices import lease_device
@@ -49,20 +50,24 @@ class Options:
     size: int | None = option("training facts; null takes all of the order", None)
     name: str = option("names the order of the examples", "s1")
     seed: int = option("the experiment's seed", 1)
-    method: str = option("full: all parameters are trained; lora: adapters, merged afterwards", "full")
+    method: Literal["full", "lora"] = option(
+        "full: all parameters are trained; lora: adapters, merged afterwards", "full"
+    )
     learning_rate: float = option("peak learning rate", 1e-5)
-    schedule: str = option("cosine, linear or constant", "cosine")
+    schedule: Literal["cosine", "linear", "constant"] = option("of the learning rate", "cosine")
     warmup: float = option("share of the steps over which the rate rises", 0.0)
     batch_size: int = option("examples per optimizer step, over all processes", 8)
     epochs: int = option("passes over the training set", 1)
-    optimizer: str = option("adamw, or adamw_8bit: its moments in 8 bits", "adamw")
+    optimizer: Literal["adamw", "adamw_8bit"] = option("adamw_8bit keeps its moments in 8 bits", "adamw")
     weight_decay: float = option("AdamW's weight decay", 0.0)
     beta1: float = option("AdamW's beta1", 0.9)
     beta2: float = option("AdamW's beta2", 0.999)
     max_gradient_norm: float = option("clip gradients to this norm; 0 never", 1.0)
-    loss_on: str = option("answer, or all tokens", "answer")
-    dtype: str = option("type of the weights", "float32")
-    compute: str | None = option("autocast the arithmetic to this type; null: the weights' own", None)
+    loss_on: Literal["answer", "all"] = option("tokens the loss is taken over", "answer")
+    dtype: Dtype = option("type of the weights", "float32")
+    compute: Literal["bfloat16", "float16"] | None = option(
+        "autocast the arithmetic to this type; null: the weights' own", None
+    )
     lora: dict = option("of lora: rank, alpha, dropout, targets, as JSON", {"rank": 16, "alpha": 32, "dropout": 0.0, "targets": "all-linear"})  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from command_line import CommandLine, option, run
+from command_line import CommandLine, Matching, option, run
 from knowshift.artifacts import read_table, table_metadata, write_table
 from knowshift.completions import COMPLETIONS
 from knowshift.facts import FACTS
@@ -20,7 +20,7 @@ from knowshift.progress import progress
 
 @dataclass(frozen=True)
 class Options:
-    matching: str = option("whole_words, or substring (the paper's)", "whole_words")
+    matching: Matching = option("when a text contains an object; substring is the paper's", "whole_words")
     boundaries: list = option("mastery at which levels 1, 2 and 3 end", [0.25, 0.5, 0.75])
 
 

@@ -6,11 +6,10 @@ Joined are the tables named, and all in `analysis/`.
 """
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from command_line import CommandLine, run
 from knowshift.analysis_tables import ANALYSES
-from knowshift.artifacts import write_table
+from knowshift.artifacts import read_table, write_table
 
 
 def main() -> None:
@@ -23,7 +22,7 @@ def main() -> None:
     for path in paths:
         parts = []
         for folder in arguments.folders:
-            table = pq.read_table(folder / f"{path}.parquet")
+            table = read_table(folder / f"{path}.parquet")
             name = pa.array([folder.name] * len(table), pa.string())
             parts.append(table.add_column(0, pa.field("model", pa.string(), False), name).replace_schema_metadata(None))
         joined = pa.concat_tables(parts)

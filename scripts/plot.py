@@ -3,11 +3,10 @@
 python scripts/plot.py --tables results/tables --output results/figures
 """
 
-import pyarrow.parquet as pq
 import vl_convert
 
 from command_line import CommandLine, run
-from knowshift.artifacts import whole_file, write_text
+from knowshift.artifacts import read_frames, whole_file, write_text
 from knowshift.charts import FIGURES, draw, specification
 
 
@@ -16,7 +15,7 @@ def main() -> None:
     parser.path("--tables", "directory of tables (Parquet)")
     parser.path("--output", "directory for the figures")
     arguments, _ = parser.read()
-    tables = {path.stem: pq.read_table(path).to_pandas() for path in arguments.tables.glob("*.parquet")}
+    tables = read_frames(arguments.tables)
     for name in FIGURES:
         text = specification(draw(name, tables))
         write_text(arguments.output / f"{name}.vl.json", text)

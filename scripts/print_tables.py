@@ -3,10 +3,8 @@
 python scripts/print_tables.py --tables results/tables --output results/tables
 """
 
-import pyarrow.parquet as pq
-
 from command_line import CommandLine, run
-from knowshift.artifacts import write_text
+from knowshift.artifacts import read_frames, write_text
 from knowshift.printed import printed
 
 
@@ -15,7 +13,7 @@ def main() -> None:
     parser.path("--tables", "directory of tables (Parquet)")
     parser.path("--output", "directory to write to")
     arguments, _ = parser.read()
-    tables = {path.stem: pq.read_table(path).to_pandas() for path in arguments.tables.glob("*.parquet")}
+    tables = read_frames(arguments.tables)
     for table in printed(tables):
         write_text(arguments.output / f"{table.name}.csv", table.csv())
         write_text(arguments.output / f"{table.name}.tex", table.latex())

@@ -12,12 +12,13 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from engines import open_engine
 
-from command_line import CommandLine, option, run
+from command_line import CommandLine, Dtype, option, run
 from knowshift.artifacts import read_table
 from knowshift.completions import COMPLETIONS
 from knowshift.decoding import Decoding
@@ -34,16 +35,16 @@ from knowshift.templates import read_topic_templates
 
 @dataclass(frozen=True)
 class Options:
-    split: str | None = option("train, dev or test; null takes all facts", None)
+    split: Literal["train", "dev", "test"] | None = option("null takes all facts", None)
     seed: int = option("the experiment's seed", 1)
     templates_used: int = option("how many completion templates, from the first", 21)
     samples: int = option("completions sampled per template", 10)
     temperature: float = option("sampling temperature", 0.7)
     max_new_tokens: int = option("token limit of a completion", 32)
     facts_limit: int | None = option("probe at most so many facts, chosen by hash", None)
-    dtype: str = option("float32, bfloat16 or float16", "float32")
+    dtype: Dtype = option("type to compute in", "float32")
     rows: int = option("tokens of a forward pass; changes low bits", 64)
-    engine: str = option("torch, or vllm (for GPUs; draws and rounds its own way)", "torch")
+    engine: Literal["torch", "vllm"] = option("vllm is for GPUs; it draws and rounds its own way", "torch")
 
 
 def choose(facts: pa.Table, limit: int | None, seed: int) -> pa.Table:
@@ -96,7 +97,11 @@ def main() -> None:
             tokenizer = load_tokenizer(arguments.model)
             decoding = Decoding(options.max_new_tokens, end_ids(arguments.model, tokenizer), options.temperature)
             running = open_engine(
-                arguments, options, device, lambda: load_model(arguments.model, options.dtype, device), as_it_is=True
+                arguments,
+                options,
+                device,
+                lambda place: load_model(arguments.model, options.dtype, place),
+                as_it_is=True,
             )
             return running, tokenizer, decoding
 

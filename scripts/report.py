@@ -8,12 +8,11 @@ Every number in it comes from the tables.
 from dataclasses import dataclass
 
 import jinja2
-import pyarrow.parquet as pq
 import vl_convert
 
 from command_line import CommandLine, option, run
 from knowshift import page
-from knowshift.artifacts import write_text
+from knowshift.artifacts import read_frames, write_text
 from knowshift.charts import FIGURES
 from knowshift.printed import printed
 
@@ -30,7 +29,7 @@ def main() -> None:
     parser.path("--page", "directory of the page: page.html.jinja, its parts, style and script")
     parser.path("--output", "report to write (HTML)")
     arguments, options = parser.read()
-    tables = {path.stem: pq.read_table(path).to_pandas() for path in arguments.tables.glob("*.parquet")}
+    tables = read_frames(arguments.tables)
     figures = {}
     for number, name in enumerate(FIGURES, 1):
         svg, specification = (

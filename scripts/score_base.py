@@ -44,7 +44,7 @@ def main() -> None:
     check_model(arguments.model)
 
     with lease_device(arguments.device, arguments.threads) as device:
-        asked = Asked(arguments, options, lambda: load_model(arguments.model, options.dtype, device), device, True)
+        asked = Asked(arguments, options, lambda place: load_model(arguments.model, options.dtype, place), device, True)
 
         def logits(part: pa.Table, tick: Callable[..., None]) -> pa.Table:
             return leading_logits(asked.engine, asked.tokenizer, part, templates, asked.decoding, tick)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 
 import pyarrow as pa
 
-from command_line import CommandLine, option, run
+from command_line import CommandLine, Strategy, option, run
 from knowshift.artifacts import write_table
 from knowshift.change_tables import SELECTION
 from knowshift.deltas import open_pairs
@@ -29,7 +29,7 @@ SELECTIONS = pa.schema(
 @dataclass(frozen=True)
 class Options:
     percents: list = option("shares of the region's parameters, 0 to 100, as JSON", [1, 3, 5, 10, 20, 40, 60])
-    strategy: str = option("top (largest relative changes first), bottom, random, or absolute changes", "top")
+    strategy: Strategy = option("top (largest relative changes first), bottom, random, or absolute changes", "top")
     region: str = option(
         "transformer, attention, mlp, embedding, all, layers such as 0-3, or a regular expression over tensor names",
         "transformer",

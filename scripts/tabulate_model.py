@@ -1,6 +1,6 @@
 """Make the tables of one model from the artefacts of its cells; outputs are graded here, no model is loaded.
 
-    python scripts/tabulate_model.py --model-directory results/NAME --mastery … --levels … --outcomes … --output tables/
+    python scripts/tabulate_model.py --grid '{…}' --mastery … --levels … --base-outcomes … --outcomes … --output tables/
 
 The artefacts' paths say which run they belong to: `runs/RUN/outcomes.parquet`, `runs/RUN/restored/STRATEGY-REGION-PERCENT.parquet`.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from command_line import CommandLine, option, run
+from command_line import CommandLine, Matching, option, run
 from knowshift import tabulation as tables
 from knowshift.artifacts import read_table, write_table, write_tables
 from knowshift.change_tables import HISTOGRAM, SELECTION, TENSORS
@@ -29,7 +29,7 @@ from knowshift.steps import STEPS
 class Options:
     grid: dict = option("methods, data, sizes, seeds, as JSON")
     percents: list = option("shares of parameters in the table of concentration", [1, 3, 5, 10, 20, 40, 60])
-    matching: str = option("whole_words, or substring (the paper's)", "whole_words")
+    matching: Matching = option("when a text contains an object; substring is the paper's", "whole_words")
 
 
 def restored_key(path) -> tuple[str, str, str, float]:

@@ -5,10 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import checking
 import pytest
 import yaml
 
+import checking
 import configuration
 import tiny
 

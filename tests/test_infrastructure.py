@@ -4,11 +4,14 @@ import json
 import subprocess
 import sys
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import pytest
 
+from command_line import CommandLine, option
 from knowshift.artifacts import canonical_json, read_manifest, read_table, whole_directory, whole_file, write_table
 from knowshift.devices import lease_first
 from knowshift.errors import KnowshiftError
@@ -84,6 +87,32 @@ def test_a_spec_and_flags_say_the_same(tmp_path: Path) -> None:
     assert (tmp_path / "flags").read_bytes() == (tmp_path / "spec").read_bytes()
     done = script("build_facts", *common, "--spec", '{"domian": "in_domain"}', "--output", str(tmp_path / "x"))
     assert done.returncode == 2 and "unknown keys ['domian']" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--domain", "indomain"], "--domain: 'indomain' is none of in_domain, out_of_domain"),
+        (["--spec", '{"domain": "in_domain", "on_bad_rows": "halt"}'], "--on-bad-rows: 'halt' is none of stop, drop"),
+        (["--spec", "{domain}"], "--spec is no JSON"),
+        ([], "--domain is required"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(options: list[str], said: str, tmp_path: Path) -> None:
+    files = ["--raw", str(tmp_path), "--templates", str(tmp_path / "x.yaml"), "--output", str(tmp_path / "y")]
+    done = script("build_facts", *files, *options)
+    assert done.returncode == 2 and said in done.stderr
+
+
+def test_null_is_none_where_an_option_may_be_null() -> None:
+    @dataclass(frozen=True)
+    class Options:
+        size: int | None = option("", 3)
+        split: Literal["train", "test"] | None = option("", "train")
+        text: str = option("", "x")
+
+    _, options = CommandLine("", Options).read(["--size", "null", "--split", "null", "--text", "null"])
+    assert options == Options(None, None, "null")
 
 
 def test_what_a_user_can_mend_is_one_line(tmp_path: Path) -> None:

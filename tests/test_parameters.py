@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -20,7 +21,7 @@ import knowshift.deltas
 import knowshift.pairs
 from knowshift.artifacts import read_manifest, whole_directory
 from knowshift.change_tables import QUANTILES, concentration, count_of
-from knowshift.deltas import Delta, decode, diff_weights, encode, open_pairs
+from knowshift.deltas import Delta, decode_chunk, diff_weights, encode_chunk, open_pairs
 from knowshift.divergence import kl_of_logits
 from knowshift.errors import KnowshiftError
 from knowshift.models import load_model
@@ -242,6 +243,23 @@ def test_regions_of_names() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "regions"),
+    [
+        ("model.decoder.layers.1.fc1.weight", {"transformer", "mlp"}),  # OPT
+        ("model.decoder.embed_positions.weight", {"embedding"}),
+        ("gpt_neox.layers.0.attention.query_key_value.bias", {"transformer", "attention"}),
+        ("gpt_neox.embed_in.weight", {"embedding"}),
+        ("model.layers.0.block_sparse_moe.experts.3.w1.weight", {"transformer", "mlp"}),  # Mixtral
+        ("transformer.h.2.self_attention.dense.weight", {"transformer", "attention"}),  # Falcon
+        ("transformer.h.0.attn.c_attn.weight", {"transformer", "attention"}),  # GPT-2
+        ("transformer.wpe.weight", {"embedding"}),
+    ],
+)
+def test_regions_of_other_architectures(name: str, regions: set[str]) -> None:
+    assert {region for region in ("transformer", "attention", "mlp", "embedding") if in_region(name, region)} == regions
+
+
+@pytest.mark.parametrize(
     ("region", "said"),
     [
         ("0-2", "no layer 2; it has 2"),
@@ -281,7 +299,7 @@ def test_any_bit_pattern_survives(values: list[float], draw) -> None:
     for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
         tuned = torch.tensor(values).to(dtype)
         base = torch.tensor(draw.sample(values, len(values))).to(dtype)
-        back = decode(bits_of(base), *encode(bits_of(base), bits_of(tuned)))
+        back = decode_chunk(bits_of(base), encode_chunk(bits_of(base), bits_of(tuned)))
         assert np.array_equal(back, bits_of(tuned))
 
 
@@ -333,8 +351,8 @@ def test_models_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(KnowshiftError, match=r"\[17, 23\].*\[5, 23\]"):
         make_delta(base, wider, tmp_path / "d2")
     broken = write_model(tmp_path / "broken", ((n, t if i else t * torch.nan) for i, (n, _, t) in enumerate(every)))
-    for number, sides in enumerate([(base, broken), (broken, base)]):
-        with pytest.raises(KnowshiftError, match=rf"{every[0][0]} of .*broken.* not finite"):
+    for number, (sides, when) in enumerate({(base, broken): "after", (broken, base): "before"}.items()):
+        with pytest.raises(KnowshiftError, match=f"{every[0][0]} has values {when} training that are not finite"):
             make_delta(*sides, tmp_path / f"d3{number}")
     embedding = [(n, t[:5].clone() if "embed" in n else t) for n, _, t in every]
     with pytest.raises(KnowshiftError, match=r"embed_tokens.*resized"):
@@ -401,9 +419,59 @@ def test_exports_are_the_restored_model_in_the_shards_of_the_base(tmp_path: Path
     selection = json.loads((tmp_path / "restored/selection.json").read_text())
     assert selection["n"] == 3 * 17 * 23 and selection["k_count"] == count_of(3 * 17 * 23, 20)
     assert selection["restored_per_tensor"] == {name: int(mask.sum()) for name, mask in masks.items()}
-    assert "`transformer`" in (tmp_path / "restored/README.md").read_text()
+    card = (tmp_path / "restored/README.md").read_text()
+    assert "`transformer`" in card and "/tuned`, whose base is `base`" in card and "base_model" not in card
     assert json.loads((base / "config.json").read_text())["dtype"] == "float32"
     assert not (tmp_path / "restored/config.json").exists()  # taken from the tuned model, which has none
+
+
+def test_the_benchmarks_reference_restores_as_many_of_each_tensor(tiny_model: Path, tmp_path: Path) -> None:
+    weights = load_file(tiny_model / "model.safetensors")
+    draw = torch.Generator().manual_seed(2)
+    tuned = Path(shutil.copytree(tiny_model, tmp_path / "tuned"))
+    moved = {name: value + 1e-3 * torch.randn(value.shape, generator=draw) for name, value in weights.items()}
+    save_file(moved, tuned / "model.safetensors", {"format": "pt"})
+    script = Path(__file__).parent / "benchmarks/restoring_in_memory.py"
+    command = [sys.executable, script, "--base", tiny_model, "--tuned", tuned, "--percent", "20"]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    (selection,) = select(of_directories(tiny_model, tuned), "top", "transformer", [20])
+    rows = selection.tensors.to_pylist()
+    assert {row["tensor"]: row["restored"] for row in rows} == {
+        name: int(count) for name, count in map(str.split, said.splitlines())
+    }
+
+
+def test_tensors_of_several_types_keep_their_own(tiny_model: Path, tmp_path: Path) -> None:
+    weights = load_file(tiny_model / "model.safetensors")
+    moved = {
+        name: (value * 1.01).to(torch.float32 if "norm" in name else torch.bfloat16) for name, value in weights.items()
+    }
+    tuned = write_model(tmp_path / "tuned", moved.items())
+    delta = make_delta(tiny_model, tuned, tmp_path / "delta")
+    back = {name: as_tensor(bits, Delta(delta, tiny_model).dtypes[name]) for name, _, bits in Delta(delta, tiny_model)}
+    assert all(torch.equal(back[name], value) for name, value in moved.items())
+    model = load_tuned(tiny_model, delta, "float32", "cpu")
+    bfloat16 = {name: value.bfloat16().float() for name, value in moved.items()}  # as the model is computed
+    assert all(torch.equal(parameter, bfloat16[name]) for name, parameter in model.named_parameters())
+    load_restored(tiny_model, delta, "top", "all", 50, 0, "float32", "cpu")
+
+
+def test_a_base_of_which_a_bit_flipped_is_noticed(tmp_path: Path) -> None:
+    every = triples()
+    with whole_directory(tmp_path / "base", {}) as folder:
+        save_file({name: before for name, before, _ in every}, folder / "model.safetensors")
+    base = tmp_path / "base"
+    tuned = write_model(tmp_path / "tuned", ((n, t) for n, _, t in every))
+    delta = make_delta(base, tuned, tmp_path / "delta")
+    open_pairs(base, delta=delta)
+    whole = bytearray((base / "model.safetensors").read_bytes())
+    whole[-1] ^= 1
+    (base / "model.safetensors").write_bytes(whole)
+    for how in ({"delta": delta}, {"tuned": tuned}):
+        with pytest.raises(KnowshiftError, match=r"model\.safetensors is damaged.*snakemake --force"):
+            open_pairs(base, **how)
+    with pytest.raises(KnowshiftError, match=rf"tensor {every[-1][0]} in .*delta-00001.*damaged"):
+        list(Delta(delta, base))
 
 
 def test_a_damaged_delta_is_noticed_and_the_remedy_named(tmp_path: Path) -> None:

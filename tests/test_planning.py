@@ -1,33 +1,29 @@
 """What is planned before it runs: the paper's grid, a target per stage, overrides, use as a module, and what it will take."""
 
 import json
+import math
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
-import checking
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
+import checking
 import configuration
 import planned
 import tiny
-from knowshift.accelerators import (
-    ACCELERATORS,
-    generating_seconds,
-    gpus,
-    starting_seconds,
-    state_bytes,
-    training_seconds,
-)
+from knowshift.accelerators import ACCELERATORS, generating_seconds, starting_seconds, training_seconds
 from knowshift.beforehand import Beforehand
 from knowshift.charts import FIGURES
 from knowshift.errors import KnowshiftError
-from knowshift.plans import DELTA_BYTES, Topic, Weights, plan
+from knowshift.parameters import named_parameters
+from knowshift.plans import ANSWER_BYTES, DELTA_BYTES, Topic, Weights, plan
 
 REPOSITORY = Path(__file__).parents[1]
 PAPER = REPOSITORY / "configs/paper.yaml"
@@ -274,7 +270,10 @@ def test_sequences_and_tokens_are_counted() -> None:
     trained = 10 + 2 * 16 + 2 * 50 + 100
     assert work["finetune (full)"].read == trained * (20 + 5 + 1)
     held_out = (2 + 3 + 3 + 3 + 3) + 20
-    assert work["score_base"].completions == held_out
+    assert work["score_base"].completions == held_out + 100  # and all training facts
+    assert work["score_base"].read == (held_out + 100) * (20 + 5)
+    answers = sum(work[rule].completions for rule in ("score_base", "evaluate", "evaluate_restored"))
+    assert result.disk["answers"] == answers * ANSWER_BYTES + 3 * 1000 * 4  # logits of three well-known facts
     assert work["evaluate"].completions == 6 * held_out + 6 * 10
     assert work["evaluate_restored"].completions == 2 * 2 * (held_out + 10) and work["evaluate_restored"].jobs == 4
     assert work["evaluate"].written == work["evaluate"].completions * 5
@@ -301,8 +300,30 @@ def test_the_roofline_by_hand() -> None:
         1e9, 1000, 5, "full", "adamw", "bfloat16", 2, a100
     )  # both wait for weights and gradients to travel
     assert two == pytest.approx(one + 5 * 2 * 12e9 / (0.6 * 300e9))
-    assert gpus(7e9, state_bytes("full", "adamw"), a100) == 2 and gpus(7e9, 2, a100) == 1
     assert starting_seconds(3, 2, 4e9) == 3 * 2 * 62
+
+
+def test_the_plan_counts_the_gpus_that_the_rules_ask_for(tmp_path: Path) -> None:
+    """Of every model and method of the paper's grid, on nodes of eight A100."""
+    experiment = paper()
+    folders = ["base_scores", "instruct", *(f"runs/{method}-mixed-60-s1" for method in experiment.finetuning.methods)]
+    files = [f"{model}/{folder}/outcomes.parquet" for model in experiment.models for folder in folders]
+    files.append("llama-3-8b/runs/full-level0-240-s1/restored/top-transformer-1.parquet")  # of this model alone
+    targets = [f"{experiment.results}/{file}" for file in files]
+    machine = ("--default-resources", "gpu_gb=80", "gpus_per_node=8", "--resources", "gpu=24")
+    text = planned.dry_run(tmp_path, "--printshellcmds", "--configfile", str(PAPER), *machine, "--", *targets)
+    asked: dict[tuple[str, str], set[int]] = {}
+    command = r"Shell command: (.*) 2> \S*/logs/(\w+)/([\w-]+)\.(?:(full|lora)-)?"
+    for line, rule, model, method in re.findall(command, text):
+        given = re.findall(r"--(?:gpus|nodes|nproc-per-node) (\d+)", line)  # none of a training on one GPU
+        name = f"finetune ({method})" if rule == "finetune" else rule
+        asked.setdefault((name, model), set()).add(math.prod(map(int, given)))
+    known = Beforehand(experiment, REPOSITORY)
+    sizes = {name: named_parameters(entry.source.hub) for name, entry in experiment.models.items()}
+    whole = plan(experiment, known.topics(), known.models(sizes), ACCELERATORS["a100"])
+    counted = {(work.rule, work.model): {work.gpus} for work in whole.work}
+    assert counted["finetune (full)", "llama-3-70b"] == {24}
+    assert counted == {job: asked[job] for job in counted}
 
 
 def test_published_counts_give_the_papers_totals() -> None:

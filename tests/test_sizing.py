@@ -11,7 +11,8 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-import sizing
+from knowshift import sizing
+from knowshift.errors import KnowshiftError
 from knowshift.parameters import named_parameters, stored_parameters
 from launching import launcher
 
@@ -20,24 +21,22 @@ A100 = sizing.Machine(gpu_gb=80, gpus_per_node=8)
 FULL = {"dtype": "float32", "compute": None, "optimizer": "adamw", "lora": {"rank": 16}}
 
 
-def training_gpus(parameters: float, method: str = "full", **changes) -> int:
-    each = sizing.training_bytes(int(parameters), method, {**FULL, **changes})
-    return sizing.gpus_for(int(parameters), each, A100)
+def training_gpus(parameters: float, method: str = "full", **changes) -> tuple[int, int]:
+    each = sizing.training_bytes(parameters, method, {**FULL, **changes})
+    return sizing.training_gpus(sizing.gpus_for(parameters, each, A100), A100)
 
 
 def test_full_fine_tuning_of_7b_does_not_fit_one_card_and_70b_needs_more_than_one_node() -> None:
-    assert training_gpus(7e9) == 2  # 7e9 x 16 x 1.2 = 134 GB
-    assert training_gpus(13e9) == 4  # 250 GB
-    assert training_gpus(70e9) == 17  # 1,344 GB
-    assert sizing.nodes_for(training_gpus(7e9), A100) == 1
-    assert sizing.nodes_for(training_gpus(70e9), A100) == 3
-    assert training_gpus(135e6) == 1
+    assert training_gpus(7e9) == (2, 1)  # 7e9 x 16 x 1.2 = 134 GB
+    assert training_gpus(13e9) == (4, 1)  # 250 GB
+    assert training_gpus(70e9) == (24, 3)  # 1,344 GB: 17 cards, in whole nodes
+    assert training_gpus(135e6) == (1, 1)
 
 
 def test_other_trainings_take_less() -> None:
-    assert training_gpus(7e9, dtype="bfloat16") == 1  # 8 bytes a parameter
-    assert training_gpus(7e9, "lora") == 1  # 7e9 x 4 x 1.2 = 34 GB, and adapters
-    assert training_gpus(70e9, "lora", dtype="bfloat16") == 3
+    assert training_gpus(7e9, dtype="bfloat16") == (1, 1)  # 8 bytes a parameter
+    assert training_gpus(7e9, "lora") == (1, 1)  # 7e9 x 4 x 1.2 = 34 GB, and adapters
+    assert training_gpus(70e9, "lora", dtype="bfloat16") == (3, 1)
     assert sizing.training_bytes(7_000_000_000, "full", FULL | {"compute": "bfloat16"}) == 18
     assert sizing.training_bytes(7_000_000_000, "full", FULL | {"optimizer": "adamw_8bit"}) == 10
     adapters = sizing.training_bytes(7_000_000_000, "lora", FULL) - 4
@@ -45,11 +44,20 @@ def test_other_trainings_take_less() -> None:
     assert sizing.training_bytes(1000, "lora", FULL | {"lora": {"rank": 4096}}) == 20  # never more than the matrix
 
 
-def test_inference_takes_the_width_of_its_type() -> None:
-    assert sizing.gpus_for(70_000_000_000, sizing.WIDTH["bfloat16"], A100) == 3
-    assert sizing.gpus_for(7_000_000_000, sizing.WIDTH["float32"], A100) == 1
-    assert sizing.gpus_for(70_000_000_000, 4, sizing.Machine()) == 0
-    assert [sizing.power_of_two(number) for number in (1, 2, 3, 4, 5, 8)] == [1, 2, 4, 4, 8, 8]
+def test_numbers_set_by_hand_come_first() -> None:
+    assert sizing.training_gpus(17, A100, gpus=8) == (8, 1)
+    assert sizing.training_gpus(17, A100, gpus=32) == (32, 4)
+    assert sizing.training_gpus(17, A100, nodes=4) == (32, 4)
+    assert sizing.training_gpus(17, A100, gpus=20, nodes=5) == (20, 5)
+    assert sizing.training_gpus(0, sizing.Machine(gpus_per_node=8), nodes=2) == (0, 2)  # of CPUs
+
+
+def test_inference_takes_the_width_of_its_type_and_vllm_a_power_of_two() -> None:
+    assert sizing.asking_gpus(70e9, "bfloat16", "torch", A100) == 3
+    assert sizing.asking_gpus(7e9, "float32", "torch", A100) == 1
+    assert [sizing.asking_gpus(70e9, "float32", engine, sizing.Machine()) for engine in ("torch", "vllm")] == [0, 0]
+    cards = [sizing.asking_gpus(number * 33e9, "bfloat16", "vllm", A100) for number in (1, 2, 3, 4, 5, 8)]
+    assert cards == [1, 2, 4, 4, 8, 8]  # 33e9 x 2 x 1.2 = 79 GB
 
 
 @pytest.mark.parametrize(
@@ -70,11 +78,18 @@ def test_a_name_tells_the_number_of_parameters(name: str, parameters: float | No
 
 def test_parameters_are_counted_from_the_heads_of_files(tmp_path: Path) -> None:
     assert stored_parameters(tmp_path) is None
+    weights = {"a": torch.zeros(3, 5), "b": torch.zeros(7, dtype=torch.bfloat16)}
+    save_file(weights, tmp_path / "model.safetensors", {"x": "y"})
     save_file(
-        {"a": torch.zeros(3, 5), "b": torch.zeros(7, dtype=torch.bfloat16)}, tmp_path / "1.safetensors", {"x": "y"}
-    )
-    save_file({"c": torch.zeros(())}, tmp_path / "2.safetensors")
-    assert stored_parameters(tmp_path) == 15 + 7 + 1
+        {"c": torch.zeros(9)}, tmp_path / "consolidated.safetensors"
+    )  # the same once more, as some repositories have it
+    assert stored_parameters(tmp_path) == 15 + 7
+    shards = {"a": "model.safetensors", "c": "consolidated.safetensors"}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    assert stored_parameters(tmp_path) == 15 + 7 + 9
+    (tmp_path / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(KnowshiftError, match="is no safetensors file"):
+        stored_parameters(tmp_path)
 
 
 def test_memory_is_shared_out_over_nodes() -> None:
@@ -103,10 +118,11 @@ def test_a_training_starts_as_one_process_several_or_on_several_nodes(tmp_path: 
     ]  # fmt: skip
 
 
-def planned(folder: Path, engine: str, **machine: object) -> tuple[dict[str, str], str]:
+def planned(folder: Path, engine: str, dtype: str | None = None, **machine: object) -> tuple[dict[str, str], str]:
     """Commands of the jobs that would train and ask a 70B model, by script, and what Snakemake said."""
     settings = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
-    settings["models"] = {"large": {"source": {"hub": "meta-llama/Llama-2-70b-hf", "revision": "0" * 40}}}
+    source = {"hub": "meta-llama/Llama-2-70b-hf", "revision": "0" * 40}
+    settings["models"] = {"large": {"source": source, "dtype": dtype}}
     settings["mastery"]["engine"] = settings["evaluation"]["engine"] = engine
     settings["restoration"] = []
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
@@ -138,6 +154,8 @@ def test_rules_take_what_their_model_needs(tmp_path: Path) -> None:
     assert "--gpus 8 " in commands["score_base"]  # 5 hold it; a power of two
     assert "--gpus 4 " in commands["probe_mastery"]  # in bfloat16
 
+    commands, _ = planned(tmp_path, "vllm", "bfloat16", gpu_gb=80, gpus_per_node=8)  # the model's own type
+    assert "--gpus 4 " in commands["score_base"]
     commands, _ = planned(tmp_path, "vllm", gpu_gb=80, gpus_per_node=8, gpus_of="finetune=8 large.score_base=2")
     assert commands["finetune"].startswith("torchrun --standalone --nproc-per-node 8 ")
     assert "--gpus 2 " in commands["score_base"] and "--gpus 4 " in commands["probe_mastery"]

@@ -6,9 +6,10 @@ that writes one token for each row reads every weight once (Williams et al. 2009
 peak is reached is assumed, and so is what a job takes before its first token: the estimate is of an order of magnitude.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+from knowshift.sizing import WIDTH
 
 COMPUTE_SHARE = (
     0.4  # of the peak, where arithmetic bounds: as reported for large trainings (PaLM: 0.46, arXiv:2204.02311)
@@ -16,14 +17,11 @@ COMPUTE_SHARE = (
 BANDWIDTH_SHARE = 0.6  # of the peak, where memory bounds
 START = 60.0  # seconds: imports, tokenizer, engine
 READ_RATE = 2e9  # bytes a second that a job reads weights with, on all its GPUs together
-HEADROOM = 1.2  # of the weights' memory, for what else lies there
-SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}  # bytes
 
 # Bytes per parameter that an optimizer step moves. Weights are read and cast for the forward and the backward pass
 # (2 x (4 + 2 + 2)); gradients are written, read for their norm, scaled and used (4 + 4 + 8 + 4); AdamW reads and writes weights
 # (8) and both moments. Adapters have next to no gradients and moments.
 STEP_BYTES = {"full": 44, "lora": 16}
-STATE_BYTES = {"full": 8, "lora": 4.5}  # memory per parameter: weights and gradients
 MOMENTS = {"adamw": 8, "adamw_8bit": 2}  # bytes of both, of what is trained
 STEP_FLOPS = {"full": 6, "lora": 4}  # per parameter and token
 
@@ -70,16 +68,6 @@ ACCELERATORS = {
 }
 
 
-def gpus(parameters: float, bytes_per_parameter: float, accelerator: Accelerator) -> int:
-    """How many GPUs hold a job's weights, or weights and optimizer."""
-    return math.ceil(parameters * bytes_per_parameter * HEADROOM / accelerator.memory)
-
-
-def state_bytes(method: str, optimizer: str) -> float:
-    """Memory that training takes per parameter of the model, in float32."""
-    return STATE_BYTES[method] + (MOMENTS[optimizer] if method == "full" else 0)
-
-
 def generating_seconds(
     parameters: float, read: float, written: float, rows: int, dtype: str, accelerator: Accelerator
 ) -> float:
@@ -94,7 +82,7 @@ def generating_seconds(
     """
     compute = COMPUTE_SHARE * accelerator.flops[dtype]
     bandwidth = BANDWIDTH_SHARE * accelerator.bandwidth
-    one_pass = max(2 * parameters * rows / compute, parameters * SIZES[dtype] / bandwidth)
+    one_pass = max(2 * parameters * rows / compute, parameters * WIDTH[dtype] / bandwidth)
     return 2 * parameters * read / compute + written / rows * one_pass
 
 

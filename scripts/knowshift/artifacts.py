@@ -13,12 +13,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from knowshift.errors import KnowshiftError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MANIFEST = "manifest.json"
 ROW_GROUP = 1 << 16  # rows of a Parquet row group
@@ -114,6 +117,10 @@ def read_manifest(directory: Path, verify: bool = True, declared: Path | None = 
         raise KnowshiftError(f"{path} is missing, so {directory} is not whole; {remedy}") from None
     except json.JSONDecodeError as error:
         raise KnowshiftError(f"{path} is damaged ({error}); {remedy}") from None
+    if not (isinstance(manifest, dict) and isinstance(manifest.get("files"), dict)):
+        raise KnowshiftError(
+            f"{path} names no files; it is not a manifest of knowshift: rename it, or take another folder"
+        )
     for name, entry in manifest["files"].items():
         file = directory / name
         if not file.is_file():
@@ -165,8 +172,8 @@ def _whole(table: pa.Table, metadata: dict[bytes, bytes]) -> pa.Table:
     return table.combine_chunks().replace_schema_metadata(metadata)
 
 
-def read_table(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
-    """Read a Parquet table and check that it has the columns of `schema`.
+def read_table(path: Path, schema: pa.Schema | None = None, columns: list[str] | None = None) -> pa.Table:
+    """Read a Parquet table and check that it has the columns of `schema`, where one is given.
 
     Raises:
         KnowshiftError: the file is missing or damaged, or columns differ in name or type.
@@ -180,11 +187,16 @@ def read_table(path: Path, schema: pa.Schema, columns: list[str] | None = None) 
         raise KnowshiftError(
             f"{path} is not a readable Parquet file ({str(error).splitlines()[0]}); {remedy}"
         ) from None
-    for name in columns or schema.names:
+    for name in (columns or schema.names) if schema else ():
         expected = schema.field(name).type
         if name not in table.column_names or table.schema.field(name).type != expected:
             raise KnowshiftError(f"{path} has no column '{name}' of type {expected}; {remedy}")
     return table
+
+
+def read_frames(folder: Path) -> dict[str, "pd.DataFrame"]:
+    """The Parquet tables of a folder by name, as data frames."""
+    return {path.stem: read_table(path).to_pandas() for path in sorted(folder.glob("*.parquet"))}
 
 
 def table_metadata(table: pa.Table) -> dict[str, Any]:

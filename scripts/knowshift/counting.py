@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from knowshift.changes import BIN_SHIFT, BINS, LOW, changes
+from knowshift.changes import BIN_SHIFT, BINS, EPSILON, LOW, changes
 from knowshift.floats import WIDTHS, as_float32
 from knowshift.kernels import COUNT_SHIFT, NEAR, count_changes, count_pairs, take_pairs
 from knowshift.pairs import PIECE, SEGMENT, Pairs, Piece
@@ -91,7 +91,9 @@ class Counter:
         if piece.dtype != "bfloat16":
             sides, shift = [as_float32(side, piece.dtype).view(np.int32) for side in sides], 0
         before, after = (side.view(np.dtype(f"u{side.itemsize}")) for side in sides)
-        same, zeros, least, largest, found = count_changes(before, after, np.uint32(shift), self._packed, self._places)
+        same, zeros, least, largest, found = count_changes(
+            before, after, np.uint32(shift), EPSILON, BIN_SHIFT, self._packed, self._places
+        )
         if largest >= _INFINITY:
             changes(piece)  # tells what is not finite; if nothing is, r itself is too large
         self.size, self.unchanged = self.size + before.size, self.unchanged + same

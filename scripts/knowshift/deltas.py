@@ -9,28 +9,32 @@ its base and refuses any other. It knows no shares, regions or strategies: no la
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import BinaryIO
 
 import numpy as np
 import zstandard
 from safetensors import safe_open
 
-from knowshift.artifacts import read_manifest, sha256_of
+from knowshift.artifacts import MANIFEST, read_manifest, sha256_of
 from knowshift.errors import KnowshiftError
-from knowshift.floats import all_finite, cast
-from knowshift.pairs import PIECE, Pairs, check_same, of_directories
+from knowshift.floats import WIDTHS, all_finite, cast
+from knowshift.pairs import PIECE, Pairs, Piece, of_directories
 from knowshift.weights import Place, Weights, read_header, read_piece, write_safetensors
 
 DELTA_FORMAT = "knowshift-delta-2"  # stands in rules/finetuning.smk too
 CHUNK = PIECE  # elements; part of the format
+BLOCK = 1 << 22  # bytes that are copied at a time
 LEVEL = 1  # of zstd: higher ones gain under 1 % here and cost several times the time
 
 
 def base_identity(base: Path) -> str:
     """The identity of a model's weights: a hash over the hashes of its safetensors files."""
-    if (base / "manifest.json").is_file():
+    if (base / MANIFEST).is_file():
         files = read_manifest(base, verify=False)["files"]
         hashes = {name: entry["sha256"] for name, entry in files.items() if name.endswith(".safetensors")}
     else:
@@ -84,41 +88,48 @@ def decode_chunk(base: np.ndarray, blob: bytes) -> np.ndarray:
     return tuned.view(base.dtype)
 
 
-def _slices(size: int) -> list[slice]:
-    return [slice(start, min(start + CHUNK, size)) for start in range(0, size, CHUNK)]
+def encode(pieces: Iterable[Piece], write: Callable[[bytes], object], threads: int = 1) -> dict:
+    """Compress one tensor against its base; a few pieces are in memory at a time.
 
-
-def encode(base: np.ndarray, tuned: np.ndarray, threads: int = 1) -> tuple[np.ndarray, dict]:
-    """Compress one tensor against its base, both as bit patterns of one type.
+    Args:
+        pieces: of `CHUNK` elements, but for the last.
+        write: gets the compressed bytes, one piece after another.
 
     Returns:
-        Flat bytes, and what is needed to decode them besides type and shape: chunk sizes, sha256 of the tuned bytes.
-    """
-    before, after = base.reshape(-1), tuned.reshape(-1)
-    with ThreadPoolExecutor(threads) as pool:
-        blobs = list(pool.map(lambda part: encode_chunk(before[part], after[part]), _slices(after.size)))
-    entry = {"chunks": [len(blob) for blob in blobs], "sha256": hashlib.sha256(after.data).hexdigest()}
-    return np.frombuffer(b"".join(blobs) or b"\0", np.uint8), entry
-
-
-def decode(base: np.ndarray, blob: np.ndarray, entry: dict, threads: int = 1) -> np.ndarray:
-    """The tuned tensor, bit for bit, in the shape of the base, which is given in the type of the tuned one.
+        What is needed to decode them besides type and shape: chunk sizes, sha256 of the tuned bytes.
 
     Raises:
-        KnowshiftError: the result is not what was encoded.
+        KnowshiftError: a value is not finite.
     """
+
+    def encoded(piece: Piece) -> bytes:
+        for when, bits in (("before", piece.base), ("after", piece.tuned)):
+            if not all_finite(bits, piece.dtype):
+                raise KnowshiftError(f"tensor {piece.name} has values {when} training that are not finite")
+        return encode_chunk(piece.base, piece.tuned)
+
+    chunks, digest, left = [], hashlib.sha256(), iter(pieces)
+    with ThreadPoolExecutor(threads) as pool:
+        while some := list(islice(left, 4 * threads)):
+            for piece, blob in zip(some, pool.map(encoded, some), strict=True):
+                digest.update(piece.tuned.data)
+                write(blob)
+                chunks.append(len(blob))
+    return {"chunks": chunks, "sha256": digest.hexdigest()}
+
+
+def decode(base: np.ndarray, blob: np.ndarray, chunks: list[int], threads: int = 1) -> np.ndarray:
+    """The tuned tensor in the shape of the base, which is given in the type of the tuned one."""
     before = base.reshape(-1)
     after = np.empty_like(before)
-    ends = np.cumsum([0, *entry["chunks"]])
-    data = blob.data
+    ends = np.cumsum([0, *chunks])
 
-    def restore(number: int, part: slice) -> None:
-        after[part] = decode_chunk(before[part], data[ends[number] : ends[number + 1]])
+    def restore(number: int) -> None:
+        part = slice(number * CHUNK, (number + 1) * CHUNK)
+        after[part] = decode_chunk(before[part], blob.data[ends[number] : ends[number + 1]])
 
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(restore, *zip(*enumerate(_slices(after.size)), strict=True)) if after.size else ())
-    if hashlib.sha256(after.data).hexdigest() != entry["sha256"]:
-        raise KnowshiftError("a decoded tensor differs from the one that was encoded")
+        list(pool.map(restore, range(len(chunks))))
     return after.reshape(base.shape)
 
 
@@ -131,26 +142,28 @@ def diff_weights(base: Path, tuned: Path, output: Path, threads: int = 1) -> dic
     Raises:
         KnowshiftError: the models differ in the names or shapes of their tensors, or a value is not finite.
     """
-    before, after = Weights(base), Weights(tuned)
-    check_same(before, after, base, tuned)
-    identity = base_identity(base)
-    raw = 0
-    for number, names in enumerate(after.shards().values(), 1):
-        blobs, entries = {}, {}
-        for name in names:
-            old, new = before.read(name), after.read(name)
-            stored, wanted = before.places[name].dtype, after.places[name].dtype
-            for directory, bits, dtype in ((base, old, stored), (tuned, new, wanted)):
-                if not all_finite(bits, dtype):
-                    raise KnowshiftError(f"tensor {name} of {directory} has values that are not finite")
-            blobs[name], entry = encode(cast(old, stored, wanted), new, threads)
-            entries[name] = {"dtype": wanted, "shape": list(new.shape), **entry}
-            raw += new.nbytes
-        header = {"format": DELTA_FORMAT, "base": identity, "tensors": json.dumps(entries, sort_keys=True)}
-        sizes = {name: ("uint8", blob.shape) for name, blob in blobs.items()}
-        write_safetensors(
-            output / f"delta-{number:05d}.safetensors", sizes, lambda name, kept=blobs: [kept[name]], header
-        )
+    pairs, identity = of_directories(base, tuned), base_identity(base)
+    for number, names in enumerate(Weights(tuned).shards().values(), 1):
+        entries, places = {}, {}
+        with TemporaryFile(dir=output) as file:  # sizes stand before the bytes
+            for name in names:
+                start = file.tell()
+                entry = encode(pairs.pieces(name, 0, pairs.parameters(name)), file.write, threads)
+                if not entry["chunks"]:
+                    file.write(b"\0")  # a tensor needs a byte
+                entries[name] = {"dtype": pairs.dtypes[name], "shape": list(pairs.shapes[name]), **entry}
+                places[name] = start, file.tell()
+
+            def stored(name: str, file: BinaryIO = file, places: Mapping = places) -> Iterator[np.ndarray]:
+                start, stop = places[name]
+                file.seek(start)
+                for first in range(start, stop, BLOCK):
+                    yield np.frombuffer(file.read(min(BLOCK, stop - first)), np.uint8)
+
+            header = {"format": DELTA_FORMAT, "base": identity, "tensors": json.dumps(entries, sort_keys=True)}
+            sizes = {name: ("uint8", (stop - start,)) for name, (start, stop) in places.items()}
+            write_safetensors(output / f"delta-{number:05d}.safetensors", sizes, stored, header)
+    raw = sum(pairs.parameters(name) * WIDTHS[dtype] for name, dtype in pairs.dtypes.items())
     return {"format": DELTA_FORMAT, "base": identity, "tuned_bytes": raw}
 
 
@@ -176,9 +189,9 @@ class Delta:
             self._places |= read_header(path)
 
     @property
-    def dtype(self) -> str:
-        """The type of the tuned weights, such as "float32"."""
-        return next(iter(self._entries.values()))["dtype"]
+    def dtypes(self) -> dict[str, str]:
+        """The types of the tuned tensors, such as "float32", by name."""
+        return {name: entry["dtype"] for name, entry in self._entries.items()}
 
     def names(self) -> list[str]:
         """Tensor names, sorted."""
@@ -186,7 +199,7 @@ class Delta:
 
     def pairs(self) -> Pairs:
         """The base and the tuned model, in pieces that are decoded when they are read."""
-        dtypes = {name: entry["dtype"] for name, entry in self._entries.items()}
+        dtypes = self.dtypes
         ends = {name: np.cumsum([0, *entry["chunks"]]).tolist() for name, entry in self._entries.items()}
 
         def read(name: str, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
@@ -202,15 +215,22 @@ class Delta:
         for name in self.names():
             entry = self._entries[name]
             base = cast(self.base.read(name), self.base.places[name].dtype, entry["dtype"])
-            yield name, base, decode(base, read_piece(self._places[name]), entry, self.threads)
+            place = self._places[name]
+            tuned = decode(base, read_piece(place), entry["chunks"], self.threads)
+            if hashlib.sha256(tuned.data).hexdigest() != entry["sha256"]:
+                raise KnowshiftError(f"tensor {name} in {place.file} is damaged, or its base is; make the delta again")
+            yield name, base, tuned
 
 
 def open_pairs(base: Path, tuned: Path | None = None, delta: Path | None = None) -> Pairs:
-    """A model before and after training, the latter from its directory or from a delta.
+    """A model before and after training, the latter from its directory or from a delta; what has a manifest is checked.
 
     Raises:
-        KnowshiftError: neither or both are given, or what is given does not belong to the base.
+        KnowshiftError: neither or both are given, what is given does not belong to the base, or a file is damaged.
     """
     if (tuned is None) == (delta is None):
         raise KnowshiftError("give the fine-tuned model either as a directory (--tuned) or as a delta (--delta)")
+    for directory in (base, tuned):
+        if directory is not None and (directory / MANIFEST).is_file():
+            read_manifest(directory)
     return of_directories(base, tuned) if delta is None else Delta(delta, base).pairs()

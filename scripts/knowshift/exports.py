@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 
+from knowshift.artifacts import MANIFEST, read_manifest
 from knowshift.model_files import write_model
 from knowshift.pairs import Pairs
 from knowshift.selection import Selection
@@ -15,10 +16,10 @@ CARD = """---
 library_name: transformers
 pipeline_tag: text-generation
 tags: [knowshift]
----
+{base_model}---
 # {name}
 
-A fine-tuned model of which a part of the update was undone. Of the {n:,} parameters in the region `{region}`,
+The fine-tuned model `{after}`, whose base is {before}, with a part of the update undone. Of the {n:,} parameters in the region `{region}`,
 {k_count:,} ({percent:g} %) have their values from before fine-tuning again, chosen by the strategy `{strategy}`:
 {chosen}. All other parameters are those of the fine-tuned model, stored as {dtypes}.
 
@@ -43,20 +44,33 @@ def export(output: Path, base: Path, files: Path, pairs: Pairs, selection: Selec
         files: the directory that configuration and tokenizer are copied from.
         pairs: the model before and after training.
         selection: what to restore.
-        about: name, strategy, region, percent and seed, for the card and `selection.json`.
+        about: name of the model, name of what holds the fine-tuned one (after), strategy, region, percent and seed, for the card
+            and `selection.json`.
     """
     write_model(output, base, files, pairs.dtypes, lambda name: _pieces(pairs, selection, name))
     dtypes = sorted(set(pairs.dtypes.values()))
-    name = about.pop("name")
     counts = {"n": selection.parameters, "k_count": selection.selected, "threshold": selection.threshold}
     chosen = CHOSEN[about["strategy"]]
-    card = CARD.format(name=name, chosen=chosen, dtypes=" and ".join(dtypes), **counts, **about)
+    before, base_model = _origin(base)
+    card = CARD.format(
+        chosen=chosen, dtypes=" and ".join(dtypes), before=before, base_model=base_model, **counts, **about
+    )
     (output / "README.md").write_text(card, encoding="utf-8")
     table = selection.tensors
     restored = dict(zip(table["tensor"].to_pylist(), table["restored"].to_pylist(), strict=True))
     unchanged = pc.sum(table["restored_unchanged"]).as_py()
     report = {**about, **counts, "restored_unchanged": unchanged, "restored_per_tensor": restored}
     (output / "selection.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def _origin(base: Path) -> tuple[str, str]:
+    """Where a base comes from, by its manifest where it has one, and a line for the head of a card if that is the hub."""
+    source = read_manifest(base, verify=False).get("source", {}) if (base / MANIFEST).is_file() else {}
+    if "hub" in source:
+        return f"`{source['hub']}` at {source['revision']}", f"base_model: {source['hub']}\n"
+    if "wheel" in source:
+        return f"`{source['file']}` of the Python package {source['wheel']} {source['version']}", ""
+    return f"`{base.name}`", ""
 
 
 def _pieces(pairs: Pairs, selection: Selection, name: str) -> Iterator[np.ndarray]:

@@ -10,7 +10,7 @@ every thread runs passes of its own: the number of threads changes nothing eithe
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from itertools import takewhile
 from operator import eq
@@ -82,6 +82,10 @@ class Engine:
         before = torch.get_num_threads()
         with ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             running = [pool.submit(work.run, self) for _ in range(self.workers)]
+            try:
+                wait(running, return_when=FIRST_EXCEPTION)
+            finally:  # an error or an interruption, unless all is done
+                work.stopped = True
         torch.set_num_threads(before)  # part of it holds for the whole process
         for thread in running:
             thread.result()
@@ -103,7 +107,7 @@ class _Work:
     ) -> None:
         self.prompts, self.decoding, self.on_read, self.on_done = prompts, decoding, on_read, on_done
         self.outputs: list[list[list[int]]] = [[[] for _ in prompt.keys] for prompt in prompts]
-        self.lock = threading.Lock()
+        self.lock, self.stopped = threading.Lock(), False
         self.waiting: dict[int, deque[int]] = defaultdict(deque)
         for index in sorted(range(len(prompts)), key=lambda index: prompts[index].ids):
             prompt = prompts[index]
@@ -169,8 +173,8 @@ class _Lane:
         self.trail: deque[_Row] = deque(maxlen=TRAIL)  # where prompts were read last
 
     def run(self) -> None:
-        """Until nothing waits and all are finished."""
-        while True:
+        """Until nothing waits and all are finished, or the work is stopped."""
+        while not self.work.stopped:
             self._start_samples()
             spans = self._gather()
             if not spans:

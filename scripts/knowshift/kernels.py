@@ -2,7 +2,8 @@
 
 They hold no lock, so threads run side by side. Compiled code is kept beside this file, or, where that cannot be written, in
 the user's cache directory (NUMBA_CACHE_DIR names another). Integers are cast back to their width after each operation,
-because numba, unlike numpy, widens them to 64 bits, which costs half of the speed.
+because numba, unlike numpy, widens them to 64 bits, which costs half of the speed. What other modules define comes as an
+argument: compiled code keeps the values of globals, and is not compiled again when another module changes.
 """
 
 from collections.abc import Callable
@@ -10,13 +11,11 @@ from collections.abc import Callable
 import numpy as np
 from numba import njit, uint32, uint64
 
-from knowshift.changes import BIN_SHIFT, EPSILON, LOW
-
 COUNT_SHIFT = 36  # of an integer that holds a count and, below it, a sum of low bits
 NEAR = 128  # pairs that are counted in a table lie fewer than NEAR / 2 units in the last place apart
 _BLOCK = 2048  # elements: what is computed from them stays in the processor's nearest cache
 _STEP = 16  # elements of a table that are passed over at once if all are 0
-_ONE, _LOW, _BIN_SHIFT = uint64(1 << COUNT_SHIFT), uint64(LOW), uint64(BIN_SHIFT)
+_ONE = uint64(1 << COUNT_SHIFT)
 _INFINITY = uint32(0x7F800000)
 
 
@@ -28,11 +27,13 @@ def _compiled(function: Callable) -> Callable:
 
 
 @_compiled
-def count_changes(before, after, shift, packed, found):
+def count_changes(before, after, shift, epsilon, bin_shift, packed, found):
     """Add the relative changes of a piece of a tensor to a histogram of their bits.
 
     Args:
         before, after: unsigned integers, which shifted to the left by `shift` are the bits of float32 values.
+        epsilon: float32, added to the denominator.
+        bin_shift: how many of the bits of r lie below its bin.
         packed: uint64 per bin: the number of values and the sum of the bits that the bin leaves out. Where the highest bit is
             set, values are wanted one by one.
         found: uint32, as long as `before`: gets the bits of values above 0 that are wanted one by one.
@@ -42,6 +43,7 @@ def count_changes(before, after, shift, packed, found):
         If the largest are those of no number, counting has stopped.
     """
     bits = np.empty(_BLOCK, np.uint32)
+    bin_shift, low = uint64(bin_shift), uint64((1 << bin_shift) - 1)
     unchanged, zeros, hits = uint64(0), uint64(0), uint64(0)
     least, largest = uint32(0xFFFFFFFF), uint32(0)
     for start in range(0, before.size, _BLOCK):
@@ -50,7 +52,7 @@ def count_changes(before, after, shift, packed, found):
         for i in range(p.size):
             old = np.uint32(uint32(p[i]) << shift).view(np.float32)
             new = np.uint32(uint32(s[i]) << shift).view(np.float32)
-            r = np.float32(abs(new - old) / (abs(old) + EPSILON)).view(np.uint32)
+            r = np.float32(abs(new - old) / (abs(old) + epsilon)).view(np.uint32)
             bits[i] = r
             zero = uint32(zero + uint32(old == 0))
             same = uint32(same + uint32(r == 0))
@@ -67,8 +69,8 @@ def count_changes(before, after, shift, packed, found):
             packed[0] += same * _ONE
         for i in range(size):
             value = uint64(bits[i])
-            packed[value >> _BIN_SHIFT] += value & _LOW | _ONE
-            if packed[value >> _BIN_SHIFT] >> uint64(63) and value:
+            packed[value >> bin_shift] += value & low | _ONE
+            if packed[value >> bin_shift] >> uint64(63) and value:
                 found[hits] = value
                 hits += uint64(1)
     return unchanged, zeros, least, largest, hits

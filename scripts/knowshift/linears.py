@@ -32,7 +32,8 @@ class InBlocks(nn.Module):
 
 
 def pack_linears(model: nn.Module) -> bool:
-    """Replace the linear layers of a model on the CPU by packed ones, in place; each weight is held once.
+    """Replace the linear layers of a model on the CPU by packed ones, in place; the plain weights are let go, but for one
+    that something else holds too, as a tied embedding.
 
     Returns:
         Whether it was done: not on a GPU, nor where this build of torch or this processor cannot.

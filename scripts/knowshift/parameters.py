@@ -1,19 +1,21 @@
 """How many parameters a model has, before anything of it is loaded."""
 
-import json
 import math
 import re
 from pathlib import Path
 
+from knowshift.weights import Weights
+
 
 def stored_parameters(directory: Path) -> int | None:
-    """The number of parameters in a directory of safetensors, from the heads of the files; None where there is no file."""
-    total = 0
-    for path in directory.glob("*.safetensors"):
-        with path.open("rb") as file:
-            head = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        total += sum(math.prod(entry["shape"]) for name, entry in head.items() if name != "__metadata__")
-    return total or None
+    """The number of parameters in a model directory, from the heads of its files; None where it holds no safetensors.
+
+    Raises:
+        KnowshiftError: a file is no safetensors file, or one is missing.
+    """
+    if not any(directory.glob("*.safetensors")):
+        return None
+    return sum(math.prod(place.shape) for place in Weights(directory).places.values())
 
 
 def named_parameters(name: str) -> int | None:

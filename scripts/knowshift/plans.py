@@ -9,15 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from knowshift.accelerators import (
-    SIZES,
-    Accelerator,
-    generating_seconds,
-    gpus,
-    starting_seconds,
-    state_bytes,
-    training_seconds,
-)
+from knowshift import sizing
+from knowshift.accelerators import NODE, Accelerator, generating_seconds, starting_seconds, training_seconds
 from knowshift.draws import data_levels
 from knowshift.grid import Cell, cells, is_restored
 
@@ -145,6 +138,7 @@ class _Model:
     ) -> None:
         self.experiment, self.topics, self.name, self.weights = experiment, topics, name, weights
         self.accelerator, self.grid = accelerator, experiment.finetuning
+        self.machine = sizing.Machine(accelerator.memory / 1e9, NODE)
         planned = cells(self.grid.methods, self.grid.data, self.grid.sizes, self.grid.seeds, self.grid.method_data)
         self.planned = len(planned)
         self.runs = [cell for cell in planned if self._facts(cell) > 0]
@@ -250,7 +244,7 @@ class _Model:
         """Work of jobs that generate with the model."""
         size, written = self.weights.parameters, completions * settings.max_new_tokens
         dtype = self.experiment.models[self.name].dtype or settings.dtype
-        devices = gpus(size, SIZES[dtype], self.accelerator)
+        devices = sizing.asking_gpus(size, dtype, settings.engine, self.machine)
         rows = min(settings.rows, max(1, completions / max(1, jobs)))
         seconds = generating_seconds(size, read, written, rows, dtype, self.accelerator)
         loaded = self.weights.file_bytes + (size * DELTA_BYTES if delta else 0)
@@ -272,7 +266,8 @@ class _Model:
             runs = [cell for cell in self.trained if cell.method == method]
             facts = sum(map(self._facts, runs)) * recipe.epochs
             dtype = recipe.compute or recipe.dtype
-            devices = gpus(size, state_bytes(kind, recipe.optimizer) * SIZES[recipe.dtype] / 4, self.accelerator)
+            held = sizing.training_bytes(size, kind, recipe.model_dump())
+            devices, _ = sizing.training_gpus(sizing.gpus_for(size, held, self.machine), self.machine)
             seconds = training_seconds(
                 size,
                 facts * example,
@@ -283,7 +278,7 @@ class _Model:
                 devices,
                 self.accelerator,
             )
-            seconds += starting_seconds(len(runs), devices, self.weights.file_bytes + size * SIZES[recipe.dtype])
+            seconds += starting_seconds(len(runs), devices, self.weights.file_bytes + size * sizing.WIDTH[recipe.dtype])
             yield Work(f"finetune ({method})", self.name, len(runs), 0, facts * example, 0, devices, seconds / 3600)
 
     def _asking(self) -> Iterable[Work]:
@@ -295,7 +290,9 @@ class _Model:
             limit = settings.training_set
             return sum(facts if limit is None else min(limit, facts) for facts in map(self._facts, runs))
 
-        yield self._generating("score_base", 1, settings, questions, tokens)
+        # The pre-trained model is asked all training facts too, also those that are never drawn.
+        train = sum(topic.facts["train"] for topic in self.topics.values() if topic.domain == "in_domain")
+        yield self._generating("score_base", 1, settings, questions + train, tokens + train * own)
         if self.experiment.models[self.name].instruct:
             yield self._generating("evaluate_instruct", 1, settings, questions, tokens)
         for rule, runs in {"evaluate": self.runs, "evaluate_restored": [cell for cell, *_ in self.restored]}.items():
@@ -311,7 +308,7 @@ class _Model:
         leading = known if limit is None else min(limit, known)
         answers = sum(item.completions for item in work if item.rule != "probe_mastery")
         written = sum(item.written for item in work if item.rule == "probe_mastery")
-        stored = SIZES[self.grid.dtype] / 4
+        stored = sizing.WIDTH[self.grid.dtype] / 4
         return {
             "models": models * self.weights.file_bytes,
             "completions": written * CHARACTERS * COMPLETION_BYTES,
@@ -322,5 +319,5 @@ class _Model:
 
     def _passing(self) -> float:
         """One fine-tuning while it runs: its saved state (weights, two moments), its checkpoint, then its delta."""
-        stored = SIZES[self.grid.dtype]
+        stored = sizing.WIDTH[self.grid.dtype]
         return self.weights.parameters * (3 * stored + stored + DELTA_BYTES * stored / 4)

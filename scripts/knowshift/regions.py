@@ -7,9 +7,11 @@ from knowshift.errors import KnowshiftError
 
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.(.+)\.(?:weight|bias)$")
 _NORM = re.compile(r"norm|(?:^|\.)ln_", re.IGNORECASE)
-_ATTENTION = re.compile(r"(?:^|\.)(?:self_attn|attn|attention)\.")
-_MLP = re.compile(r"(?:^|\.)(?:mlp|feed_forward)\.")
-_EMBEDDING = re.compile(r"(?:^|\.)(?:embed_tokens|wte|lm_head)\.")
+_ATTENTION = re.compile(r"(?:^|\.)(?:self_attn|attn|attention|self_attention)\.")
+_MLP = re.compile(r"(?:^|\.)(?:mlp|feed_forward|ffn|fc1|fc2|block_sparse_moe)\.")
+_EMBEDDING = re.compile(
+    r"(?:^|\.)(?:embed_tokens|embed_positions|wte|wpe|embed_in|embed_out|word_embeddings|lm_head)\."
+)
 
 REGIONS = ("transformer", "attention", "mlp", "embedding", "all")
 LAYERS = r"\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*"  # a list of layers, such as 0-3 or 0,5,7-9

@@ -11,7 +11,7 @@ from knowshift.deltas import Delta
 from knowshift.floats import cast
 from knowshift.models import DTYPES, load_model
 from knowshift.pairs import Pairs
-from knowshift.tensors import as_tensor, bits_of
+from knowshift.tensors import as_tensor, bits_of, name_of
 
 
 def load_tuned(base: Path, delta: Path, dtype: str, device: torch.device | str, threads: int = 1) -> PreTrainedModel:
@@ -47,15 +47,16 @@ def load_restored(
 
     source = Delta(delta, base, threads)
     model = _tuned(base, source)
-    flat = {name: bits_of(parameter).reshape(-1) for name, parameter in model.named_parameters()}
+    parameters = dict(model.named_parameters())
+    flat = {name: bits_of(parameter).reshape(-1) for name, parameter in parameters.items()}
+    dtypes = source.dtypes | {name: name_of(parameter.dtype) for name, parameter in parameters.items()}
     places = source.base.places
 
     def read(name: str, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        base = cast(source.base.piece(name, start, stop), places[name].dtype, source.dtype)
+        base = cast(source.base.piece(name, start, stop), places[name].dtype, dtypes[name])
         return base, flat[name][start:stop] if name in flat else base  # what is no parameter was not trained
 
-    shapes = {name: places[name].shape for name in source.names()}
-    pairs = Pairs(shapes, dict.fromkeys(shapes, source.dtype), read)
+    pairs = Pairs({name: places[name].shape for name in source.names()}, dtypes, read)
     (selection,) = select(pairs, strategy, region, [percent], seed, threads, histogram)
     for name in flat.keys() & selection.ties.keys():
         for start, piece in selection.restored(pairs, name):
@@ -64,10 +65,13 @@ def load_restored(
 
 
 def _tuned(base: Path, delta: Delta) -> PreTrainedModel:
-    model = load_model(base, delta.dtype)
+    types = list(delta.dtypes.values())
+    model = load_model(
+        base, max(sorted(set(types)), key=types.count)
+    )  # where types differ, transformers keeps some wide
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for name, _, tuned in delta:
             if name in parameters:  # old LLaMA files hold tables of positions too, which training leaves alone
-                parameters[name].copy_(as_tensor(tuned, delta.dtype))
+                parameters[name].copy_(as_tensor(tuned, delta.dtypes[name]))
     return model

@@ -88,14 +88,16 @@ def _waiting(path: Path) -> Iterator[bool]:
 
 
 def input_digests(*paths: Path | None) -> dict[str, str]:
-    """The sha256 of input files by name; of a folder, its manifest's, or those of its files."""
+    """The sha256 of input files by place and name; of a folder, its manifest's, or those of its files."""
     digests = {}
-    for path in filter(None, paths):
+    for place, path in enumerate(paths):
+        if path is None:
+            continue
         files = [path]
         if path.is_dir():
             manifest = path / "manifest.json"
             files = [manifest] if manifest.exists() else sorted(file for file in path.iterdir() if file.is_file())
-        digests |= {f"{path.name}/{file.name}": sha256_of(file) for file in files}
+        digests |= {f"{place}/{file.name}": sha256_of(file) for file in files}
     return digests
 
 
