@@ -46,6 +46,7 @@ bench: $(BENCH)/.installed ## the benchmarks, as ratios against named peers
 	$(BENCH)/bin/python tests/benchmarks/matching.py --model $(BENCH_MODEL)
 	$(BENCH)/bin/python tests/benchmarks/evaluation.py --model $(BENCH_TUNED)
 	$(BENCH)/bin/python tests/benchmarks/finetuning.py --model $(BENCH_MODEL)/base
+	$(BENCH)/bin/python tests/benchmarks/restoration.py --base $(BENCH_MODEL)/base --tuned $(BENCH_TUNED) --parts sweep scale
 	$(BENCH)/bin/python tests/benchmarks/planning.py
 	$(BENCH)/bin/python tests/benchmarks/probe.py --model $(BENCH_MODEL)/base $(addprefix --vllm ,$(wildcard .venv-vllm/bin/python))
 
