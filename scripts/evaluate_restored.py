@@ -6,6 +6,7 @@
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from asking import CHUNK, Asked, AskingRun, run_questions
@@ -35,7 +36,7 @@ def main() -> None:
     parser.path("--mastery", "mastery table")
     parser.path("--order", "order of training facts", required=False)
     parser.path("--prompt", "prompt template (YAML)")
-    parser.path("--histogram", "of the region's relative changes (rank_updates.py); saves a pass of top and bottom", required=False)  # fmt: skip
+    parser.add_argument("--histogram", type=Path, nargs="?", help="of the region's relative changes (rank_updates.py); saves a pass of top and bottom")  # fmt: skip
     parser.path("--output", "table of answers to write (Parquet)")
     parser.path("--selection", "table of what was restored, per tensor, to write (Parquet)")
     parser.execution(chunk=CHUNK, unit="questions")

@@ -92,6 +92,15 @@ def restore(**entry: object) -> Edit:
     return config(lambda settings: settings["restoration"].append({**cell, **entry}))
 
 
+def remove_restored(key: str, value: object) -> Edit:
+    """Without the entries under restoration that have a value."""
+
+    def change(settings: dict) -> None:
+        settings["restoration"] = [entry for entry in settings["restoration"] if entry.get(key) != value]
+
+    return config(change)
+
+
 def code(file: str, old: str, new: str) -> Edit:
     """Another text in a file of the workflow."""
 

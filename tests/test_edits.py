@@ -25,7 +25,9 @@ from edits import (
     code,
     config,
     delete,
+    graded,
     put,
+    remove_restored,
     restore,
     reverse_keys,
     several,
@@ -91,6 +93,19 @@ DRY = {
     ),
     # removes
     "remove a size": (put("finetuning.sizes", [8, 1000]), tables()),
+    "remove a seed": (put("finetuning.seeds", [1]), tables()),
+    "remove a data kind": (put("finetuning.data", ["mixed"]), tables()),
+    "remove a method": (
+        several(put("finetuning.methods", ["full"]), put("finetuning.method_data", {})),
+        tables(),
+    ),
+    "remove a restored share": (config(lambda settings: settings["restoration"][0]["percents"].remove(100)), tables()),
+    "remove a restored region": (remove_restored("region", "0-1"), tables()),
+    "remove a restoration strategy": (remove_restored("strategy", "random"), tables()),
+    "remove a topic out of domain": (
+        put("facts.out_of_domain", []),
+        together(graded(), {"tabulate_facts": ONCE}, tables()),
+    ),
     "remove an export": (put("exports", []), {"report": ONCE}),
     # science
     "learning rate": (put("finetuning.learning_rate", 2e-3), ALL_TRAINED),
@@ -113,6 +128,10 @@ DRY = {
     "KL over the top 20": (
         put("divergence.top_tokens", 20),
         together({"measure_divergence": each("tiny", RUNS)}, tables()),
+    ),
+    "a completion template that is not in use": (
+        code("mine/templates/home.yaml", "- the home of [X] is", "- the home of [X] is\n- '[X] dwells in'"),
+        NOTHING,
     ),
     # files
     "a table deleted": (delete("results/tables/accuracy.parquet"), PAGES),
@@ -140,6 +159,18 @@ DRY = {
     "a function that only plotting uses": (
         code("scripts/knowshift/theme.py", '"fontSize": 14', '"fontSize": 15'),
         PICTURES,
+    ),
+    "code that only logs, writes or resumes": (
+        several(
+            code("scripts/knowshift/progress.py", "mininterval=1.0", "mininterval=2.0"),
+            code("scripts/knowshift/artifacts.py", 'compression="zstd"', 'compression="snappy"'),
+            code("scripts/knowshift/resume.py", "{number:06d}", "{number:08d}"),
+        ),
+        NOTHING,
+    ),
+    "a class of training": (
+        code(TRAINING, 'optimizer: str = "adamw"', 'optimizer: str = "adamw_8bit"'),
+        ALL_TRAINED,
     ),
     "a function of training": (code(TRAINING, COSINE, COSINE.replace("0.5", "0.50001")), ALL_TRAINED),
     "a column of a report's table": (

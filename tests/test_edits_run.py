@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -13,7 +14,7 @@ from edits import EXPORTS, NOTHING, PAGES, UNITS, Edit, asked, code, config, put
 
 import tiny
 from knowshift.draws import drawable_digests
-from workflow import ONCE, configure, each, jobs, together, would_run
+from workflow import ONCE, Jobs, configure, each, jobs, together, would_run
 
 KINDS = ("level0", "mixed")
 FEW = [f"full-{data}-8-s1" for data in KINDS]
@@ -91,13 +92,31 @@ def new_topic(domain: str) -> Edit:
     return edit
 
 
-GRADED = {rule: {"tiny"} for rule in ("grade_mastery", "count_levels", "score_base")}
-ASKED = together(asked(FEW), {"evaluate_restored": {"tiny/full-mixed-8-s1/top/transformer/20"}})
-REGRADED = together(GRADED, ASKED, tables())  # graded, then all models are asked what their levels now select
-REDRAWN = {
-    "level0": together({"draw_order": {"tiny/level0/1"}}, trained(FEW[:1])),
-    "mixed": together({"draw_order": {"tiny/mixed/1"}}, trained(FEW[1:]), {"export_model": each("tiny", EXPORTS[:1])}),
-}
+def regraded(model: str = "tiny") -> Jobs:
+    """Completions are graded, then all models are asked what their levels now select."""
+    grading = {rule: {model} for rule in ("grade_mastery", "count_levels", "score_base")}
+    restored = {"evaluate_restored": {f"{model}/full-mixed-8-s1/top/transformer/20"}}
+    return together(grading, asked(FEW, model), restored, tables(model))
+
+
+def redrawn(kinds: Sequence[str], model: str = "tiny") -> Jobs:
+    """Data kinds draw other facts: their orders, and what is trained on them."""
+    exported = {"export_model": each("tiny", EXPORTS[:1])} if model == "tiny" and "mixed" in kinds else NOTHING
+    orders = {"draw_order": each(model, kinds, "/1")} if kinds else NOTHING
+    return together(orders, *(trained([f"full-{kind}-8-s1"], model) for kind in kinds), exported)
+
+
+def drawn(folder: Path, model: str = "tiny") -> dict[str, str]:
+    """Digests of the facts that data kinds may draw."""
+    return drawable_digests(pq.read_table(folder / f"results/{model}/mastery.parquet"))
+
+
+def others_drawn(before: dict[str, str], after: dict[str, str]) -> tuple[str, ...]:
+    """The data kinds that may draw other facts than before."""
+    return tuple(kind for kind in KINDS if before[kind] != after[kind])
+
+
+REGRADED = regraded()
 HOME = ["home/train", "home/dev", "home/test"]
 FACTS = {"build_facts": {"home"}, "tabulate_facts": ONCE}
 
@@ -108,6 +127,11 @@ RUN = {
     "a synonym that moves a fact out of level 0": (synonym("home", "train"), REGRADED, ("level0",)),
     "the probe's temperature": (
         put("mastery.temperature", 0.8),
+        together({"probe_mastery": each("tiny", UNITS)}, REGRADED),
+        ("level0",),
+    ),
+    "a function that the probe uses": (
+        code("scripts/knowshift/probing.py", 'derive_seed(seed, "probe",', 'derive_seed(seed, "sample",'),
         together({"probe_mastery": each("tiny", UNITS)}, REGRADED),
         ("level0",),
     ),
@@ -139,6 +163,16 @@ RUN = {
         ),
         ("level0", "mixed"),
     ),
+    "remove a topic out of domain": (
+        put("facts.out_of_domain", []),
+        together({"tabulate_facts": ONCE}, REGRADED),
+        (),
+    ),
+    "remove a topic in domain": (
+        put("facts.in_domain", ["home"]),
+        together({"tabulate_facts": ONCE}, REGRADED),
+        ("level0", "mixed"),
+    ),
 }
 
 
@@ -146,13 +180,12 @@ RUN = {
 def test_an_edit_above_the_levels_trains_what_draws_other_facts(
     few: Path, python: Path, tmp_path: Path, name: str
 ) -> None:
-    edit, expected, redrawn = RUN[name]
+    edit, expected, kinds = RUN[name]
     folder = Path(shutil.copytree(few, tmp_path / "copy", symlinks=True))
     edit(folder)
     ran = jobs(folder, python=python)
-    before, after = (drawable_digests(pq.read_table(path / "results/tiny/mastery.parquet")) for path in (few, folder))
-    assert tuple(kind for kind in KINDS if before[kind] != after[kind]) == redrawn
-    assert ran == together(expected, *(REDRAWN[kind] for kind in redrawn))
+    assert others_drawn(drawn(few), drawn(folder)) == kinds
+    assert ran == together(expected, redrawn(kinds))
 
 
 def test_a_second_model_reruns_nothing_of_the_first(few: Path, python: Path, tmp_path: Path) -> None:
@@ -160,18 +193,18 @@ def test_a_second_model_reruns_nothing_of_the_first(few: Path, python: Path, tmp
     config(lambda settings: settings["models"].update(other={"source": {"directory": "model"}}))(folder)
     assert jobs(folder, python=python) == together(
         {"resolve_model": {"other"}, "probe_mastery": each("other", UNITS)},
-        {rule: {"other"} for rule in ("grade_mastery", "count_levels", "score_base")},
-        {"draw_order": {"other/level0/1", "other/mixed/1"}},
-        trained(FEW, "other"),
-        {"evaluate_restored": {"other/full-mixed-8-s1/top/transformer/20"}},
+        regraded("other"),
+        redrawn(KINDS, "other"),
         {"tabulate_published": ONCE},
-        tables("other"),
     )
     assert would_run(folder) == NOTHING
 
+    before = drawn(folder, "other")
     put("models.other.dtype", "bfloat16")(folder)  # of one model
-    probed = {rule: {"other"} for rule in ("grade_mastery", "count_levels", "score_base")}
-    assert would_run(folder) == together({"probe_mastery": each("other", UNITS)}, probed, tables("other"))
+    ran = jobs(folder, python=python)
+    kinds = others_drawn(before, drawn(folder, "other"))
+    assert "mixed" not in kinds
+    assert ran == together({"probe_mastery": each("other", UNITS)}, regraded("other"), redrawn(kinds, "other"))
 
     config(lambda settings: settings["models"].pop("other"))(folder)
     assert would_run(folder) == together({"tabulate_published": ONCE}, PAGES)

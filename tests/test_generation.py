@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from knowshift.decoding import Decoding, Prompt
+from knowshift.decoding import Decoding, Prompt, Read
 from knowshift.errors import KnowshiftError
 from knowshift.generation import Engine
 from knowshift.models import end_ids, load_model, load_tokenizer
@@ -24,17 +24,20 @@ from knowshift.templates import read_prompt_template
 REPOSITORY = Path(__file__).parents[1]
 
 
-def random_model() -> LlamaForCausalLM:
+def random_model(dtype: torch.dtype = torch.float32) -> LlamaForCausalLM:
     """Its distributions are flat, so that any slip changes tokens."""
     torch.manual_seed(0)
     config = LlamaConfig(vocab_size=200, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
                          num_attention_heads=4, num_key_value_heads=2, initializer_range=0.5)  # fmt: skip
-    return LlamaForCausalLM(config).eval()
+    return LlamaForCausalLM(config).eval().to(dtype)
 
 
 @pytest.fixture(scope="module")
-def engine() -> Engine:
-    return Engine(random_model(), rows=8, threads=1)
+def engine(request: pytest.FixtureRequest) -> Engine:
+    return Engine(random_model(getattr(request, "param", torch.float32)), rows=8, threads=1)
+
+
+to_the_bit = pytest.mark.parametrize("engine", [torch.float32, torch.bfloat16], indirect=True, ids=str)
 
 
 def prompts(count: int, samples: int, forced: int = 0) -> list[Prompt]:
@@ -49,6 +52,7 @@ def prompts(count: int, samples: int, forced: int = 0) -> list[Prompt]:
     ]
 
 
+@to_the_bit
 def test_outcomes_do_not_depend_on_order_neighbours_or_threads(engine: Engine) -> None:
     decoding = Decoding(12, frozenset({3}), 0.7)
     asked = prompts(30, 3)
@@ -56,9 +60,11 @@ def test_outcomes_do_not_depend_on_order_neighbours_or_threads(engine: Engine) -
     assert engine.generate(asked[::-1], decoding)[::-1] == whole
     assert engine.generate(asked[:7], decoding) + engine.generate(asked[7:], decoding) == whole
     for threads in (2, 3):
-        assert Engine(random_model(), rows=8, threads=threads).generate(asked, decoding) == whole
+        other = Engine(random_model(engine.model.dtype), rows=8, threads=threads)
+        assert other.generate(asked, decoding) == whole
 
 
+@to_the_bit
 def test_what_a_prompt_is_forced_to_drafts_greedy_answers_and_changes_none(engine: Engine) -> None:
     decoding = Decoding(10, frozenset(range(0, 200, 9)))
     plain = prompts(40, 1)
@@ -81,6 +87,7 @@ def test_what_a_prompt_is_forced_to_drafts_greedy_answers_and_changes_none(engin
         handle.remove()
 
 
+@to_the_bit
 def test_beginnings_that_prompts_share_are_read_once_and_change_nothing(engine: Engine) -> None:
     """Beginnings of several lengths and tokens, in any company, give to the bit what each prompt gives alone."""
     draw, passes = np.random.default_rng(3), []
@@ -112,12 +119,14 @@ def test_beginnings_that_prompts_share_are_read_once_and_change_nothing(engine: 
     assert own < len(passes) * engine.rows < 0.75 * tokens
 
 
+@to_the_bit
 def test_first_logits_are_bitwise_the_same_in_any_company(engine: Engine) -> None:
     asked, seen = prompts(20, 1), []
     for order in (asked, asked[::-1], asked[3:8]):
         logits: dict = {}
         engine.generate(order, Decoding(3, frozenset()), lambda read, to=logits, of=order: to.update({of[read.index].ids: read.logits.clone()}))  # fmt: skip
         seen.append(logits)
+    assert {logits.dtype for logits in seen[0].values()} == {engine.model.dtype}
     for other in seen[1:]:
         assert all(torch.equal(logits, seen[0][ids]) for ids, logits in other.items())
 
@@ -125,6 +134,18 @@ def test_first_logits_are_bitwise_the_same_in_any_company(engine: Engine) -> Non
 def test_an_error_in_a_thread_is_raised(engine: Engine) -> None:
     with pytest.raises(ZeroDivisionError):
         engine.generate(prompts(5, 1), Decoding(3, frozenset()), lambda read: 1 / 0)
+
+
+def test_an_error_in_one_thread_ends_the_others(tiny_model: Path) -> None:
+    engine, read = Engine(load_model(tiny_model, "float32"), rows=8, threads=2), []
+
+    def fail_once(_: Read) -> None:
+        read.append(0)
+        assert len(read) > 1
+
+    with pytest.raises(AssertionError):
+        engine.generate(prompts(400, 1), Decoding(8, frozenset()), fail_once)
+    assert len(read) < 200
 
 
 def test_samples_differ_and_seeds_decide(engine: Engine) -> None:

@@ -1,7 +1,6 @@
 """Interrupted jobs go on where they ended and give the same bytes; two copies of one job never work side by side."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -98,7 +97,7 @@ def test_a_killed_probe_goes_on_and_gives_the_same_bytes(probing: list[str], tmp
         process.send_signal(signal.SIGKILL)
     before = {path: path.stat().st_mtime_ns for path in chunks_of(killed)}
     assert 3 <= len(before) < 30 and not killed.exists()
-    for output, more in ((killed, []), (whole, ["--threads", "2"])):
+    for output, more in ((killed, []), (whole, ["--threads", "2", "--chunk", "1000"])):
         done = subprocess.run([*probing, "--output", str(output), *more], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-2000:]
     assert killed.read_bytes() == whole.read_bytes()
@@ -128,7 +127,8 @@ def test_any_model_answers_any_questions(tiny_model: Path, tmp_path: Path) -> No
     table = pq.read_table(tmp_path / "a.parquet").to_pylist()
     assert [row["question"] for row in table] == [row["question"] for row in rows]
     assert all(row["gold_logprob"] < 0 and len(row["first_logits"]) > 10 for row in table)
-    assert "2 questions answered right: whole_words" in done.stderr
-    path.write_text('{"question": "x", "answers": []}')
-    done = subprocess.run([*command, "--output", str(tmp_path / "b.parquet")], capture_output=True, text=True, check=False, env={**os.environ})  # fmt: skip
-    assert done.returncode == 1 and "line 1: must be" in done.stderr
+    assert "2 questions, answered right: whole_words" in done.stderr
+    for answers in ([], "Rome", [" "]):
+        path.write_text(json.dumps({"question": "x", "answers": answers}))
+        done = subprocess.run([*command, "--output", str(tmp_path / "b.parquet")], capture_output=True, text=True, check=False)  # fmt: skip
+        assert done.returncode == 1 and "line 1: must be" in done.stderr
