@@ -66,8 +66,11 @@ def gpus_set(rule, model):
 
 @cache
 def counted(folder):
-    """The parameters of a model on disk."""
-    return stored_parameters(Path(folder))
+    """The parameters of a model on disk; None where a file is damaged, which its readers say."""
+    try:
+        return stored_parameters(Path(folder))
+    except KnowshiftError:
+        return None
 
 
 @cache
