@@ -29,12 +29,17 @@ class Ranking:
         return self.strategy != "random"
 
     @property
+    def by_relative_change(self) -> bool:
+        """Whether the key follows from r alone, so that a histogram of r tells how many keys each bin holds."""
+        return self.strategy in ("top", "bottom")
+
+    @property
     def unchanged_key(self) -> int:
         """The key of a parameter that did not change (random has none)."""
         return LARGEST if self.strategy == "bottom" else 0
 
-    def of_bits(self, bits: np.ndarray) -> np.ndarray:
-        """The keys of relative changes with these float32 bits, for top and bottom."""
+    def of_bits(self, bits: np.ndarray | int) -> np.ndarray | int:
+        """The keys of relative changes with these float32 bits, for top and bottom; of keys, the bits."""
         return LARGEST - bits if self.strategy == "bottom" else bits
 
     def keys(self, piece: Piece, skip: bool = True) -> tuple[np.ndarray, np.ndarray, int]:

@@ -15,7 +15,7 @@ from knowshift.change_tables import SELECTION, count_of
 from knowshift.changes import BIN_SHIFT, BINS, LOW
 from knowshift.errors import KnowshiftError
 from knowshift.pairs import Pairs
-from knowshift.ranking import LARGEST, STRATEGIES, Ranking
+from knowshift.ranking import STRATEGIES, Ranking
 from knowshift.regions import layer_and_module
 from knowshift.tallies import Tally, count_keys, tally_keys
 
@@ -44,8 +44,7 @@ class Selection:
         """The change at the cut, relative or for `absolute` absolute; None for random, or if nothing is selected."""
         if self.ranking.strategy == "random" or not self.selected:
             return None
-        bits = LARGEST - self.key if self.ranking.strategy == "bottom" else self.key
-        return float(np.int32(bits).view(np.float32))
+        return float(np.int32(self.ranking.of_bits(self.key)).view(np.float32))
 
     def restored(self, pairs: Pairs, name: str) -> Iterator[tuple[int, np.ndarray]]:
         """(place of the first element, bit patterns) of consecutive pieces of a tensor: before training where selected, after it elsewhere."""
@@ -85,7 +84,7 @@ def select(
     if odd := [percent for percent in percents if not 0 <= percent <= 100]:
         raise KnowshiftError(f"{odd[0]} is no share: it must lie between 0 and 100 %")
     pairs, ranking, kept = pairs.within(region), Ranking(strategy, seed), {}
-    if histogram is not None and strategy in ("top", "bottom"):
+    if histogram is not None and ranking.by_relative_change:
         counts = np.zeros(BINS, np.int64)
         counts[histogram["bin"].to_numpy()] = histogram["count"].to_numpy()
         if counts.sum() != (there := sum(map(pairs.parameters, pairs.shapes))):
@@ -147,9 +146,8 @@ def _restored_of(
 
 def _first(pairs: Pairs, ranking: Ranking, name: str, key: int, count: int) -> np.ndarray:
     """(3,): number, sum of r and number unchanged of a tensor's first `count` parameters with a key."""
-    if ranking.strategy in ("top", "bottom"):  # they all have one r
-        bits = LARGEST - key if ranking.strategy == "bottom" else key
-        r = float(np.int32(bits).view(np.float32))
+    if ranking.by_relative_change:  # they all have one r
+        r = float(np.int32(ranking.of_bits(key)).view(np.float32))
         return np.array([count, count * r, count * (r == 0)], float)
     total, left = np.zeros(3), count
     for piece in pairs.pieces(name, 0, pairs.parameters(name)):

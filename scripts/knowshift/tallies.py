@@ -41,7 +41,7 @@ def count_keys(pairs: Pairs, ranking: Ranking, threads: int = 1) -> tuple[np.nda
         if local.counter.size + segment[2] - segment[1] > ROOM:
             empty(local.counter, counts)
         for piece in pairs.pieces(*segment):
-            if ranking.strategy in ("top", "bottom"):
+            if ranking.by_relative_change:
                 local.counter.add(piece)
             else:
                 keys, _, same = ranking.keys(piece)
@@ -122,14 +122,14 @@ def tally_keys(
     local = threading.local()
 
     def prepare() -> None:
-        local.counter = Counter(BINS - 1 - cuts if ranking.strategy == "bottom" else cuts)
+        local.counter = Counter(ranking.of_bits(cuts << BIN_SHIFT) >> BIN_SHIFT)
 
     def tally(segment: Segment) -> Tally:
         adding, counter = _Adding(class_of, len(cuts)), local.counter
         if ranking.by_value and (distinct := kept.get(segment) or counter.distinct(pairs, *segment)):
             keys, r, _ = ranking.keys(distinct[0], skip=False)
             adding.values(keys, r, distinct[1].astype(float))
-        elif ranking.strategy in ("top", "bottom"):
+        elif ranking.by_relative_change:
             wanted = [counter.add(piece)[1] for piece in pairs.pieces(*segment)]
             unchanged, filled = counter.unchanged, counter.take()
             zeros = np.where(filled.bins == 0, unchanged, 0)
