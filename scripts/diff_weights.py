@@ -6,7 +6,7 @@ python scripts/diff_weights.py --base base/ --tuned checkpoint/ --output delta/
 import shutil
 
 from command_line import CommandLine, run
-from knowshift.artifacts import MANIFEST, read_manifest, whole_directory
+from knowshift.artifacts import MANIFEST, manifest_of, whole_directory
 from knowshift.deltas import diff_weights
 from knowshift.progress import start_logging
 
@@ -20,8 +20,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="compress with so many threads (default: 1)")
     arguments, _ = parser.read()
     for directory, declared in {arguments.base: None, arguments.tuned: arguments.tuned}.items():
-        if (directory / MANIFEST).is_file():
-            read_manifest(directory, declared=declared)
+        manifest_of(directory, declared=declared)
     facts: dict = {"kind": "delta"}
     with whole_directory(arguments.output, facts) as directory:
         facts |= diff_weights(arguments.base, arguments.tuned, directory, arguments.threads)

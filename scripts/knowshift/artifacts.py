@@ -130,6 +130,11 @@ def read_manifest(directory: Path, verify: bool = True, declared: Path | None = 
     return manifest
 
 
+def manifest_of(directory: Path, verify: bool = True, declared: Path | None = None) -> dict[str, Any] | None:
+    """`read_manifest` of a directory that may have no manifest, as a model from elsewhere; None where it has none."""
+    return read_manifest(directory, verify, declared) if (directory / MANIFEST).is_file() else None
+
+
 def write_table(path: Path, table: pa.Table, schema: pa.Schema, metadata: Mapping[str, Any] | None = None) -> None:
     """Write a Parquet table in exactly `schema`; `metadata` goes into the file as JSON under the key `knowshift`.
 

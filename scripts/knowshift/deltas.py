@@ -20,7 +20,7 @@ import numpy as np
 import zstandard
 from safetensors import safe_open
 
-from knowshift.artifacts import MANIFEST, read_manifest, sha256_of
+from knowshift.artifacts import manifest_of, read_manifest, sha256_of
 from knowshift.errors import KnowshiftError
 from knowshift.floats import WIDTHS, all_finite, cast
 from knowshift.pairs import PIECE, Pairs, Piece, of_directories
@@ -34,9 +34,9 @@ LEVEL = 1  # of zstd: higher ones gain under 1 % here and cost several times the
 
 def base_identity(base: Path) -> str:
     """The identity of a model's weights: a hash over the hashes of its safetensors files."""
-    if (base / MANIFEST).is_file():
-        files = read_manifest(base, verify=False)["files"]
-        hashes = {name: entry["sha256"] for name, entry in files.items() if name.endswith(".safetensors")}
+    if manifest := manifest_of(base, verify=False):
+        files = manifest["files"].items()
+        hashes = {name: entry["sha256"] for name, entry in files if name.endswith(".safetensors")}
     else:
         hashes = {path.name: sha256_of(path) for path in base.glob("*.safetensors")}
     return hashlib.sha256(json.dumps(sorted(hashes.values())).encode()).hexdigest()
@@ -231,6 +231,6 @@ def open_pairs(base: Path, tuned: Path | None = None, delta: Path | None = None)
     if (tuned is None) == (delta is None):
         raise KnowshiftError("give the fine-tuned model either as a directory (--tuned) or as a delta (--delta)")
     for directory in (base, tuned):
-        if directory is not None and (directory / MANIFEST).is_file():
-            read_manifest(directory)
+        if directory is not None:
+            manifest_of(directory)
     return of_directories(base, tuned) if delta is None else Delta(delta, base).pairs()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 
-from knowshift.artifacts import MANIFEST, read_manifest
+from knowshift.artifacts import manifest_of
 from knowshift.model_files import write_model
 from knowshift.pairs import Pairs
 from knowshift.selection import Selection
@@ -65,7 +65,7 @@ def export(output: Path, base: Path, files: Path, pairs: Pairs, selection: Selec
 
 def _origin(base: Path) -> tuple[str, str]:
     """Where a base comes from, by its manifest where it has one, and a line for the head of a card if that is the hub."""
-    source = read_manifest(base, verify=False).get("source", {}) if (base / MANIFEST).is_file() else {}
+    source = (manifest_of(base, verify=False) or {}).get("source", {})
     if "hub" in source:
         return f"`{source['hub']}` at {source['revision']}", f"base_model: {source['hub']}\n"
     if "wheel" in source:

@@ -12,7 +12,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from knowshift.artifacts import MANIFEST, read_manifest
+from knowshift.artifacts import manifest_of
 from knowshift.errors import KnowshiftError
 
 TRUSTED = "trust_remote_code"  # key of a model's manifest
@@ -31,14 +31,12 @@ def check_model(directory: Path) -> None:
         KnowshiftError: the directory has no configuration or no safetensors weights, or a file is damaged.
     """
     _check_files(directory)
-    if (directory / MANIFEST).is_file():
-        read_manifest(directory)
+    manifest_of(directory)
 
 
 def local(directory: Path) -> dict[str, bool]:
     """How everything of a model directory is loaded: without the network, its own code only where that is trusted."""
-    manifest = directory / MANIFEST
-    trusted = manifest.is_file() and read_manifest(directory, verify=False).get(TRUSTED, False)
+    trusted = (manifest_of(directory, verify=False) or {}).get(TRUSTED, False)
     return {"local_files_only": True, "trust_remote_code": trusted}
 
 
