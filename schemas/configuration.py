@@ -13,12 +13,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from knowshift.errors import KnowshiftError
+from knowshift.option_values import Dtype, EngineName, Matching, Strategy
 from knowshift.regions import LAYERS, REGIONS, layers_of
 
 Data = Literal["level0", "level1", "level2", "level3", "level4", "mixed"]
-Engine = Literal["torch", "vllm"]
-Dtype = Literal["float32", "bfloat16", "float16"]
-Strategy = Literal["top", "bottom", "random", "absolute"]
 Percent = Annotated[float, Field(ge=0, le=100)]
 Positive = Annotated[int, Field(gt=0)]
 QuestionSet = Literal["dev", "test", "dev_ood", "test_ood"]
@@ -157,7 +155,7 @@ class Facts(Section):
     out_of_domain: list[str] = Field([], description="topics that are only evaluated")
     on_bad_rows: Literal["stop", "drop"] = Field("stop", description="drop leaves bad raw rows out and counts them")
     dev_limit: Positive | None = Field(None, description="use at most so many dev facts per topic, chosen by hash")
-    matching: Literal["whole_words", "substring"] = Field(
+    matching: Matching = Field(
         "whole_words", description="when a text contains an object; substring is the paper's rule"
     )
 
@@ -179,7 +177,9 @@ class Mastery(Section):
     boundaries: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=3, max_length=3)] = Field(
         [0.25, 0.5, 0.75], description="share of completions at which levels 1, 2 and 3 end"
     )
-    engine: Engine = Field("torch", description="what generates; vllm is for GPUs, and draws and rounds its own way")
+    engine: EngineName = Field(
+        "torch", description="what generates; vllm is for GPUs, and draws and rounds its own way"
+    )
     dtype: Dtype = Field("float32", description="type that probing computes in")
     rows: Positive = Field(64, description="tokens of a forward pass; changes low bits")
 
@@ -287,7 +287,7 @@ class Evaluation(Section):
         None, description="facts of its own training set that a model is asked, from the first; null takes all"
     )
     max_new_tokens: Positive = Field(16, description="token limit of an answer")
-    engine: Engine = Field("torch", description="what generates; vllm is for GPUs, and rounds its own way")
+    engine: EngineName = Field("torch", description="what generates; vllm is for GPUs, and rounds its own way")
     dtype: Dtype = Field("float32", description="type that evaluation computes in")
     rows: Positive = Field(64, description="tokens of a forward pass; changes low bits")
 

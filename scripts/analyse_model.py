@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from command_line import CommandLine, Matching, option, run
+from command_line import CommandLine, option, run
 from knowshift import tabulation
 from knowshift.analysis_tables import ANALYSES
 from knowshift.artifacts import read_table, write_table
@@ -27,6 +27,7 @@ from knowshift.divergence import DIVERGENCE
 from knowshift.flows import tabulate_fact_outputs, tabulate_flows
 from knowshift.grid import CELLS
 from knowshift.mastery import MASTERY
+from knowshift.option_values import Matching
 from knowshift.panels import read_answers
 from knowshift.restorations import tabulate_restorations
 from knowshift.study import Study

@@ -5,20 +5,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import torch
 from engines import open_engine
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from command_line import Dtype, option
+from command_line import option
 from knowshift.artifacts import read_table
 from knowshift.decoding import Decoding
 from knowshift.draws import ORDERS
 from knowshift.generation import Engine
 from knowshift.mastery import MASTERY
 from knowshift.models import end_ids, load_tokenizer
+from knowshift.option_values import Dtype, EngineName
 from knowshift.outcomes import OUTCOMES
 from knowshift.prompts import ChatPrompt
 from knowshift.questions import cell_questions
@@ -41,7 +42,7 @@ class Asking:
     max_new_tokens: int = option("token limit of an answer", 16)
     dtype: Dtype = option("type to compute in", "float32")
     rows: int = option("tokens of a forward pass; changes low bits", 64)
-    engine: Literal["torch", "vllm"] = option("vllm is for GPUs; it draws and rounds its own way", "torch")
+    engine: EngineName = option("vllm is for GPUs; it draws and rounds its own way", "torch")
     chat: bool = option("ask by the model's own chat template instead of the prompt, true or false", False)
 
 

@@ -20,9 +20,6 @@ from knowshift.errors import Interrupted, KnowshiftError
 from knowshift.progress import start_logging
 
 O = TypeVar("O")  # noqa: E741
-Dtype = Literal["float32", "bfloat16", "float16"]
-Matching = Literal["whole_words", "substring"]
-Strategy = Literal["top", "bottom", "random", "absolute"]
 
 TRY_AGAIN = 75  # exit status EX_TEMPFAIL of sysexits.h; SLURM's RequeueExit can name it
 

@@ -11,11 +11,12 @@ from pathlib import Path
 import torch
 from asking import CHUNK, Asked, AskingRun, run_questions
 
-from command_line import CommandLine, Strategy, option, run
+from command_line import CommandLine, option, run
 from knowshift.artifacts import read_table, write_table
 from knowshift.change_tables import HISTOGRAM, SELECTION
 from knowshift.devices import lease_device
 from knowshift.models import check_model
+from knowshift.option_values import Strategy
 from knowshift.randomness import derive_seed
 from knowshift.restored import load_restored
 

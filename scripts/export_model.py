@@ -7,10 +7,11 @@
 
 from dataclasses import asdict, dataclass
 
-from command_line import CommandLine, Strategy, option, run
+from command_line import CommandLine, option, run
 from knowshift.artifacts import whole_directory
 from knowshift.deltas import open_pairs
 from knowshift.exports import export
+from knowshift.option_values import Strategy
 from knowshift.randomness import derive_seed
 from knowshift.selection import select
 

@@ -23,7 +23,7 @@ import pyarrow as pa
 import torch
 import torch.distributed as dist
 
-from command_line import CommandLine, Dtype, option, run
+from command_line import CommandLine, option, run
 from knowshift.artifacts import read_table, whole_directory, write_table
 from knowshift.checkpoints import Checkpoint
 from knowshift.devices import lease_device
@@ -32,6 +32,7 @@ from knowshift.errors import Interrupted, KnowshiftError
 from knowshift.events import tensorboard
 from knowshift.lora import Lora, add_adapters, initialise_adapters
 from knowshift.models import DTYPES, check_model, load_model, load_tokenizer
+from knowshift.option_values import Dtype
 from knowshift.progress import progress, start_logging
 from knowshift.prompts import encode_examples
 from knowshift.randomness import derive_seed

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from command_line import CommandLine, Matching, option, run
+from command_line import CommandLine, option, run
 from knowshift.artifacts import read_table, table_metadata, write_table
 from knowshift.completions import COMPLETIONS
 from knowshift.facts import FACTS
 from knowshift.mastery import MASTERY, grade
 from knowshift.matching import Synonyms
+from knowshift.option_values import Matching
 from knowshift.progress import progress
 
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from engines import open_engine
 
-from command_line import CommandLine, Dtype, option, run
+from command_line import CommandLine, option, run
 from knowshift.artifacts import read_table
 from knowshift.completions import COMPLETIONS
 from knowshift.decoding import Decoding
@@ -27,6 +27,7 @@ from knowshift.errors import KnowshiftError
 from knowshift.facts import FACTS
 from knowshift.generation import Engine
 from knowshift.models import check_model, end_ids, load_model, load_tokenizer
+from knowshift.option_values import Dtype, EngineName
 from knowshift.probing import probe
 from knowshift.randomness import derive_seed
 from knowshift.resume import input_digests, write_in_chunks
@@ -44,7 +45,7 @@ class Options:
     facts_limit: int | None = option("probe at most so many facts, chosen by hash", None)
     dtype: Dtype = option("type to compute in", "float32")
     rows: int = option("tokens of a forward pass; changes low bits", 64)
-    engine: Literal["torch", "vllm"] = option("vllm is for GPUs; it draws and rounds its own way", "torch")
+    engine: EngineName = option("vllm is for GPUs; it draws and rounds its own way", "torch")
 
 
 def choose(facts: pa.Table, limit: int | None, seed: int) -> pa.Table:

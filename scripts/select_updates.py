@@ -10,10 +10,11 @@ from dataclasses import asdict, dataclass
 
 import pyarrow as pa
 
-from command_line import CommandLine, Strategy, option, run
+from command_line import CommandLine, option, run
 from knowshift.artifacts import write_table
 from knowshift.change_tables import SELECTION
 from knowshift.deltas import open_pairs
+from knowshift.option_values import Strategy
 from knowshift.randomness import derive_seed
 from knowshift.selection import select
 

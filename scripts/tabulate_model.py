@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from command_line import CommandLine, Matching, option, run
+from command_line import CommandLine, option, run
 from knowshift import tabulation as tables
 from knowshift.artifacts import read_table, write_table, write_tables
 from knowshift.change_tables import HISTOGRAM, SELECTION, TENSORS
@@ -21,6 +21,7 @@ from knowshift.grading import ANSWERS, Grader
 from knowshift.grid import CELLS, Cell, cells, describe
 from knowshift.mastery import LEVEL_COUNTS, MASTERY
 from knowshift.matching import Synonyms
+from knowshift.option_values import Matching
 from knowshift.outcomes import OUTCOMES
 from knowshift.steps import STEPS
 

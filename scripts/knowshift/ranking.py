@@ -1,14 +1,16 @@
 """The order in which a restoration takes parameters: a 31-bit sort key for each (paper, section 4.2)."""
 
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 
 from knowshift.changes import changes
+from knowshift.option_values import Strategy
 from knowshift.pairs import Piece
 from knowshift.randomness import counter_bits, derive_seed
 
-STRATEGIES = ("top", "bottom", "random", "absolute")
+STRATEGIES = get_args(Strategy)
 LARGEST = 0x7FFFFFFF
 
 
