@@ -96,16 +96,18 @@ class Holding(Waiting):
     def __init__(self, folder: Path) -> None:
         self.folder, self.wanted, self.ended = folder, {}, threading.Event()
         self.stopped: dict[str, int] = {}
+        self._changing = threading.Lock()  # or one that is released just now could be found and stopped again
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
     def hold(self, output: str, saved: str) -> None:
         """Stop whatever process writes `output` once `saved` (a pattern beside it) is there."""
-        self.wanted[output] = saved
+        with self._changing:
+            self.wanted[output] = saved
 
     def held(self, output: str) -> None:
         """Wait until such a process is stopped."""
-        self.until(lambda: output in self.stopped and _lives(self.stopped[output]))
+        self.until(lambda: (process := self.stopped.get(output)) and _lives(process))
 
     def held_again(self, output: str, process: int) -> None:
         """Wait until another process than this one is stopped."""
@@ -113,9 +115,10 @@ class Holding(Waiting):
 
     def release(self, output: str) -> None:
         """Hold it no longer."""
-        self.wanted.pop(output, None)
-        if process := self.stopped.pop(output, None):
-            _signal(process, signal.SIGCONT)
+        with self._changing:
+            self.wanted.pop(output, None)
+            if process := self.stopped.pop(output, None):
+                _signal(process, signal.SIGCONT)
 
     def close(self) -> None:
         self.ended.set()
@@ -125,16 +128,17 @@ class Holding(Waiting):
 
     def _watch(self) -> None:
         while not self.ended.wait(0.01):
-            for output, saved in list(self.wanted.items()):
-                if output in self.stopped and not _lives(self.stopped[output]):
-                    self.stopped.pop(output, None)
-                if (
-                    output not in self.stopped
-                    and _saved(self.folder / saved)
-                    and (found := _writing(output, self.folder))
-                ):
-                    _signal(found, signal.SIGSTOP)
-                    self.stopped[output] = found
+            with self._changing:
+                for output, saved in self.wanted.items():
+                    self._stop(output, saved)
+
+    def _stop(self, output: str, saved: str) -> None:
+        if output in self.stopped and _lives(self.stopped[output]):
+            return
+        self.stopped.pop(output, None)
+        if _saved(self.folder / saved) and (found := _writing(output, self.folder)):
+            _signal(found, signal.SIGSTOP)
+            self.stopped[output] = found
 
 
 def _signal(process: int, number: int) -> None:
