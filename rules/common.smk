@@ -11,7 +11,7 @@ import checking
 import configuration
 import neutral
 import provenance
-from knowshift.artifacts import canonical_json
+from knowshift.canonical import canonical_json
 from knowshift.errors import KnowshiftError
 from knowshift.grid import Cell, cells, feasible, is_restored
 from knowshift.regions import LAYERS

@@ -24,8 +24,8 @@ NEUTRAL = {
     "knowshift.events",
     "knowshift.progress",
     "knowshift.resume",
+    "knowshift.tables",
 }
-NOT_NEUTRAL = {("knowshift.artifacts", "canonical_json")}  # seeds and ids of facts are made with it
 
 WHOLE = "*"  # in place of a name: all of a module
 EFFECTS = ""  # what happens when a module is imported
@@ -64,7 +64,7 @@ class Code:
         reached, waiting = set(), [start]
         while waiting:
             place = waiting.pop()
-            if place not in reached and (place[0] not in NEUTRAL or place in NOT_NEUTRAL):
+            if place not in reached and place[0] not in NEUTRAL:
                 reached.add(place)
                 waiting += self._following(place)
         return reached

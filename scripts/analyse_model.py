@@ -14,7 +14,6 @@ import pandas as pd
 from command_line import CommandLine, option, run
 from knowshift import tabulation
 from knowshift.analysis_tables import ANALYSES
-from knowshift.artifacts import read_table, write_table
 from knowshift.choices import recommend, tabulate_strategies
 from knowshift.claims import tabulate_claims
 from knowshift.comparisons import (
@@ -32,6 +31,7 @@ from knowshift.panels import read_answers
 from knowshift.restorations import tabulate_restorations
 from knowshift.study import Study
 from knowshift.summaries import tabulate_calibration, tabulate_loss, tabulate_where
+from knowshift.tables import read_table, write_table
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from engines import open_engine
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from command_line import option
-from knowshift.artifacts import read_table
 from knowshift.decoding import Decoding
 from knowshift.draws import ORDERS
 from knowshift.generation import Engine
@@ -25,6 +24,7 @@ from knowshift.prompts import ChatPrompt
 from knowshift.questions import cell_questions
 from knowshift.resume import input_digests, write_in_chunks
 from knowshift.scoring import score
+from knowshift.tables import read_table
 from knowshift.templates import PromptTemplate, read_prompt_template
 
 if TYPE_CHECKING:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from command_line import CommandLine, option, run
-from knowshift.artifacts import write_table
 from knowshift.errors import KnowshiftError
 from knowshift.fact_table import FactTable
 from knowshift.facts import FACTS, build_facts, refuse_bad_rows
 from knowshift.progress import start_logging
 from knowshift.raw import read_question_files
+from knowshift.tables import write_table
 from knowshift.templates import read_topic_templates
 
 

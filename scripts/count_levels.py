@@ -6,9 +6,9 @@ The table's metadata hold a digest of the facts that each data kind may draw.
 """
 
 from command_line import CommandLine, run
-from knowshift.artifacts import read_table, write_table
 from knowshift.draws import drawable_digests
 from knowshift.mastery import LEVEL_COUNTS, MASTERY, count_levels
+from knowshift.tables import read_table, write_table
 
 
 def main() -> None:

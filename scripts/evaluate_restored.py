@@ -12,13 +12,13 @@ import torch
 from asking import CHUNK, Asked, AskingRun, run_questions
 
 from command_line import CommandLine, option, run
-from knowshift.artifacts import read_table, write_table
 from knowshift.change_tables import HISTOGRAM, SELECTION
 from knowshift.devices import lease_device
 from knowshift.models import check_model
 from knowshift.option_values import Strategy
 from knowshift.randomness import derive_seed
 from knowshift.restored import load_restored
+from knowshift.tables import read_table, write_table
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ import torch
 import torch.distributed as dist
 
 from command_line import CommandLine, option, run
-from knowshift.artifacts import read_table, whole_directory, write_table
+from knowshift.artifacts import whole_directory
 from knowshift.checkpoints import Checkpoint
 from knowshift.devices import lease_device
 from knowshift.draws import ORDERS
@@ -39,6 +39,7 @@ from knowshift.randomness import derive_seed
 from knowshift.resume import input_digests, resumable
 from knowshift.sharding import load_sharded
 from knowshift.steps import SPEED, STEPS
+from knowshift.tables import read_table, write_table
 from knowshift.templates import read_prompt_template
 from knowshift.training import Example, Recipe, adamw, agree, train
 from knowshift.training_state import TrainingState

@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from command_line import CommandLine, option, run
-from knowshift.artifacts import read_table, table_metadata, write_table
 from knowshift.completions import COMPLETIONS
 from knowshift.facts import FACTS
 from knowshift.mastery import MASTERY, grade
 from knowshift.matching import Synonyms
 from knowshift.option_values import Matching
 from knowshift.progress import progress
+from knowshift.tables import read_table, table_metadata, write_table
 
 
 @dataclass(frozen=True)

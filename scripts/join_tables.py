@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from command_line import CommandLine, run
 from knowshift.analysis_tables import ANALYSES
-from knowshift.artifacts import read_table, write_table
+from knowshift.tables import read_table, write_table
 
 
 def main() -> None:

@@ -6,8 +6,9 @@ python scripts/plot.py --tables results/tables --output results/figures
 import vl_convert
 
 from command_line import CommandLine, run
-from knowshift.artifacts import read_frames, whole_file, write_text
+from knowshift.artifacts import whole_file, write_text
 from knowshift.charts import FIGURES, draw, specification
+from knowshift.tables import read_frames
 
 
 def main() -> None:

@@ -19,7 +19,6 @@ import pyarrow.compute as pc
 from engines import open_engine
 
 from command_line import CommandLine, option, run
-from knowshift.artifacts import read_table
 from knowshift.completions import COMPLETIONS
 from knowshift.decoding import Decoding
 from knowshift.devices import lease_device
@@ -31,6 +30,7 @@ from knowshift.option_values import Dtype, EngineName
 from knowshift.probing import probe
 from knowshift.randomness import derive_seed
 from knowshift.resume import input_digests, write_in_chunks
+from knowshift.tables import read_table
 from knowshift.templates import read_topic_templates
 
 

@@ -12,9 +12,10 @@ import vl_convert
 
 from command_line import CommandLine, option, run
 from knowshift import page
-from knowshift.artifacts import read_frames, write_text
+from knowshift.artifacts import write_text
 from knowshift.charts import FIGURES
 from knowshift.printed import printed
+from knowshift.tables import read_frames
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ import pyarrow.compute as pc
 from asking import CHUNK, Asked, Asking
 
 from command_line import CommandLine, run
-from knowshift.artifacts import read_table
 from knowshift.devices import lease_device
 from knowshift.mastery import MASTERY
 from knowshift.models import check_model, load_model
 from knowshift.outcomes import LEADING_LOGITS
 from knowshift.questions import leading_facts, select_questions
 from knowshift.scoring import leading_logits
+from knowshift.tables import read_table
 from knowshift.templates import read_topic_templates
 
 

@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass
 import pyarrow as pa
 
 from command_line import CommandLine, option, run
-from knowshift.artifacts import write_table
 from knowshift.change_tables import SELECTION
 from knowshift.deltas import open_pairs
 from knowshift.option_values import Strategy
 from knowshift.randomness import derive_seed
 from knowshift.selection import select
+from knowshift.tables import write_table
 
 SELECTIONS = pa.schema(
     [

@@ -6,8 +6,8 @@ python scripts/tabulate_facts.py --facts facts/*.parquet --output tables/facts.p
 import pyarrow as pa
 
 from command_line import CommandLine, run
-from knowshift.artifacts import read_table, table_metadata, write_table
 from knowshift.facts import FACT_COUNTS, FACTS
+from knowshift.tables import read_table, table_metadata, write_table
 
 
 def main() -> None:

@@ -14,7 +14,6 @@ import pyarrow as pa
 
 from command_line import CommandLine, option, run
 from knowshift import tabulation as tables
-from knowshift.artifacts import read_table, write_table, write_tables
 from knowshift.change_tables import HISTOGRAM, SELECTION, TENSORS
 from knowshift.divergence import DIVERGENCE
 from knowshift.grading import ANSWERS, Grader
@@ -24,6 +23,7 @@ from knowshift.matching import Synonyms
 from knowshift.option_values import Matching
 from knowshift.outcomes import OUTCOMES
 from knowshift.steps import STEPS
+from knowshift.tables import read_table, write_table, write_tables
 
 
 @dataclass(frozen=True)

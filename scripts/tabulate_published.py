@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from command_line import CommandLine, option, run
 from knowshift.analysis_tables import PUBLISHED
-from knowshift.artifacts import write_table
 from knowshift.published import paper_models, read_published
+from knowshift.tables import write_table
 
 
 @dataclass(frozen=True)

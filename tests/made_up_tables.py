@@ -12,13 +12,13 @@ import pyarrow as pa
 
 from knowshift import tabulation
 from knowshift.analysis_tables import ANALYSES, COSTS
-from knowshift.artifacts import write_table
 from knowshift.charts_flow import FATES
 from knowshift.costs import STAGES
 from knowshift.facts import FACT_COUNTS
 from knowshift.grid import CELLS
 from knowshift.mastery import LEVEL_COUNTS
 from knowshift.published import paper_models, read_published
+from knowshift.tables import write_table
 
 # Of no use to the report: they stay empty.
 EMPTY = {

@@ -163,7 +163,7 @@ DRY = {
     "code that only logs, writes or resumes": (
         several(
             code("scripts/knowshift/progress.py", "mininterval=1.0", "mininterval=2.0"),
-            code("scripts/knowshift/artifacts.py", 'compression="zstd"', 'compression="snappy"'),
+            code("scripts/knowshift/tables.py", 'compression="zstd"', 'compression="snappy"'),
             code("scripts/knowshift/resume.py", "{number:06d}", "{number:08d}"),
         ),
         NOTHING,

@@ -12,10 +12,12 @@ import pyarrow as pa
 import pytest
 
 from command_line import CommandLine, option
-from knowshift.artifacts import canonical_json, read_manifest, read_table, whole_directory, whole_file, write_table
+from knowshift.artifacts import read_manifest, whole_directory, whole_file
+from knowshift.canonical import canonical_json
 from knowshift.devices import lease_first
 from knowshift.errors import KnowshiftError
 from knowshift.randomness import derive_seed
+from knowshift.tables import read_table, write_table
 
 REPOSITORY = Path(__file__).parents[1]
 SCHEMA = pa.schema([pa.field("a", pa.int32(), False)])

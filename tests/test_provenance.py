@@ -64,7 +64,7 @@ def test_scripts_share_modules_without_sharing_digests(code: Path) -> None:
     more = f'{column}\n    pa.field("wrong", pa.int64(), False),'
     assert changed(code, "knowshift/tabulation.py", column, more) == {"tabulate_model"}
     assert changed(code, "knowshift/randomness.py", "def derive_seed", "UNUSED = 1\n\n\ndef derive_seed") == set()
-    seeds = changed(code, "knowshift/artifacts.py", "sort_keys=True, separators", "sort_keys=False, separators")
+    seeds = changed(code, "knowshift/canonical.py", "sort_keys=True, separators", "sort_keys=False, separators")
     assert {"probe_mastery", "draw_order", "finetune"} <= seeds  # seeds are made with it; writing is not in them
 
 

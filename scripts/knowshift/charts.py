@@ -17,7 +17,7 @@ from knowshift import (
     charts_training,
     theme,
 )
-from knowshift.artifacts import canonical_json
+from knowshift.canonical import canonical_json
 
 Tables = Mapping[str, pd.DataFrame]
 

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from knowshift.artifacts import canonical_json
+from knowshift.canonical import canonical_json
 from knowshift.errors import KnowshiftError
 from knowshift.rows import SPLITS, Row, Source, problem_with_subject, problem_with_text
 from knowshift.templates import TopicTemplates

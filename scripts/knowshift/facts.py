@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
-from knowshift.artifacts import canonical_json
+from knowshift.canonical import canonical_json
 from knowshift.errors import KnowshiftError
 from knowshift.rows import SPLITS, Row, Source
 from knowshift.templates import TopicTemplates

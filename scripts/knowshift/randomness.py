@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 
-from knowshift.artifacts import canonical_json
+from knowshift.canonical import canonical_json
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 

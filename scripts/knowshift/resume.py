@@ -13,8 +13,10 @@ from typing import Any
 import pyarrow as pa
 from filelock import FileLock, Timeout
 
-from knowshift.artifacts import canonical_json, read_table, sha256_of, write_table, write_tables, write_text
+from knowshift.artifacts import sha256_of, write_text
+from knowshift.canonical import canonical_json
 from knowshift.progress import progress, start_logging
+from knowshift.tables import read_table, write_table, write_tables
 
 
 class Chunks:

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
-from knowshift.artifacts import canonical_json, whole_file, write_text
+from knowshift.artifacts import whole_file, write_text
+from knowshift.canonical import canonical_json
 from knowshift.dtensors import own_part
 
 
