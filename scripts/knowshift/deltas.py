@@ -230,7 +230,6 @@ def open_pairs(base: Path, tuned: Path | None = None, delta: Path | None = None)
     """
     if (tuned is None) == (delta is None):
         raise KnowshiftError("give the fine-tuned model either as a directory (--tuned) or as a delta (--delta)")
-    for directory in (base, tuned):
-        if directory is not None:
-            manifest_of(directory)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(manifest_of, [base, tuned] if tuned else [base]))
     return of_directories(base, tuned) if delta is None else Delta(delta, base).pairs()
