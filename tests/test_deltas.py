@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-import knowshift.counting
 import knowshift.deltas
 import knowshift.pairs
 from knowshift.artifacts import read_manifest, whole_directory

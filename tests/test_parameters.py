@@ -8,8 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import knowshift.counting
-import knowshift.deltas
+import knowshift.distinct
 import knowshift.pairs
 from knowshift.change_tables import QUANTILES, concentration, count_of
 from knowshift.divergence import kl_of_logits
@@ -74,7 +73,7 @@ def test_ties_and_zeros_are_resolved_as_by_a_stable_sort(values, dtype, strategy
             patch.setattr(knowshift.pairs, "PIECE", 4)
             patch.setattr(knowshift.pairs, "SEGMENT", 8)
         if tabled:
-            patch.setattr(knowshift.counting, "MANY", 0)
+            patch.setattr(knowshift.distinct, "MANY", 0)
         check_against_the_reference(members, strategy, percents, threads=2)
 
 
@@ -158,8 +157,8 @@ def test_few_changes_are_counted_like_many(dtype: torch.dtype, many: int, monkey
     moved = torch.rand(5000, generator=draw) < 0.1
     tuned = torch.where(moved, base + 0.01 * torch.randn(5000, generator=draw).bfloat16(), base)
     members = [(LAYER, base.to(dtype), tuned.to(dtype))]
-    monkeypatch.setattr(knowshift.counting, "MANY", many)
-    met = knowshift.counting.Counter().distinct(held(members), LAYER, 0, 5000)
+    monkeypatch.setattr(knowshift.distinct, "MANY", many)
+    met = knowshift.distinct.PairTable().distinct(held(members), LAYER, 0, 5000)
     assert (met is not None) == (dtype == torch.bfloat16 and not many)
     for strategy in ("top", "bottom", "absolute"):
         check_against_the_reference(members, strategy, [1, 5, 50])
@@ -220,7 +219,7 @@ def test_a_region_that_is_none_is_named(region: str, said: str) -> None:
 def test_values_that_are_not_finite_are_named(
     side: int, dtype: torch.dtype, many: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(knowshift.counting, "MANY", many)
+    monkeypatch.setattr(knowshift.distinct, "MANY", many)
     every = triples(dtype=dtype)
     every[2][side][3, 4] = math.inf if side == 1 else math.nan
     for work in (lambda: summarise(held(every), "all"), lambda: select(held(every), "absolute", "all", [5])):

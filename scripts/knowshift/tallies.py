@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from knowshift.changes import BIN_SHIFT, BINS, LOW
-from knowshift.counting import ROOM, Counter, Distinct
+from knowshift.distinct import Distinct, PairTable
+from knowshift.histograms import ROOM, Histogram
 from knowshift.pairs import Pairs
 from knowshift.progress import progress
 from knowshift.ranking import Ranking
@@ -22,33 +23,34 @@ def count_keys(pairs: Pairs, ranking: Ranking, threads: int = 1) -> tuple[np.nda
     segments, kept, local = pairs.segments(), {}, threading.local()
 
     def prepare() -> None:
-        local.counter, local.counts, local.left = Counter(), np.zeros(BINS, np.int64), KEPT // threads
-        every.append((local.counter, local.counts))
+        local.table, local.left = PairTable(), KEPT // threads
+        local.histogram, local.counts = Histogram(), np.zeros(BINS, np.int64)
+        every.append((local.histogram, local.counts))
 
-    def empty(counter: Counter, counts: np.ndarray) -> None:
-        filled = counter.take()
+    def empty(histogram: Histogram, counts: np.ndarray) -> None:
+        filled = histogram.take()
         counts[ranking.of_bits(filled.bins << BIN_SHIFT) >> BIN_SHIFT] += filled.count
 
     def count(segment: Segment) -> None:
         counts = local.counts
-        if ranking.by_value and (distinct := local.counter.distinct(pairs, *segment)):
+        if ranking.by_value and (distinct := local.table.distinct(pairs, *segment)):
             keys, _, _ = ranking.keys(distinct[0], skip=False)
             np.add.at(counts, (keys >> BIN_SHIFT).astype(np.intp), distinct[1])
             if len(keys) <= local.left:
                 local.left -= len(keys)
                 kept[segment] = distinct
             return
-        if local.counter.size + segment[2] - segment[1] > ROOM:
-            empty(local.counter, counts)
+        if local.histogram.size + segment[2] - segment[1] > ROOM:
+            empty(local.histogram, counts)
         for piece in pairs.pieces(*segment):
             if ranking.by_relative_change:
-                local.counter.add(piece)
+                local.histogram.add(piece)
             else:
                 keys, _, same = ranking.keys(piece)
                 np.add.at(counts, (keys >> BIN_SHIFT).astype(np.intp), 1)
                 counts[ranking.unchanged_key >> BIN_SHIFT] += same
 
-    every: list[tuple[Counter, np.ndarray]] = []
+    every: list[tuple[Histogram, np.ndarray]] = []
     with ThreadPoolExecutor(threads, initializer=prepare) as pool:
         list(progress(pool.map(count, segments), what="ranking", unit="parts", total=len(segments)))
     for one in every:
@@ -122,16 +124,17 @@ def tally_keys(
     local = threading.local()
 
     def prepare() -> None:
-        local.counter = Counter(ranking.of_bits(cuts << BIN_SHIFT) >> BIN_SHIFT)
+        local.table = PairTable()
+        local.histogram = Histogram(ranking.of_bits(cuts << BIN_SHIFT) >> BIN_SHIFT)
 
     def tally(segment: Segment) -> Tally:
-        adding, counter = _Adding(class_of, len(cuts)), local.counter
-        if ranking.by_value and (distinct := kept.get(segment) or counter.distinct(pairs, *segment)):
+        adding, histogram = _Adding(class_of, len(cuts)), local.histogram
+        if ranking.by_value and (distinct := kept.get(segment) or local.table.distinct(pairs, *segment)):
             keys, r, _ = ranking.keys(distinct[0], skip=False)
             adding.values(keys, r, distinct[1].astype(float))
         elif ranking.by_relative_change:
-            wanted = [counter.add(piece)[1] for piece in pairs.pieces(*segment)]
-            unchanged, filled = counter.unchanged, counter.take()
+            wanted = [histogram.add(piece)[1] for piece in pairs.pieces(*segment)]
+            unchanged, filled = histogram.unchanged, histogram.take()
             zeros = np.where(filled.bins == 0, unchanged, 0)
             adding.bins(ranking.of_bits(filled.bins << BIN_SHIFT), filled.count, filled.sums(), zeros)
             bits = np.concatenate([*wanted, np.zeros(1, np.int32)])  # those of 0 are counted, not wanted

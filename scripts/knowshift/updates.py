@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from knowshift.change_tables import HISTOGRAM, QUANTILES, TENSORS, count_of
 from knowshift.changes import BIN_SHIFT, BINS, changes
-from knowshift.counting import Counter, Filled, fill, join
+from knowshift.distinct import PairTable
+from knowshift.histograms import Filled, Histogram, fill, join
 from knowshift.pairs import Pairs
 from knowshift.progress import progress
 from knowshift.regions import layer_and_module
@@ -35,8 +36,8 @@ class _Part:
     largest: float
 
 
-def _summarise(counter: Counter, pairs: Pairs, name: str, start: int, stop: int) -> _Part:
-    if (distinct := counter.distinct(pairs, name, start, stop)) is not None:
+def _summarise(table: PairTable, histogram: Histogram, pairs: Pairs, name: str, start: int, stop: int) -> _Part:
+    if (distinct := table.distinct(pairs, name, start, stop)) is not None:
         change = changes(distinct[0], skip=False)
         bits, counts, zeros = change.r.view(np.int32), distinct[1], change.before == 0
         every, of_zeros = fill(bits, counts), fill(bits[zeros], counts[zeros])
@@ -44,13 +45,13 @@ def _summarise(counter: Counter, pairs: Pairs, name: str, start: int, stop: int)
     else:
         of_zeros = [np.empty(0, np.int32)]
         for piece in pairs.pieces(name, start, stop):
-            zeros, _ = counter.add(piece)
+            zeros, _ = histogram.add(piece)
             if zeros:
                 change = changes(piece, skip=False)
                 of_zeros.append(change.r.view(np.int32)[change.before == 0])
         bits = np.concatenate(of_zeros)
-        unchanged, largest = counter.unchanged, counter.largest
-        every, of_zeros = counter.take(), fill(bits, np.ones(len(bits), np.int64))
+        unchanged, largest = histogram.unchanged, histogram.largest
+        every, of_zeros = histogram.take(), fill(bits, np.ones(len(bits), np.int64))
     return _Part(every, of_zeros, unchanged, float(np.int32(largest).view(np.float32)))
 
 
@@ -70,10 +71,10 @@ def summarise(pairs: Pairs, region: str, threads: int = 1) -> tuple[pa.Table, pa
     local = threading.local()
 
     def prepare() -> None:
-        local.counter = Counter()
+        local.working = PairTable(), Histogram()
 
     with ThreadPoolExecutor(threads, initializer=prepare) as pool:
-        done = pool.map(lambda segment: _summarise(local.counter, pairs, *segment), segments)
+        done = pool.map(lambda segment: _summarise(*local.working, pairs, *segment), segments)
         parts: list[_Part] = []
         for (name, _, stop), part in zip(progress(segments, what="comparing", unit="parts"), done, strict=True):
             parts.append(part)
