@@ -8,10 +8,11 @@ Reads graded answers and tables; no model is loaded. What each number is: docs/r
 
 from dataclasses import dataclass
 
+from command_line import CommandLine, option, run
+
 import numpy as np
 import pandas as pd
 
-from command_line import CommandLine, option, run
 from knowshift import tabulation
 from knowshift.analysis_tables import ANALYSES
 from knowshift.choices import recommend, tabulate_strategies

@@ -7,12 +7,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from command_line import option
+
 import pyarrow as pa
 import torch
 from engines import open_engine
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from command_line import option
 from knowshift.decoding import Decoding
 from knowshift.draws import ORDERS
 from knowshift.generation import Engine

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from command_line import CommandLine, option, run
+
 from knowshift.errors import KnowshiftError
 from knowshift.fact_table import FactTable
 from knowshift.facts import FACTS, build_facts, refuse_bad_rows

@@ -21,6 +21,11 @@ from knowshift.progress import start_logging
 
 O = TypeVar("O")  # noqa: E741
 
+# What is imported stays, and looking for garbage in it takes a fifth of the time that torch and transformers need to be imported:
+# hence scripts import this module first. `run` sets back what is set here.
+GARBAGE = gc.get_threshold()
+gc.set_threshold(100_000)
+
 TRY_AGAIN = 75  # exit status EX_TEMPFAIL of sysexits.h; SLURM's RequeueExit can name it
 
 
@@ -154,6 +159,8 @@ def run(main: Callable[[], None]) -> None:
 
     A job that was told to end, and can go on later, exits with status 75; another that was told to end tidies up first.
     """
+    gc.freeze()
+    gc.set_threshold(*GARBAGE)
     start_logging()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
@@ -165,4 +172,4 @@ def run(main: Callable[[], None]) -> None:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
     finally:
-        gc.freeze()  # or Python looks for garbage in all that was imported before it ends, for a fifth of a second
+        gc.freeze()  # or Python looks for garbage in all that was made before it ends

@@ -6,6 +6,7 @@ The table's metadata hold a digest of the facts that each data kind may draw.
 """
 
 from command_line import CommandLine, run
+
 from knowshift.draws import drawable_digests
 from knowshift.mastery import LEVEL_COUNTS, MASTERY, count_levels
 from knowshift.tables import read_table, write_table

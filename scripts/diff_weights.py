@@ -6,6 +6,7 @@ python scripts/diff_weights.py --base base/ --tuned checkpoint/ --output delta/
 import shutil
 
 from command_line import CommandLine, run
+
 from knowshift.artifacts import MANIFEST, manifest_of, whole_directory
 from knowshift.deltas import diff_weights
 from knowshift.progress import start_logging

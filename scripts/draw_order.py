@@ -6,6 +6,7 @@ python scripts/draw_order.py --mastery mastery.parquet --data level2 --draw s1 -
 from dataclasses import dataclass
 
 from command_line import CommandLine, option, run
+
 from knowshift.draws import ORDERS, draw_order
 from knowshift.mastery import MASTERY
 from knowshift.tables import read_table, write_table

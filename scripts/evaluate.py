@@ -13,6 +13,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from command_line import CommandLine, run
+
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -20,7 +22,6 @@ import torch
 from asking import CHUNK, Asked, AskingRun, run_questions
 from transformers import PreTrainedModel
 
-from command_line import CommandLine, run
 from knowshift.devices import lease_device
 from knowshift.errors import KnowshiftError
 from knowshift.grading import grade_output

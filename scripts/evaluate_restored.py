@@ -8,10 +8,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from command_line import CommandLine, option, run
+
 import torch
 from asking import CHUNK, Asked, AskingRun, run_questions
 
-from command_line import CommandLine, option, run
 from knowshift.change_tables import HISTOGRAM, SELECTION
 from knowshift.devices import lease_device
 from knowshift.models import check_model

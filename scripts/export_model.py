@@ -8,6 +8,7 @@
 from dataclasses import asdict, dataclass
 
 from command_line import CommandLine, option, run
+
 from knowshift.artifacts import whole_directory
 from knowshift.deltas import open_pairs
 from knowshift.exports import export

@@ -19,11 +19,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
+from command_line import CommandLine, option, run
+
 import pyarrow as pa
 import torch
 import torch.distributed as dist
 
-from command_line import CommandLine, option, run
 from knowshift.artifacts import whole_directory
 from knowshift.checkpoints import Checkpoint
 from knowshift.devices import lease_device

@@ -6,10 +6,11 @@
 
 from dataclasses import dataclass
 
+from command_line import CommandLine, option, run
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from command_line import CommandLine, option, run
 from knowshift.completions import COMPLETIONS
 from knowshift.facts import FACTS
 from knowshift.mastery import MASTERY, grade

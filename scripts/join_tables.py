@@ -5,9 +5,10 @@
 Joined are the tables named, and all in `analysis/`.
 """
 
+from command_line import CommandLine, run
+
 import pyarrow as pa
 
-from command_line import CommandLine, run
 from knowshift.analysis_tables import ANALYSES
 from knowshift.tables import read_table, write_table
 

@@ -8,6 +8,7 @@ A join of stored logits; no model is loaded.
 from dataclasses import dataclass
 
 from command_line import CommandLine, option, run
+
 from knowshift.divergence import DIVERGENCE, measure_divergence
 from knowshift.outcomes import LEADING_LOGITS, OUTCOMES
 from knowshift.tables import read_table, write_table

@@ -15,9 +15,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from command_line import CommandLine, run
+
 import yaml
 
-from command_line import CommandLine, run
 from knowshift.accelerators import ACCELERATORS, BANDWIDTH_SHARE, COMPUTE_SHARE, READ_RATE, START, Accelerator
 from knowshift.beforehand import Beforehand
 from knowshift.errors import KnowshiftError

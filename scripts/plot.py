@@ -3,9 +3,10 @@
 python scripts/plot.py --tables results/tables --output results/figures
 """
 
+from command_line import CommandLine, run
+
 import vl_convert
 
-from command_line import CommandLine, run
 from knowshift.artifacts import whole_file, write_text
 from knowshift.charts import FIGURES, draw, specification
 from knowshift.tables import read_frames

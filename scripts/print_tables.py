@@ -4,6 +4,7 @@ python scripts/print_tables.py --tables results/tables --output results/tables
 """
 
 from command_line import CommandLine, run
+
 from knowshift.artifacts import write_text
 from knowshift.printed import printed
 from knowshift.tables import read_frames

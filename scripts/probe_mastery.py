@@ -14,11 +14,12 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from command_line import CommandLine, option, run
+
 import pyarrow as pa
 import pyarrow.compute as pc
 from engines import open_engine
 
-from command_line import CommandLine, option, run
 from knowshift.completions import COMPLETIONS
 from knowshift.decoding import Decoding
 from knowshift.devices import lease_device

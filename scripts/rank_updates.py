@@ -7,6 +7,7 @@
 from dataclasses import dataclass
 
 from command_line import CommandLine, option, run
+
 from knowshift.change_tables import HISTOGRAM, TENSORS
 from knowshift.deltas import open_pairs
 from knowshift.tables import write_table

@@ -7,10 +7,11 @@ Every number in it comes from the tables.
 
 from dataclasses import dataclass
 
+from command_line import CommandLine, option, run
+
 import jinja2
 import vl_convert
 
-from command_line import CommandLine, option, run
 from knowshift import page
 from knowshift.artifacts import write_text
 from knowshift.charts import FIGURES

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from command_line import CommandLine, option, run
+
 from knowshift import sources
 from knowshift.artifacts import whole_directory
 from knowshift.errors import KnowshiftError

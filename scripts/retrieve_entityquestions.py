@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from command_line import CommandLine, option, run
+
 from knowshift.artifacts import whole_directory
 from knowshift.errors import KnowshiftError
 from knowshift.progress import start_logging

@@ -8,11 +8,12 @@ Asks every in-domain training fact too, so that each training set has a "before"
 
 from collections.abc import Callable
 
+from command_line import CommandLine, run
+
 import pyarrow as pa
 import pyarrow.compute as pc
 from asking import CHUNK, Asked, Asking
 
-from command_line import CommandLine, run
 from knowshift.devices import lease_device
 from knowshift.mastery import MASTERY
 from knowshift.models import check_model, load_model

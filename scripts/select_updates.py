@@ -8,9 +8,10 @@ No model is run or written. `evaluate_restored.py` asks a restored model, `expor
 
 from dataclasses import asdict, dataclass
 
+from command_line import CommandLine, option, run
+
 import pyarrow as pa
 
-from command_line import CommandLine, option, run
 from knowshift.change_tables import SELECTION
 from knowshift.deltas import open_pairs
 from knowshift.option_values import Strategy

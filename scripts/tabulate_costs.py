@@ -6,6 +6,7 @@ A stage whose benchmarks are gone is left out; nothing is run again for them.
 """
 
 from command_line import CommandLine, run
+
 from knowshift.analysis_tables import COSTS
 from knowshift.costs import read_benchmarks, tabulate_costs, training_speeds
 from knowshift.steps import SPEED

@@ -3,9 +3,10 @@
 python scripts/tabulate_facts.py --facts facts/*.parquet --output tables/facts.parquet
 """
 
+from command_line import CommandLine, run
+
 import pyarrow as pa
 
-from command_line import CommandLine, run
 from knowshift.facts import FACT_COUNTS, FACTS
 from knowshift.tables import read_table, table_metadata, write_table
 

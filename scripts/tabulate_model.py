@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from command_line import CommandLine, option, run
+
 import pyarrow as pa
 
-from command_line import CommandLine, option, run
 from knowshift import tabulation as tables
 from knowshift.change_tables import HISTOGRAM, SELECTION, TENSORS
 from knowshift.divergence import DIVERGENCE

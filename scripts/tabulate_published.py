@@ -7,6 +7,7 @@
 from dataclasses import dataclass
 
 from command_line import CommandLine, option, run
+
 from knowshift.analysis_tables import PUBLISHED
 from knowshift.published import paper_models, read_published
 from knowshift.tables import write_table

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from command_line import CommandLine, option
+
 import pyarrow as pa
 import pytest
 
-from command_line import CommandLine, option
 from knowshift.artifacts import read_manifest, whole_directory, whole_file
 from knowshift.canonical import canonical_json
 from knowshift.devices import lease_first
