@@ -44,7 +44,7 @@ schema: $(INSTALLED) ## write schemas/config.schema.json from schemas/configurat
 bench: $(BENCH)/.installed ## the benchmarks, as ratios against named peers
 	. $(BIN)/activate && snakemake --cores all $(BENCH_MODEL)/base/manifest.json $(BENCH_TUNED)/manifest.json
 	$(BENCH)/bin/python tests/benchmarks/matching.py --model $(BENCH_MODEL)
-	$(BENCH)/bin/python tests/benchmarks/evaluation.py --model $(BENCH_TUNED)
+	$(BENCH)/bin/python tests/benchmarks/evaluation.py --model $(BENCH_TUNED) --python $(BIN)/python
 	$(BENCH)/bin/python tests/benchmarks/finetuning.py --model $(BENCH_MODEL)/base
 	$(BENCH)/bin/python tests/benchmarks/restoration.py --base $(BENCH_MODEL)/base --tuned $(BENCH_TUNED) --parts sweep scale
 	$(BENCH)/bin/python tests/benchmarks/planning.py

@@ -1,6 +1,7 @@
 """Questions per second of evaluating a fine-tuned model, against lm-evaluation-harness (`hf` backend).
 
-    python tests/benchmarks/evaluation.py --model results/smollm2-135m/exports/full-mixed-100-s1/top-transformer-0
+    .venv-bench/bin/python tests/benchmarks/evaluation.py --python .venv/bin/python \
+        --model results/smollm2-135m/exports/full-mixed-100-s1/top-transformer-0
 
 Both ask the same test questions of the default facts with the same prompt (checked token by token), greedily, in float32, up
 to 16 new tokens. Timed are generation alone (models loaded, everything in this process) and whole processes
@@ -114,7 +115,7 @@ def harness(model_path: Path, rows: list[dict], arguments: argparse.Namespace) -
 def our_process(arguments: argparse.Namespace, folder: Path) -> Answer:
     """`scripts/evaluate.py` as a process."""
     output = folder / "answers.parquet"
-    command = [sys.executable, arguments.evaluate, "--model", arguments.model, "--questions", QUESTIONS]
+    command = [arguments.python, arguments.evaluate, "--model", arguments.model, "--questions", QUESTIONS]
     command += ["--prompt", PROMPT, "--output", output, "--max-new-tokens", NEW_TOKENS, "--threads", arguments.threads]
 
     def run() -> list[str]:
@@ -167,6 +168,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=64, help="of a pass of knowshift, generation alone")
     parser.add_argument("--batches", type=int, nargs="+", default=BATCHES, help="that the harness is tried with")
     parser.add_argument("--evaluate", type=Path, default=ROOT / "scripts/evaluate.py", help="our script")
+    parser.add_argument(
+        "--python", default=sys.executable, help="that runs our script: of an environment without the peers"
+    )
     parser.add_argument("--parts", nargs="+", choices=["generation", "process"], default=["generation", "process"])
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--lock", type=Path, help="file to lock while something is timed, on a shared machine")
