@@ -23,7 +23,7 @@ O = TypeVar("O")  # noqa: E741
 
 # What is imported stays, and looking for garbage in it takes a fifth of the time that torch and transformers need to be imported:
 # hence scripts import this module first. `run` sets back what is set here.
-GARBAGE = gc.get_threshold()
+THRESHOLDS = gc.get_threshold()
 gc.set_threshold(100_000)
 
 TRY_AGAIN = 75  # exit status EX_TEMPFAIL of sysexits.h; SLURM's RequeueExit can name it
@@ -160,7 +160,7 @@ def run(main: Callable[[], None]) -> None:
     A job that was told to end, and can go on later, exits with status 75; another that was told to end tidies up first.
     """
     gc.freeze()
-    gc.set_threshold(*GARBAGE)
+    gc.set_threshold(*THRESHOLDS)
     start_logging()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:

@@ -23,7 +23,7 @@ TRAIL = 16  # prompts before that are looked at for a common beginning
 
 
 @dataclass(eq=False)
-class Row:
+class _Row:
     """What goes on in one slot.
 
     Attributes:
@@ -54,11 +54,11 @@ class Lane:
     def __init__(self, work: Work, slots: Slots, waiting: deque[int]) -> None:
         self.work, self.slots, self.waiting = work, slots, waiting
         self.sampler = Sampler()
-        self.free = deque(Row(slot) for slot in range(slots.rows))
-        self.prefilling: deque[Row] = deque()
-        self.prefilled: deque[Row] = deque()  # with samples to start
-        self.generating: list[Row] = []
-        self.trail: deque[Row] = deque(maxlen=TRAIL)  # where prompts were read last
+        self.free = deque(_Row(slot) for slot in range(slots.rows))
+        self.prefilling: deque[_Row] = deque()
+        self.prefilled: deque[_Row] = deque()  # with samples to start
+        self.generating: list[_Row] = []
+        self.trail: deque[_Row] = deque(maxlen=TRAIL)  # where prompts were read last
 
     def run(self) -> None:
         """Until nothing waits and all are finished, or the work is stopped."""
@@ -78,7 +78,7 @@ class Lane:
             self._choose(asked, logits)
             self._finish_prompts()
 
-    def _known(self, row: Row) -> int:
+    def _known(self, row: _Row) -> int:
         """How many tokens the row's prompt has."""
         return len(self.work.prompts[row.prompt].ids)
 
@@ -102,7 +102,7 @@ class Lane:
                 if source.sample is None:
                     self.free.append(source)
 
-    def _gather(self) -> list[tuple[Row, range]]:
+    def _gather(self) -> list[tuple[_Row, range]]:
         """What the next pass reads: columns of rows. Samples come first, then prompts; the last of them may be cut."""
         rows, spans, room = deque([*self.generating, *self.prefilling]), [], self.slots.rows
         while room and (rows or self._admit(rows)):
@@ -112,7 +112,7 @@ class Lane:
             room -= len(columns)
         return spans
 
-    def _admit(self, rows: deque[Row]) -> bool:
+    def _admit(self, rows: deque[_Row]) -> bool:
         """Let a waiting prompt have a slot; of its beginning, what another slot holds is copied."""
         with self.work.lock:
             if not (self.waiting and self.free):
@@ -137,7 +137,7 @@ class Lane:
         rows.append(row)
         return True
 
-    def _score_forced(self, asked: Sequence[tuple[Row, int]], logits: torch.Tensor) -> None:
+    def _score_forced(self, asked: Sequence[tuple[_Row, int]], logits: torch.Tensor) -> None:
         """Take the log-probabilities of forced tokens from the (W, V) logits after some columns of rows."""
         forced = [
             (place, row, row.tokens[column + 1])
@@ -150,10 +150,10 @@ class Lane:
             for row, score in zip(rows, scores[range(len(tokens)), list(tokens)].tolist(), strict=True):
                 row.scores.append(score)
 
-    def _choose(self, asked: Sequence[tuple[Row, int]], logits: torch.Tensor) -> None:
+    def _choose(self, asked: Sequence[tuple[_Row, int]], logits: torch.Tensor) -> None:
         """Choose what follows some columns of rows, by their (W, V) logits."""
         decoding, prompts = self.work.decoding, self.work.prompts
-        draws: list[tuple[int, Row, int, int]] = []  # place, row, key and step
+        draws: list[tuple[int, _Row, int, int]] = []  # place, row, key and step
         for place, (row, column) in enumerate(asked):
             step = column + 1 - self._known(row)
             if row.sample is not None:
