@@ -7,6 +7,7 @@ import ast
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 # Decorators from these modules change what they decorate and nothing else; others may note it down somewhere.
 PLAIN_DECORATORS = {"abc", "contextlib", "dataclasses", "functools", "torch", "typing"}
@@ -20,33 +21,59 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 Imported = tuple[str, str | None]  # a module, and a name of it (None: the module itself, * all of it)
 
 
+class Read(NamedTuple):
+    """A name that a piece of code reads, with the attribute that it takes of it, if it does so at once."""
+
+    name: str
+    attribute: str | None = None
+
+
 class Definition:
     """Statements that belong together: those that bind one name, say.
 
     Attributes:
-        content: the code as text, without comments, docstrings and formatting; the same for every version of Python.
-        names: names that are read, other than as `name.attribute`.
-        attributes: pairs that are read as `name.attribute`.
-        imports: what import statements inside name.
+        parts: the code without comments, docstrings and formatting, the same for every version of Python: text, and in
+            between the names that it reads.
+        imports: what import statements inside bind, by name.
+        stars: modules that import statements inside take all names from.
+        bound: names that are bound inside, so that they need not mean what they mean at the top of the file.
     """
 
     def __init__(self, nodes: Iterable[ast.AST], module: str) -> None:
         self._nodes, self._module = list(nodes), module
-        self.names: set[str] = set()
-        self.attributes: set[tuple[str, str]] = set()
-        self.imports: set[Imported] = set()
+        self.imports: dict[str, Imported] = {}
+        self.stars: set[str] = set()
+        self.bound: set[str] = set()
 
     @cached_property
-    def content(self) -> str:
-        parts: list[str] = []
+    def parts(self) -> list[str | Read]:
+        for node in self._nodes:
+            self._find_bound(node)
+        parts: list[str | Read] = []
         for node in self._nodes:
             self._write(node, parts, True)
-        return "".join(parts)
+        return parts
 
-    def _write(self, node: object, parts: list[str], reads: bool) -> None:
+    def _find_bound(self, node: ast.AST) -> None:
+        for part in ast.walk(node):
+            if isinstance(part, ast.Import | ast.ImportFrom):
+                for alias, (source, name) in zip(part.names, imported(part, self._module), strict=True):
+                    if name == "*":
+                        self.stars.add(source)
+                    elif name is None and not alias.asname:
+                        self.imports[source.partition(".")[0]] = (source.partition(".")[0], None)
+                    else:
+                        self.imports[alias.asname or alias.name] = (source, name)
+            elif isinstance(part, ast.arg):
+                self.bound.add(part.arg)
+            elif isinstance(part, ast.Name) and not isinstance(part.ctx, ast.Load):
+                self.bound.add(part.id)
+
+    def _write(self, node: object, parts: list[str | Read], reads: bool) -> None:
         if isinstance(node, list):
             for item in node:
-                if not _is_text(item):
+                # What is imported counts where it is read, and where it comes from does not count.
+                if not _is_text(item) and not isinstance(item, ast.Import | ast.ImportFrom):
                     self._write(item, parts, reads)
                     parts.append(",")
             return
@@ -54,15 +81,12 @@ class Definition:
             parts.append(ascii(node))  # repr's escapes depend on the version of Unicode
             return
         kind = type(node).__name__
-        if reads:
-            if kind == "Name":
-                self.names.add(node.id)
-            elif kind == "Attribute" and isinstance(node.value, ast.Name):
-                self.attributes.add((node.value.id, node.attr))
-                parts.append(f"{node.value.id}.{node.attr}")
-                return
-            elif kind in ("Import", "ImportFrom"):
-                self.imports |= set(imported(node, self._module))
+        if reads and isinstance(node, ast.Name):
+            parts.append(Read(node.id))
+            return
+        if reads and isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            parts.append(Read(node.value.id, node.attr))
+            return
         parts.append(kind)
         parts.append("(")
         for field in node._fields:

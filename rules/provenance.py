@@ -2,17 +2,21 @@
 
 From `main` on, names are followed through functions, classes, constants, decorators and default values, and into the local
 modules that they are imported from. A class counts whole, and so do statements that do something when a module is
-imported. So a new column of a report's table changes no digest of training, though both take from one module. Comments,
-docstrings, formatting, unused imports and unused functions do not count, nor do installed packages. Modules that only
-report, write and check are left out, so that a new progress bar retrains nothing. A local model folder gets a digest too.
+imported. A new column of a report's table therefore changes no digest of training, though both take from one module.
+
+These do not count: comments, docstrings, formatting, unused imports and functions, installed packages, and where code lives. A
+definition counts by its content and by the definitions that it reads, never by the names of the modules that hold them, so
+moving it, or renaming a module, changes no digest. Modules that only log, write, resume and check are left out, so that a new
+progress bar retrains nothing. The digest of a local model folder is taken here too.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache, cached_property
 from pathlib import Path
+from typing import NamedTuple
 
-from definitions import WHOLE_LIBRARY, WHOLE_MODULE, Definition, ModuleFile
+from definitions import WHOLE_LIBRARY, WHOLE_MODULE, Definition, Imported, ModuleFile, Read
 
 MODEL_FILES = ("*.safetensors", "*.json", "tokenizer.model", "*.txt", "*.jinja")
 NEUTRAL = {
@@ -30,7 +34,13 @@ NEUTRAL = {
 WHOLE = "*"  # in place of a name: all of a module
 EFFECTS = ""  # what happens when a module is imported
 MAIN = "__main__"
+NOTHING = ""  # the digest of a place without content
 Place = tuple[str, str]  # a module and a name of it
+
+
+def is_neutral(module: str) -> bool:
+    """Whether a module counts for no result."""
+    return module in NEUTRAL
 
 
 class Code:
@@ -43,7 +53,8 @@ class Code:
     def __init__(self, scripts: Path) -> None:
         self.scripts = scripts
         self._files: dict[str, ModuleFile | None] = {}
-        self._next: dict[Place, frozenset[Place]] = {}
+        self._nodes: dict[Place, _Node] = {}
+        self._graphs: dict[Place, _Graph] = {}
 
     def digest(self, script: str) -> str:
         """The digest of a script, named without `.py`.
@@ -53,21 +64,33 @@ class Code:
         """
         if self._file(script) is None:
             raise FileNotFoundError(f"{self.scripts / script}.py does not exist")
-        digest = hashlib.sha256()
-        for module, name in sorted(self._reach((script, MAIN))):
-            content = "".join(definition.content for definition in self._definitions(module, name))
-            if content or self._file(module) is None:
-                digest.update(f"{module}\0{name}\0{content}\0".encode())
-        return digest.hexdigest()[:16]
-
-    def _reach(self, start: Place) -> set[Place]:
-        reached, waiting = set(), [start]
+        main = self._graph((script, MAIN))
+        seen, waiting, others = set(), list(main.beside), set()
         while waiting:
             place = waiting.pop()
-            if place not in reached and place[0] not in NEUTRAL:
-                reached.add(place)
-                waiting += self._following(place)
-        return reached
+            if place not in seen:
+                seen.add(place)
+                graph = self._graph(place)
+                waiting += graph.beside
+                others.add(graph.digest)
+        return hashlib.sha256("\0".join([main.digest, *sorted(others - {NOTHING})]).encode()).hexdigest()[:16]
+
+    def _graph(self, root: Place) -> "_Graph":
+        """What a place reaches, as a digest in which places are numbered in the order that they are read in."""
+        if root not in self._graphs:
+            numbers, order, beside = {root: 0}, [root], set()
+            text = hashlib.sha256()
+            for place in order:  # grows while it is read
+                node = self._node(place)
+                for each in node.reads:
+                    if each not in numbers:
+                        numbers[each] = len(order)
+                        order.append(each)
+                beside |= node.beside
+                text.update(f"{node.content}\0{[numbers[each] for each in node.reads]}\0".encode())
+            empty = order == [root] and not self._node(root).content
+            self._graphs[root] = _Graph(NOTHING if empty else text.hexdigest(), beside)
+        return self._graphs[root]
 
     def _file(self, module: str) -> ModuleFile | None:
         """A local module, or None."""
@@ -83,76 +106,111 @@ class Code:
         files = (path.relative_to(self.scripts).with_suffix("") for path in self.scripts.glob("*/**/*.py"))
         return [".".join(file.parts).removesuffix(".__init__") for file in files]
 
-    def _definitions(self, module: str, name: str) -> list[Definition]:
-        """What stands at a place."""
-        file = self._file(module)
-        if file is None:
-            return []
-        if name == WHOLE:
-            return [file.definitions[each] for each in sorted(file.definitions)]
-        if name in (EFFECTS, MAIN):
-            return [file.effects if name == EFFECTS else file.main]
-        return [file.definitions[name]] if name in file.definitions else []
+    def _node(self, place: Place) -> "_Node":
+        if place not in self._nodes:
+            self._nodes[place] = self._make_node(*place)
+        return self._nodes[place]
 
-    def _following(self, place: Place) -> frozenset[Place]:
-        if place not in self._next:
-            self._next[place] = frozenset(self._find_following(*place))
-        return self._next[place]
-
-    def _find_following(self, module: str, name: str) -> Iterator[Place]:
-        """The places that a place leads to at once."""
+    def _make_node(self, module: str, name: str) -> "_Node":
         file = self._file(module)
-        if file is None:
-            return
+        if file is None:  # an installed package, whose address is all that counts of it
+            return _Node(f"{module}.{name}", [], set())
+        node = _Node("", [], set())
         if name == EFFECTS:
-            yield from ((source, EFFECTS) for source in file.imported if self._file(source))
+            node.beside.update((source, EFFECTS) for source in file.imported if self._counts(source))
         else:
-            yield module, EFFECTS
-        yield from ((source, WHOLE) for source in file.stars if self._file(source))
-        definitions = self._definitions(module, name)
-        if name == WHOLE:
-            for each in file.imports:
-                yield from self._read(file, module, each)
+            node.beside.add((module, EFFECTS))
+        node.beside.update((source, WHOLE) for source in file.stars if self._counts(source))
+        if name in (EFFECTS, MAIN):
+            self._read_definition(node, module, file, file.effects if name == EFFECTS else file.main)
+        elif name in file.definitions:
+            self._read_definition(node, module, file, file.definitions[name])
+        elif name == WHOLE:
+            names = sorted({*file.definitions, *file.imports})
+            node.content = ",".join(names)
+            for each in names:
+                node.reads += self._leads_to(module, each, None, file.imports)
         elif name in file.imports:
-            yield from self._target(*file.imports[name])
-        elif not definitions:
-            yield module, WHOLE  # made in some other way
-        for definition in definitions:
-            _ = definition.content  # what is read is known once it is written
-            for source, item in definition.imports:
-                yield from self._target(source, item)
-            for each in definition.names:
-                yield from self._read(file, module, each)
-            for each, attribute in definition.attributes:
-                yield from self._read(file, module, each, attribute)
-                if (each, attribute) == ("sys", "modules"):
-                    yield from ((other, WHOLE) for other in self._library)
+            node.reads += self._target(*file.imports[name])
+        else:
+            node.reads.append((module, WHOLE))  # made in some other way
+        return node
 
-    def _read(self, file: ModuleFile, module: str, name: str, attribute: str | None = None) -> Iterator[Place]:
-        """Where a name leads that is read in a module, or an attribute of what it is bound to."""
-        if name in WHOLE_LIBRARY:
-            yield from ((other, WHOLE) for other in self._library)
+    def _read_definition(self, node: "_Node", module: str, file: ModuleFile, definition: Definition) -> None:
+        """Add a definition's text and what it reads to a node."""
+        parts, imports = definition.parts, {**file.imports, **definition.imports}
+        text = []
+        for part in parts:
+            if not isinstance(part, Read):
+                text.append(part)
+                continue
+            name, attribute = part
+            node.reads += self._leads_to(module, name, attribute, imports)
+            if name in WHOLE_LIBRARY or part == ("sys", "modules"):
+                node.beside.update((other, WHOLE) for other in self._library)
+            known = name in imports and name not in definition.bound and self._is_module(*imports[name])
+            text.append(f"[{'' if known else name}.{attribute or ''}]")
+        node.content += "".join(text)
+        for source, item in definition.imports.values():
+            for each in (source, f"{source}.{item}"):
+                if self._counts(each):
+                    node.beside.add((each, EFFECTS))
+        node.beside.update((source, WHOLE) for source in definition.stars if self._counts(source))
+
+    def _counts(self, module: str) -> bool:
+        """Whether a module is local and not left out."""
+        return not is_neutral(module) and self._file(module) is not None
+
+    def _is_module(self, source: str, item: str | None) -> bool:
+        """Whether an import binds a local module."""
+        return self._file(f"{source}.{item}" if item else source) is not None
+
+    def _leads_to(
+        self, module: str, name: str, attribute: str | None, imports: Mapping[str, Imported]
+    ) -> Iterator[Place]:
+        """The places that a name leads to which is read in a module, or an attribute of what it is bound to."""
+        file = self._file(module)
         if name in WHOLE_MODULE | WHOLE_LIBRARY:
             yield module, WHOLE
         if name in file.definitions:
             yield module, name
-        if name in file.imports:
-            yield from self._target(*file.imports[name], attribute)
+        if name in imports:
+            yield from self._target(*imports[name], attribute)
 
     def _target(self, source: str, item: str | None, attribute: str | None = None) -> Iterator[Place]:
         """Where an import leads, or an attribute of what it binds."""
-        if item == "*":
-            yield source, WHOLE
-            return
         inner = f"{source}.{item}" if item else source
         if self._file(inner) is None:
-            yield source, item or attribute or WHOLE
-            if self._file(source):
-                yield source, EFFECTS
+            place = (source, item or attribute or WHOLE)
         elif attribute and self._file(f"{inner}.{attribute}"):
-            yield f"{inner}.{attribute}", WHOLE
+            place = (f"{inner}.{attribute}", WHOLE)
         else:
-            yield inner, attribute or WHOLE
+            place = (inner, attribute or WHOLE)
+        while (file := self._file(place[0])) and place[1] not in file.definitions and place[1] in file.imports:
+            source, item = file.imports[place[1]]  # handed on from another module
+            place = (f"{source}.{item}", WHOLE) if self._is_module(source, item) else (source, item or WHOLE)
+        if not is_neutral(place[0]):
+            yield place
+
+
+class _Node:
+    """A place's own part of a digest.
+
+    Attributes:
+        content: its text, without the names of local modules.
+        reads: the places that it reads, in the order that it does so.
+        beside: places that count with it, but stand in no order: what happens on import.
+    """
+
+    def __init__(self, content: str, reads: list[Place], beside: set[Place]) -> None:
+        self.content, self.reads, self.beside = content, reads, beside
+
+
+class _Graph(NamedTuple):
+    """What a place reaches: a digest of it, and the places that count with it."""
+
+    digest: str
+    beside: set[Place]
 
 
 @cache
