@@ -14,7 +14,7 @@ if not workflow.current_basedir.is_local:
     raise WorkflowError("knowshift runs its scripts where they lie: clone it, and name the Snakefile of the clone")
 
 BASE = Path(workflow.current_basedir)  # also where another workflow uses this one as a module
-sys.path.extend(str(BASE / folder) for folder in ("rules", "schemas", "scripts"))
+sys.path.extend(str(BASE / folder) for folder in ("rules", "scripts"))
 
 
 # A configuration given on the command line replaces the default one; Snakemake alone would merge the two.
@@ -38,7 +38,7 @@ include: "rules/orphans.smk"
 
 
 # All digests are taken. What they were taken from would stay in memory, and Python's garbage collector would go through it.
-provenance.code.cache_clear()
+digests.code.cache_clear()
 
 
 rule all:

@@ -7,14 +7,14 @@ import json
 from decimal import Decimal
 from functools import cache
 
-import checking
-import configuration
+from knowshift.configuration import checking
+from knowshift.configuration import sections
 import neutral
-import provenance
+from code_digests import digests
 from knowshift.canonical import canonical_json
-from knowshift.errors import KnowshiftError
-from knowshift.grid import Cell, cells, feasible, is_restored
-from knowshift.regions import LAYERS
+from knowshift.runtime.errors import KnowshiftError
+from knowshift.finetuning.grid import Cell, cells, feasible, is_restored
+from knowshift.weights.regions import LAYERS
 from snakemake.logging import logger
 
 SCRIPTS = BASE / "scripts"
@@ -35,10 +35,10 @@ wildcard_constraints:
     topic=r"\w+",
     split="train|dev|test",
     data=r"level[0-4]|mixed",
-    run=rf"{configuration.METHOD}-(level[0-4]|mixed)-(\d+|all)-s\d+",
+    run=rf"{sections.METHOD}-(level[0-4]|mixed)-(\d+|all)-s\d+",
     seed=r"\d+",
     strategy="top|bottom|random|absolute",
-    region=f"{configuration.REGION_NAME}|{LAYERS}",
+    region=f"{sections.REGION_NAME}|{LAYERS}",
     percent=r"\d+(\.\d+)?",
 
 
@@ -54,7 +54,7 @@ def templates_of(topic):
 
 def digest(script):
     """The `code` param of a rule."""
-    return neutral.settle(script, provenance.code_digest(SCRIPTS, script), NEUTRAL_CHANGES)
+    return neutral.settle(script, digests.code_digest(SCRIPTS, script), NEUTRAL_CHANGES)
 
 
 def script(name):

@@ -16,7 +16,7 @@ rule retrieve_entityquestions:
         mem_mb=memory(500),
     params:
         spec=canonical_json(
-            {"location": FACTS.path or configuration.ENTITYQUESTIONS, "contents_sha256": FACTS.contents_sha256}
+            {"location": FACTS.path or sections.ENTITYQUESTIONS, "contents_sha256": FACTS.contents_sha256}
         ),
         code=digest("retrieve_entityquestions"),
         script=script("retrieve_entityquestions"),

@@ -1,11 +1,11 @@
 # Input functions and specs of all stages, in pipeline order.
-from knowshift.templates import read_topic_templates
+from knowshift.facts.templates import read_topic_templates
 
 DOMAINS = {"in_domain": FACTS.in_domain, "out_of_domain": FACTS.out_of_domain}
 DOMAIN_OF = {topic: domain for domain, topics in DOMAINS.items() for topic in topics}
 RAW = f"{RESULTS}/raw" if FACTS.source == "archive" else resource(FACTS.path)
 MASTERY = SETTINGS.mastery
-CELLS = cells(**fields(GRID, *configuration.GRID_KEYS))  # that are wanted; some may have too few facts
+CELLS = cells(**fields(GRID, *sections.GRID_KEYS))  # that are wanted; some may have too few facts
 UNITS = [(topic, split) for domain, topics in DOMAINS.items() for topic in topics for split in SPLITS[domain]]
 
 
@@ -43,7 +43,7 @@ def raw_files(topic):
 @cache
 def fact_table():
     """The user's table of facts, for its digests."""
-    from knowshift.fact_table import FactTable
+    from knowshift.facts.user_table import FactTable
 
     try:
         return FactTable(Path(RAW))
@@ -67,14 +67,14 @@ def source_spec(model):
     """Where a model comes from; of a local folder also a digest, because Snakemake does not look inside it."""
     source = model.source
     spec = {"source": source.model_dump()} | ({"trust_remote_code": True} if model.trust_remote_code else {})
-    if isinstance(source, configuration.DirectorySource):
-        spec["source"]["digest"] = provenance.directory_digest(Path(source.directory), model.trust_remote_code)
+    if isinstance(source, sections.DirectorySource):
+        spec["source"]["digest"] = digests.directory_digest(Path(source.directory), model.trust_remote_code)
     return canonical_json(spec)
 
 
 def is_fetched(entry):
     """Whether a model is downloaded: on a cluster where Snakemake runs, since other nodes may have no network."""
-    return entry is not None and not isinstance(entry.source, configuration.DirectorySource)
+    return entry is not None and not isinstance(entry.source, sections.DirectorySource)
 
 
 def probe_spec(wildcards):

@@ -20,7 +20,7 @@ from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from provenance import code_digest
+from code_digests.digests import code_digest
 
 RULES = Path(__file__).parent
 SCRIPTS = RULES.parent / "scripts"

@@ -1,11 +1,11 @@
 # Jobs on a cluster live on when their Snakemake is killed. Before another one submits anything, it waits for them here, and
 # takes over what they finished.
-import orphans
+from cluster import orphans
 
 
 onstart:
     if not workflow.local_exec and workflow.execution_settings.lock:
-        code = [file for folder in ("rules", "schemas", "scripts") for file in (BASE / folder).rglob("*.py")]
+        code = [file for folder in ("rules", "scripts") for file in (BASE / folder).rglob("*.py")]
         if orphans.wait():
             orphans.start_again(workflow)
         orphans.take_over(workflow, [*map(Path, workflow.configfiles), *code])

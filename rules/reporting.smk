@@ -1,7 +1,7 @@
 # Tables, figures and the report.
 #   needs   what the stages above made
 #   makes   MODEL/tables/, MODEL/analysis/, tables/, figures/, report.html
-from knowshift.analysis_tables import ANALYSES
+from knowshift.analysis.schemas import ANALYSES
 
 
 localrules:
@@ -107,7 +107,7 @@ rule tabulate_model:
     resources:
         mem_mb=memory(2000),
     params:
-        spec=canonical_json({"grid": fields(GRID, *configuration.GRID_KEYS), "matching": FACTS.matching}),
+        spec=canonical_json({"grid": fields(GRID, *sections.GRID_KEYS), "matching": FACTS.matching}),
         code=digest("tabulate_model"),
         script=script("tabulate_model"),
         tables=lambda wc, output: Path(output[0]).parent,

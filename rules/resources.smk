@@ -1,13 +1,13 @@
-# What jobs take: GPUs, nodes and memory, from the size of the model (knowshift/sizing.py) and what the profile states of the
+# What jobs take: GPUs, nodes and memory, from the size of the model (knowshift/planning/sizing.py) and what the profile states of the
 # machine. They change no result. A profile overrides them by rule (`set-resources`) and by model (`gpus_of`); retries get more
 # memory.
 import os
 import shutil
 import subprocess
 
-from knowshift import sizing
-from knowshift.parameters import named_parameters, stored_parameters
-from launching import launcher
+from knowshift.planning import sizing
+from knowshift.weights.parameter_counts import named_parameters, stored_parameters
+from cluster.launching import launcher
 
 
 def stated(name, otherwise=None):
@@ -77,7 +77,7 @@ def counted(folder):
 def foreseen(model, part):
     """The parameters of a model that is not there yet: of a local folder counted, otherwise from its name."""
     entry = SETTINGS.models[model] if part == "base" else SETTINGS.models[model].instruct
-    if isinstance(entry.source, configuration.DirectorySource) and (stored := counted(entry.source.directory)):
+    if isinstance(entry.source, sections.DirectorySource) and (stored := counted(entry.source.directory)):
         return stored
     return named_parameters(getattr(entry.source, "hub", model)) or sizing.ASSUMED
 

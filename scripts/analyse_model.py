@@ -8,31 +8,31 @@ Reads graded answers and tables; no model is loaded. What each number is: docs/r
 
 from dataclasses import dataclass
 
-from command_line import CommandLine, option, run
+from cli.command_line import CommandLine, option, run
 
 import numpy as np
 import pandas as pd
 
-from knowshift import tabulation
-from knowshift.analysis_tables import ANALYSES
-from knowshift.choices import recommend, tabulate_strategies
-from knowshift.claims import tabulate_claims
-from knowshift.comparisons import (
+from knowshift.allowed_values import Matching
+from knowshift.analysis import model_tables
+from knowshift.analysis.answer_matrix import read_answers
+from knowshift.analysis.calibration import tabulate_calibration, tabulate_loss, tabulate_where
+from knowshift.analysis.claims import tabulate_claims
+from knowshift.analysis.flows import tabulate_fact_outputs, tabulate_flows
+from knowshift.analysis.recommendation import recommend, tabulate_strategies
+from knowshift.analysis.restoration_tests import tabulate_restorations
+from knowshift.analysis.schemas import ANALYSES
+from knowshift.analysis.scores import (
     measure_shifts,
     tabulate_scores,
     tabulate_scores_by_level,
     tabulate_shifts,
 )
-from knowshift.divergence import DIVERGENCE
-from knowshift.flows import tabulate_fact_outputs, tabulate_flows
-from knowshift.grid import CELLS
-from knowshift.mastery import MASTERY
-from knowshift.option_values import Matching
-from knowshift.panels import read_answers
-from knowshift.restorations import tabulate_restorations
-from knowshift.study import Study
-from knowshift.summaries import tabulate_calibration, tabulate_loss, tabulate_where
-from knowshift.tables import read_table, write_table
+from knowshift.analysis.study import Study
+from knowshift.evaluation.divergence import DIVERGENCE
+from knowshift.finetuning.grid import CELLS
+from knowshift.mastery.levels import MASTERY
+from knowshift.runtime.parquet import read_table, write_table
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def main() -> None:
     graded = arguments.tables / "answers.parquet"
     answers = read_answers(graded, options.matching, mastery["fact_id"].to_pylist())
     study = Study(table("cells", CELLS), answers, mastery["level"].to_numpy(), options.seed)
-    concentration = table("concentration", tabulation.CONCENTRATION)
+    concentration = table("concentration", model_tables.CONCENTRATION)
     places = pd.Index(mastery["fact_id"].to_pylist())
     divergences = {}
     for path in arguments.divergences or ():
@@ -78,13 +78,13 @@ def main() -> None:
         "strategies": tabulate_strategies(study),
         "flows": tabulate_flows(study, np.array(mastery["topic"].to_pylist(), object)),
         "fact_outputs": tabulate_fact_outputs(study, graded, mastery, options.facts),
-        "loss_curves": tabulate_loss(study, table("training_loss", tabulation.TRAINING_LOSS)),
+        "loss_curves": tabulate_loss(study, table("training_loss", model_tables.TRAINING_LOSS)),
         "claims": tabulate_claims(study, shifts, concentration),
         "recommendation": recommend(study, arguments.folder),
     }
     made["shifts"], made["correlations"] = tabulate_shifts(study, shifts)
     made["calibration"], made["calibration_errors"] = tabulate_calibration(study)
-    where = table("restored_where", tabulation.RESTORED_WHERE)
+    where = table("restored_where", model_tables.RESTORED_WHERE)
     made["restored_layers"], made["restored_modules"] = tabulate_where(study, where)
     for name, schema in ANALYSES.items():
         write_table(arguments.output / f"{name}.parquet", made[name], schema)

@@ -12,15 +12,15 @@ answer, one per distinct question; what is left out is counted in the table's me
 from dataclasses import dataclass
 from typing import Literal
 
-from command_line import CommandLine, option, run
+from cli.command_line import CommandLine, option, run
 
-from knowshift.errors import KnowshiftError
-from knowshift.fact_table import FactTable
-from knowshift.facts import FACTS, build_facts, refuse_bad_rows
-from knowshift.progress import start_logging
-from knowshift.raw import read_question_files
-from knowshift.tables import write_table
-from knowshift.templates import read_topic_templates
+from knowshift.facts.building import FACTS, build_facts, refuse_bad_rows
+from knowshift.facts.question_files import read_question_files
+from knowshift.facts.templates import read_topic_templates
+from knowshift.facts.user_table import FactTable
+from knowshift.runtime.errors import KnowshiftError
+from knowshift.runtime.parquet import write_table
+from knowshift.runtime.progress import start_logging
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@
 The table's metadata hold a digest of the facts that each data kind may draw.
 """
 
-from command_line import CommandLine, run
+from cli.command_line import CommandLine, run
 
-from knowshift.draws import drawable_digests
-from knowshift.mastery import LEVEL_COUNTS, MASTERY, count_levels
-from knowshift.tables import read_table, write_table
+from knowshift.finetuning.orders import drawable_digests
+from knowshift.mastery.levels import LEVEL_COUNTS, MASTERY, count_levels
+from knowshift.runtime.parquet import read_table, write_table
 
 
 def main() -> None:

@@ -5,11 +5,11 @@ python scripts/diff_weights.py --base base/ --tuned checkpoint/ --output delta/
 
 import shutil
 
-from command_line import CommandLine, run
+from cli.command_line import CommandLine, run
 
-from knowshift.artifacts import MANIFEST, manifest_of, whole_directory
-from knowshift.deltas import diff_weights
-from knowshift.progress import start_logging
+from knowshift.runtime.artefacts import MANIFEST, manifest_of, whole_directory
+from knowshift.runtime.progress import start_logging
+from knowshift.weights.deltas import diff_weights
 
 
 def main() -> None:

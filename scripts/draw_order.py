@@ -5,11 +5,11 @@ python scripts/draw_order.py --mastery mastery.parquet --data level2 --draw s1 -
 
 from dataclasses import dataclass
 
-from command_line import CommandLine, option, run
+from cli.command_line import CommandLine, option, run
 
-from knowshift.draws import ORDERS, draw_order
-from knowshift.mastery import MASTERY
-from knowshift.tables import read_table, write_table
+from knowshift.finetuning.orders import ORDERS, draw_order
+from knowshift.mastery.levels import MASTERY
+from knowshift.runtime.parquet import read_table, write_table
 
 
 @dataclass(frozen=True)

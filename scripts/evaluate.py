@@ -13,23 +13,23 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from command_line import CommandLine, run
+from cli.asking import CHUNK, Asked, AskingRun, run_questions
+from cli.command_line import CommandLine, run
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
-from asking import CHUNK, Asked, AskingRun, run_questions
 from transformers import PreTrainedModel
 
-from knowshift.devices import lease_device
-from knowshift.errors import KnowshiftError
-from knowshift.grading import grade_output
-from knowshift.models import check_model, load_model
-from knowshift.outcomes import OUTCOMES
-from knowshift.progress import start_logging
-from knowshift.restored import load_tuned
-from knowshift.scoring import score
+from knowshift.evaluation.answering import score
+from knowshift.evaluation.grading import grade_output
+from knowshift.evaluation.schemas import OUTCOMES
+from knowshift.models.loading import check_model, load_model
+from knowshift.restoration.in_memory import load_tuned
+from knowshift.runtime.device_lease import lease_device
+from knowshift.runtime.errors import KnowshiftError
+from knowshift.runtime.progress import start_logging
 
 PROMPT = Path(__file__).parents[1] / "resources/prompt.yaml"
 

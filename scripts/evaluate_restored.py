@@ -8,18 +8,18 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from command_line import CommandLine, option, run
+from cli.asking import CHUNK, Asked, AskingRun, run_questions
+from cli.command_line import CommandLine, option, run
 
 import torch
-from asking import CHUNK, Asked, AskingRun, run_questions
 
-from knowshift.change_tables import HISTOGRAM, SELECTION
-from knowshift.devices import lease_device
-from knowshift.models import check_model
-from knowshift.option_values import Strategy
+from knowshift.allowed_values import Strategy
+from knowshift.models.loading import check_model
 from knowshift.randomness import derive_seed
-from knowshift.restored import load_restored
-from knowshift.tables import read_table, write_table
+from knowshift.restoration.in_memory import load_restored
+from knowshift.restoration.schemas import HISTOGRAM, SELECTION
+from knowshift.runtime.device_lease import lease_device
+from knowshift.runtime.parquet import read_table, write_table
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,14 +7,14 @@
 
 from dataclasses import asdict, dataclass
 
-from command_line import CommandLine, option, run
+from cli.command_line import CommandLine, option, run
 
-from knowshift.artifacts import whole_directory
-from knowshift.deltas import open_pairs
-from knowshift.exports import export
-from knowshift.option_values import Strategy
+from knowshift.allowed_values import Strategy
 from knowshift.randomness import derive_seed
-from knowshift.selection import select
+from knowshift.restoration.export import export
+from knowshift.restoration.selection import select
+from knowshift.runtime.artefacts import whole_directory
+from knowshift.weights.deltas import open_pairs
 
 
 @dataclass(frozen=True)

@@ -19,31 +19,31 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
-from command_line import CommandLine, option, run
+from cli.command_line import CommandLine, option, run
 
 import pyarrow as pa
 import torch
 import torch.distributed as dist
 
-from knowshift.artifacts import whole_directory
-from knowshift.checkpoints import Checkpoint
-from knowshift.devices import lease_device
-from knowshift.draws import ORDERS
-from knowshift.errors import Interrupted, KnowshiftError
-from knowshift.events import tensorboard
-from knowshift.lora import Lora, add_adapters, initialise_adapters
-from knowshift.models import DTYPES, check_model, load_model, load_tokenizer
-from knowshift.option_values import Dtype
-from knowshift.progress import progress, start_logging
-from knowshift.prompts import encode_examples
+from knowshift.allowed_values import Dtype
+from knowshift.facts.templates import read_prompt_template
+from knowshift.finetuning.checkpoint import Checkpoint
+from knowshift.finetuning.loop import Example, Recipe, adamw, agree, train
+from knowshift.finetuning.lora import Lora, add_adapters, initialise_adapters
+from knowshift.finetuning.orders import ORDERS
+from knowshift.finetuning.saved_state import TrainingState
+from knowshift.finetuning.schemas import SPEED, STEPS
+from knowshift.finetuning.sharding import load_sharded
+from knowshift.models.loading import DTYPES, check_model, load_model, load_tokenizer
+from knowshift.models.tokenizing import encode_examples
 from knowshift.randomness import derive_seed
-from knowshift.resume import input_digests, resumable
-from knowshift.sharding import load_sharded
-from knowshift.steps import SPEED, STEPS
-from knowshift.tables import read_table, write_table
-from knowshift.templates import read_prompt_template
-from knowshift.training import Example, Recipe, adamw, agree, train
-from knowshift.training_state import TrainingState
+from knowshift.runtime.artefacts import whole_directory
+from knowshift.runtime.device_lease import lease_device
+from knowshift.runtime.errors import Interrupted, KnowshiftError
+from knowshift.runtime.parquet import read_table, write_table
+from knowshift.runtime.progress import progress, start_logging
+from knowshift.runtime.resumption import input_digests, resumable
+from knowshift.runtime.tensorboard import tensorboard
 
 SAVE, END = 1, 2  # what a process wishes after a step
 

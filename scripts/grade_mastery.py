@@ -6,18 +6,18 @@
 
 from dataclasses import dataclass
 
-from command_line import CommandLine, option, run
+from cli.command_line import CommandLine, option, run
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from knowshift.completions import COMPLETIONS
-from knowshift.facts import FACTS
-from knowshift.mastery import MASTERY, grade
-from knowshift.matching import Synonyms
-from knowshift.option_values import Matching
-from knowshift.progress import progress
-from knowshift.tables import read_table, table_metadata, write_table
+from knowshift.allowed_values import Matching
+from knowshift.facts.building import FACTS
+from knowshift.facts.matching import Synonyms
+from knowshift.mastery.levels import MASTERY, grade
+from knowshift.mastery.schemas import COMPLETIONS
+from knowshift.runtime.parquet import read_table, table_metadata, write_table
+from knowshift.runtime.progress import progress
 
 
 @dataclass(frozen=True)

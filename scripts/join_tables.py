@@ -5,12 +5,12 @@
 Joined are the tables named, and all in `analysis/`.
 """
 
-from command_line import CommandLine, run
+from cli.command_line import CommandLine, run
 
 import pyarrow as pa
 
-from knowshift.analysis_tables import ANALYSES
-from knowshift.tables import read_table, write_table
+from knowshift.analysis.schemas import ANALYSES
+from knowshift.runtime.parquet import read_table, write_table
 
 
 def main() -> None:

@@ -7,11 +7,11 @@ A join of stored logits; no model is loaded.
 
 from dataclasses import dataclass
 
-from command_line import CommandLine, option, run
+from cli.command_line import CommandLine, option, run
 
-from knowshift.divergence import DIVERGENCE, measure_divergence
-from knowshift.outcomes import LEADING_LOGITS, OUTCOMES
-from knowshift.tables import read_table, write_table
+from knowshift.evaluation.divergence import DIVERGENCE, measure_divergence
+from knowshift.evaluation.schemas import LEADING_LOGITS, OUTCOMES
+from knowshift.runtime.parquet import read_table, write_table
 
 
 @dataclass(frozen=True)

@@ -11,18 +11,18 @@ import argparse
 import dataclasses
 import json
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
-from command_line import CommandLine, run
+from cli.command_line import CommandLine, run
 
 import yaml
 
-from knowshift.accelerators import ACCELERATORS, BANDWIDTH_SHARE, COMPUTE_SHARE, READ_RATE, START, Accelerator
-from knowshift.beforehand import Beforehand
-from knowshift.errors import KnowshiftError
-from knowshift.plans import Plan, Weights, plan
+from knowshift.configuration import checking
+from knowshift.planning.accelerators import ACCELERATORS, BANDWIDTH_SHARE, COMPUTE_SHARE, READ_RATE, START, Accelerator
+from knowshift.planning.inventory import Beforehand
+from knowshift.planning.plan import Plan, Weights, plan
+from knowshift.runtime.errors import KnowshiftError
 
 ROOT = Path(__file__).parents[1]
 
@@ -33,9 +33,6 @@ def read_experiment(arguments: argparse.Namespace) -> Any:
     Raises:
         KnowshiftError: it cannot be read, or something is wrong with it.
     """
-    sys.path.append(str(ROOT / "schemas"))
-    import checking
-
     if arguments.spec:
         return checking.check(json.loads(arguments.spec), ROOT)
     try:
@@ -89,7 +86,7 @@ def as_text(result: Plan, models: dict[str, Weights], accelerator: Accelerator) 
     notes = [
         f"GPU: {accelerator.name}. Parameters: {known}.",
         f"Assumed: {COMPUTE_SHARE:.0%} of peak arithmetic, {BANDWIDTH_SHARE:.0%} of peak bandwidth, {START:.0f} s and"
-        f" weights at {READ_RATE / 1e9:g} GB/s before a job computes (scripts/knowshift/accelerators.py has the formulas).",
+        f" weights at {READ_RATE / 1e9:g} GB/s before a job computes (scripts/knowshift/planning/accelerators.py has the formulas).",
         "Peak: one fine-tuning of the largest model beside all that stays; for n at once add n - 1 times"
         f" {short(result.passing)}B.",
     ]

@@ -3,13 +3,13 @@
 python scripts/plot.py --tables results/tables --output results/figures
 """
 
-from command_line import CommandLine, run
+from cli.command_line import CommandLine, run
 
 import vl_convert
 
-from knowshift.artifacts import whole_file, write_text
-from knowshift.charts import FIGURES, draw, specification
-from knowshift.tables import read_frames
+from knowshift.report.figures.catalogue import FIGURES, draw, specification
+from knowshift.runtime.artefacts import whole_file, write_text
+from knowshift.runtime.parquet import read_frames
 
 
 def main() -> None:

@@ -3,11 +3,11 @@
 python scripts/print_tables.py --tables results/tables --output results/tables
 """
 
-from command_line import CommandLine, run
+from cli.command_line import CommandLine, run
 
-from knowshift.artifacts import write_text
-from knowshift.printed import printed
-from knowshift.tables import read_frames
+from knowshift.report.tables.catalogue import printed
+from knowshift.runtime.artefacts import write_text
+from knowshift.runtime.parquet import read_frames
 
 
 def main() -> None:

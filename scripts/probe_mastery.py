@@ -14,25 +14,25 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from command_line import CommandLine, option, run
+from cli.command_line import CommandLine, option, run
+from cli.engines import open_engine
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from engines import open_engine
 
-from knowshift.completions import COMPLETIONS
-from knowshift.decoding import Decoding
-from knowshift.devices import lease_device
-from knowshift.errors import KnowshiftError
-from knowshift.facts import FACTS
-from knowshift.generation import Engine
-from knowshift.models import check_model, end_ids, load_model, load_tokenizer
-from knowshift.option_values import Dtype, EngineName
-from knowshift.probing import probe
+from knowshift.allowed_values import Dtype, EngineName
+from knowshift.facts.building import FACTS
+from knowshift.facts.templates import read_topic_templates
+from knowshift.generation.interface import Decoding
+from knowshift.generation.torch_engine import Engine
+from knowshift.mastery.probing import probe
+from knowshift.mastery.schemas import COMPLETIONS
+from knowshift.models.loading import check_model, end_ids, load_model, load_tokenizer
 from knowshift.randomness import derive_seed
-from knowshift.resume import input_digests, write_in_chunks
-from knowshift.tables import read_table
-from knowshift.templates import read_topic_templates
+from knowshift.runtime.device_lease import lease_device
+from knowshift.runtime.errors import KnowshiftError
+from knowshift.runtime.parquet import read_table
+from knowshift.runtime.resumption import input_digests, write_in_chunks
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@
 
 from dataclasses import dataclass
 
-from command_line import CommandLine, option, run
+from cli.command_line import CommandLine, option, run
 
-from knowshift.change_tables import HISTOGRAM, TENSORS
-from knowshift.deltas import open_pairs
-from knowshift.tables import write_table
-from knowshift.updates import summarise
+from knowshift.restoration.change_statistics import summarise
+from knowshift.restoration.schemas import HISTOGRAM, TENSORS
+from knowshift.runtime.parquet import write_table
+from knowshift.weights.deltas import open_pairs
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,16 @@ Every number in it comes from the tables.
 
 from dataclasses import dataclass
 
-from command_line import CommandLine, option, run
+from cli.command_line import CommandLine, option, run
 
 import jinja2
 import vl_convert
 
-from knowshift import page
-from knowshift.artifacts import write_text
-from knowshift.charts import FIGURES
-from knowshift.printed import printed
-from knowshift.tables import read_frames
+from knowshift.report import page
+from knowshift.report.figures.catalogue import FIGURES
+from knowshift.report.tables.catalogue import printed
+from knowshift.runtime.artefacts import write_text
+from knowshift.runtime.parquet import read_frames
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ network is used later. HF_TOKEN, HF_HOME and HF_ENDPOINT count, as everywhere wi
 from dataclasses import dataclass
 from pathlib import Path
 
-from command_line import CommandLine, option, run
+from cli.command_line import CommandLine, option, run
 
-from knowshift import sources
-from knowshift.artifacts import whole_directory
-from knowshift.errors import KnowshiftError
-from knowshift.models import TRUSTED
-from knowshift.parameters import stored_parameters
-from knowshift.progress import start_logging
+from knowshift.models import sources
+from knowshift.models.loading import TRUSTED
+from knowshift.runtime.artefacts import whole_directory
+from knowshift.runtime.errors import KnowshiftError
+from knowshift.runtime.progress import start_logging
+from knowshift.weights.parameter_counts import stored_parameters
 
 
 @dataclass(frozen=True)

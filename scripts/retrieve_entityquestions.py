@@ -10,12 +10,12 @@ checked, however the archive was packed; nothing is left of an archive that does
 from dataclasses import dataclass
 from pathlib import Path
 
-from command_line import CommandLine, option, run
+from cli.command_line import CommandLine, option, run
 
-from knowshift.artifacts import whole_directory
-from knowshift.errors import KnowshiftError
-from knowshift.progress import start_logging
-from knowshift.retrieval import fetch, unpack
+from knowshift.facts.archive import fetch, unpack
+from knowshift.runtime.artefacts import whole_directory
+from knowshift.runtime.errors import KnowshiftError
+from knowshift.runtime.progress import start_logging
 
 
 @dataclass(frozen=True)

@@ -8,20 +8,20 @@ Asks every in-domain training fact too, so that each training set has a "before"
 
 from collections.abc import Callable
 
-from command_line import CommandLine, run
+from cli.asking import CHUNK, Asked, Asking
+from cli.command_line import CommandLine, run
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from asking import CHUNK, Asked, Asking
 
-from knowshift.devices import lease_device
-from knowshift.mastery import MASTERY
-from knowshift.models import check_model, load_model
-from knowshift.outcomes import LEADING_LOGITS
-from knowshift.questions import leading_facts, select_questions
-from knowshift.scoring import leading_logits
-from knowshift.tables import read_table
-from knowshift.templates import read_topic_templates
+from knowshift.evaluation.answering import leading_logits
+from knowshift.evaluation.questions import leading_facts, select_questions
+from knowshift.evaluation.schemas import LEADING_LOGITS
+from knowshift.facts.templates import read_topic_templates
+from knowshift.mastery.levels import MASTERY
+from knowshift.models.loading import check_model, load_model
+from knowshift.runtime.device_lease import lease_device
+from knowshift.runtime.parquet import read_table
 
 
 def main() -> None:

@@ -8,16 +8,16 @@ No model is run or written. `evaluate_restored.py` asks a restored model, `expor
 
 from dataclasses import asdict, dataclass
 
-from command_line import CommandLine, option, run
+from cli.command_line import CommandLine, option, run
 
 import pyarrow as pa
 
-from knowshift.change_tables import SELECTION
-from knowshift.deltas import open_pairs
-from knowshift.option_values import Strategy
+from knowshift.allowed_values import Strategy
 from knowshift.randomness import derive_seed
-from knowshift.selection import select
-from knowshift.tables import write_table
+from knowshift.restoration.schemas import SELECTION
+from knowshift.restoration.selection import select
+from knowshift.runtime.parquet import write_table
+from knowshift.weights.deltas import open_pairs
 
 SELECTIONS = pa.schema(
     [

@@ -5,12 +5,12 @@
 A stage whose benchmarks are gone is left out; nothing is run again for them.
 """
 
-from command_line import CommandLine, run
+from cli.command_line import CommandLine, run
 
-from knowshift.analysis_tables import COSTS
-from knowshift.costs import read_benchmarks, tabulate_costs, training_speeds
-from knowshift.steps import SPEED
-from knowshift.tables import read_table, write_table
+from knowshift.analysis.costs import read_benchmarks, tabulate_costs, training_speeds
+from knowshift.analysis.schemas import COSTS
+from knowshift.finetuning.schemas import SPEED
+from knowshift.runtime.parquet import read_table, write_table
 
 
 def main() -> None:

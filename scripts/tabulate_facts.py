@@ -3,12 +3,12 @@
 python scripts/tabulate_facts.py --facts facts/*.parquet --output tables/facts.parquet
 """
 
-from command_line import CommandLine, run
+from cli.command_line import CommandLine, run
 
 import pyarrow as pa
 
-from knowshift.facts import FACT_COUNTS, FACTS
-from knowshift.tables import read_table, table_metadata, write_table
+from knowshift.facts.building import FACT_COUNTS, FACTS
+from knowshift.runtime.parquet import read_table, table_metadata, write_table
 
 
 def main() -> None:

@@ -10,21 +10,21 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from command_line import CommandLine, option, run
+from cli.command_line import CommandLine, option, run
 
 import pyarrow as pa
 
-from knowshift import tabulation as tables
-from knowshift.change_tables import HISTOGRAM, SELECTION, TENSORS
-from knowshift.divergence import DIVERGENCE
-from knowshift.grading import ANSWERS, Grader
-from knowshift.grid import CELLS, Cell, cells, describe
-from knowshift.mastery import LEVEL_COUNTS, MASTERY
-from knowshift.matching import Synonyms
-from knowshift.option_values import Matching
-from knowshift.outcomes import OUTCOMES
-from knowshift.steps import STEPS
-from knowshift.tables import read_table, write_table, write_tables
+from knowshift.allowed_values import Matching
+from knowshift.analysis import model_tables as tables
+from knowshift.evaluation.divergence import DIVERGENCE
+from knowshift.evaluation.grading import ANSWERS, Grader
+from knowshift.evaluation.schemas import OUTCOMES
+from knowshift.facts.matching import Synonyms
+from knowshift.finetuning.grid import CELLS, Cell, cells, describe
+from knowshift.finetuning.schemas import STEPS
+from knowshift.mastery.levels import LEVEL_COUNTS, MASTERY
+from knowshift.restoration.schemas import HISTOGRAM, SELECTION, TENSORS
+from knowshift.runtime.parquet import read_table, write_table, write_tables
 
 
 @dataclass(frozen=True)

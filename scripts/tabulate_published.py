@@ -6,11 +6,11 @@
 
 from dataclasses import dataclass
 
-from command_line import CommandLine, option, run
+from cli.command_line import CommandLine, option, run
 
-from knowshift.analysis_tables import PUBLISHED
-from knowshift.published import paper_models, read_published
-from knowshift.tables import write_table
+from knowshift.analysis.published import paper_models, read_published
+from knowshift.analysis.schemas import PUBLISHED
+from knowshift.runtime.parquet import write_table
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from knowshift.panels import Answerer, Answers
-from knowshift.study import BASE, Study
+from knowshift.analysis.answer_matrix import Answerer, Answers
+from knowshift.analysis.study import BASE, Study
 
 SETS = ("dev", "test", "test_ood")
 

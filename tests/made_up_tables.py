@@ -10,22 +10,22 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from knowshift import tabulation
-from knowshift.analysis_tables import ANALYSES, COSTS
-from knowshift.charts_flow import FATES
-from knowshift.costs import STAGES
-from knowshift.facts import FACT_COUNTS
-from knowshift.grid import CELLS
-from knowshift.mastery import LEVEL_COUNTS
-from knowshift.published import paper_models, read_published
-from knowshift.tables import write_table
+from knowshift.analysis import model_tables
+from knowshift.analysis.costs import STAGES
+from knowshift.analysis.published import paper_models, read_published
+from knowshift.analysis.schemas import ANALYSES, COSTS
+from knowshift.facts.building import FACT_COUNTS
+from knowshift.finetuning.grid import CELLS
+from knowshift.mastery.levels import LEVEL_COUNTS
+from knowshift.report.figures.flow import FATES
+from knowshift.runtime.parquet import write_table
 
 # Of no use to the report: they stay empty.
 EMPTY = {
-    "accuracy": tabulation.ACCURACY, "accuracy_by_level": tabulation.ACCURACY_BY_LEVEL,
-    "training_accuracy": tabulation.TRAINING_ACCURACY, "training_loss": tabulation.TRAINING_LOSS,
-    "divergence": tabulation.DIVERGENCE_MEANS, "restored": tabulation.RESTORED,
-    "restored_where": tabulation.RESTORED_WHERE,
+    "accuracy": model_tables.ACCURACY, "accuracy_by_level": model_tables.ACCURACY_BY_LEVEL,
+    "training_accuracy": model_tables.TRAINING_ACCURACY, "training_loss": model_tables.TRAINING_LOSS,
+    "divergence": model_tables.DIVERGENCE_MEANS, "restored": model_tables.RESTORED,
+    "restored_where": model_tables.RESTORED_WHERE,
 }  # fmt: skip
 PUBLISHED = Path(__file__).parents[1] / "resources/published"
 HELD_OUT = ["test", "test_ood"]
@@ -78,7 +78,7 @@ class Tables:
 
     def write(self, folder: Path) -> None:
         """All tables that the report reads, below `folder`."""
-        schemas = {"mastery": LEVEL_COUNTS, "cells": CELLS, "concentration": tabulation.CONCENTRATION, **ANALYSES}
+        schemas = {"mastery": LEVEL_COUNTS, "cells": CELLS, "concentration": model_tables.CONCENTRATION, **ANALYSES}
         rows = {name: list(getattr(self, name)()) for name in schemas} | {name: [] for name in EMPTY}
         for name, schema in {**schemas, **EMPTY}.items():
             joined = pa.schema([pa.field("model", pa.string(), False), *schema])

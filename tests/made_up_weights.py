@@ -5,8 +5,8 @@ from fractions import Fraction
 
 import torch
 
-from knowshift.pairs import Pairs
-from knowshift.tensors import bits_of, name_of
+from knowshift.weights.torch_bits import bits_of, name_of
+from knowshift.weights.versions import Pairs
 
 LAYER = "model.layers.0.mlp.up_proj.weight"
 NAMES = [LAYER, "model.layers.0.self_attn.q_proj.weight", "model.layers.1.mlp.up_proj.weight", "model.norm.weight",

@@ -8,9 +8,9 @@ import torch
 import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
-from knowshift.sharding import load_sharded
-from knowshift.tensors import as_tensor
-from knowshift.weights import Weights
+from knowshift.finetuning.sharding import load_sharded
+from knowshift.weights.safetensors_files import Weights
+from knowshift.weights.torch_bits import as_tensor
 
 
 def main(directory: Path) -> None:

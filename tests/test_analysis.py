@@ -8,24 +8,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from knowshift.choices import recommend, tabulate_strategies
-from knowshift.claims import peak_size, tabulate_claims
-from knowshift.comparisons import (
+from knowshift.analysis.answer_matrix import Answerer, Answers, Panel, read_answers
+from knowshift.analysis.calibration import tabulate_calibration, tabulate_loss, tabulate_where
+from knowshift.analysis.claims import peak_size, tabulate_claims
+from knowshift.analysis.costs import read_benchmarks, tabulate_costs, training_speeds
+from knowshift.analysis.flows import tabulate_flows
+from knowshift.analysis.published import paper_models, read_published
+from knowshift.analysis.recommendation import recommend, tabulate_strategies
+from knowshift.analysis.restoration_tests import tabulate_restorations
+from knowshift.analysis.scores import (
     measure_shifts,
     tabulate_scores,
     tabulate_scores_by_level,
     tabulate_shifts,
 )
-from knowshift.costs import read_benchmarks, tabulate_costs, training_speeds
-from knowshift.errors import KnowshiftError
-from knowshift.flows import tabulate_flows
-from knowshift.grading import ANSWERS
-from knowshift.panels import Answerer, Answers, Panel, read_answers
-from knowshift.printing import Cell, Printed, naming, pivot, spread_percent
-from knowshift.published import paper_models, read_published
-from knowshift.restorations import tabulate_restorations
-from knowshift.study import BASE, Study
-from knowshift.summaries import tabulate_calibration, tabulate_loss, tabulate_where
+from knowshift.analysis.study import BASE, Study
+from knowshift.evaluation.grading import ANSWERS
+from knowshift.report.tables.layout import Cell, Printed, naming, pivot, spread_percent
+from knowshift.runtime.errors import KnowshiftError
 from made_up_studies import make_study
 
 PUBLISHED_FILES = Path(__file__).parents[1] / "resources/published"
@@ -277,7 +277,7 @@ def test_flows_by_hand(tmp_path: Path) -> None:
     found = flows.set_index(["topic", "before", "after", "restored"])["facts"].to_dict()
     assert found[("u", True, True, True)] == 1 and found[("t", False, False, False)] == 1 and len(found) == 6
 
-    from knowshift.flows import tabulate_fact_outputs
+    from knowshift.analysis.flows import tabulate_fact_outputs
 
     mastery = pa.table(
         {

@@ -14,19 +14,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-import knowshift.deltas
-import knowshift.pairs
-from knowshift.artifacts import read_manifest, whole_directory
-from knowshift.change_tables import count_of
-from knowshift.deltas import Delta, decode_chunk, diff_weights, encode_chunk, open_pairs
-from knowshift.errors import KnowshiftError
-from knowshift.models import load_model
-from knowshift.pairs import of_directories
-from knowshift.regions import in_region
-from knowshift.restored import load_restored, load_tuned
-from knowshift.selection import select
-from knowshift.tensors import as_tensor, bits_of
-from knowshift.weights import Weights
+import knowshift.weights.deltas
+import knowshift.weights.versions
+from knowshift.models.loading import load_model
+from knowshift.restoration.in_memory import load_restored, load_tuned
+from knowshift.restoration.schemas import count_of
+from knowshift.restoration.selection import select
+from knowshift.runtime.artefacts import read_manifest, whole_directory
+from knowshift.runtime.errors import KnowshiftError
+from knowshift.weights.deltas import Delta, decode_chunk, diff_weights, encode_chunk, open_pairs
+from knowshift.weights.regions import in_region
+from knowshift.weights.safetensors_files import Weights
+from knowshift.weights.torch_bits import as_tensor, bits_of
+from knowshift.weights.versions import of_directories
 from made_up_weights import NAMES, held, plain_masks, triples
 
 
@@ -112,7 +112,7 @@ def test_tied_embeddings_count_once(tmp_path: Path) -> None:
     "dtypes", [(torch.float32, torch.float32), (torch.float32, torch.bfloat16), (torch.bfloat16, torch.float32)]
 )
 def test_directories_and_deltas_give_the_same_pairs(tmp_path: Path, dtypes, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, name in ((knowshift.pairs, "PIECE"), (knowshift.deltas, "CHUNK")):
+    for module, name in ((knowshift.weights.versions, "PIECE"), (knowshift.weights.deltas, "CHUNK")):
         monkeypatch.setattr(module, name, 100)
     every = triples()
     base = write_model(tmp_path / "base", ((n, b.to(dtypes[0])) for n, b, _ in every), 2)

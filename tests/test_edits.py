@@ -38,7 +38,7 @@ from edits import (
 
 from workflow import ONCE, PROFILE, REPOSITORY, Jobs, each, jobs, together, would_run
 
-PROBING, TRAINING = "scripts/knowshift/probing.py", "scripts/knowshift/training.py"
+PROBING, TRAINING = "scripts/knowshift/mastery/probing.py", "scripts/knowshift/finetuning/loop.py"
 COSINE = "recipe.learning_rate * 0.5 * (1 + math.cos"
 
 DRY = {
@@ -147,7 +147,7 @@ DRY = {
         several(
             code("scripts/finetune.py", "import argparse", "# a comment\nimport argparse"),
             code(TRAINING, '"""The learning rate of', '"""What the learning rate is of'),
-            unparse("scripts/knowshift/generation.py"),
+            unparse("scripts/knowshift/generation/torch_engine.py"),
             unparse("scripts/evaluate.py"),
             code("rules/finetuning.smk", " --spec {params.spec:q}", "   --spec   {params.spec:q}"),
             code(PROBING, "import pyarrow as pa", "import json\n\nimport pyarrow as pa"),
@@ -157,14 +157,14 @@ DRY = {
     ),
     "a function that the probe uses": (code(PROBING, "on_done=on_done)", "on_done=on_done or None)"), ALL_PROBED),
     "a function that only plotting uses": (
-        code("scripts/knowshift/theme.py", '"fontSize": 14', '"fontSize": 15'),
+        code("scripts/knowshift/report/figures/theme.py", '"fontSize": 14', '"fontSize": 15'),
         PICTURES,
     ),
     "code that only logs, writes or resumes": (
         several(
-            code("scripts/knowshift/progress.py", "mininterval=1.0", "mininterval=2.0"),
-            code("scripts/knowshift/tables.py", 'compression="zstd"', 'compression="snappy"'),
-            code("scripts/knowshift/resume.py", "{number:06d}", "{number:08d}"),
+            code("scripts/knowshift/runtime/progress.py", "mininterval=1.0", "mininterval=2.0"),
+            code("scripts/knowshift/runtime/parquet.py", 'compression="zstd"', 'compression="snappy"'),
+            code("scripts/knowshift/runtime/resumption.py", "{number:06d}", "{number:08d}"),
         ),
         NOTHING,
     ),
@@ -175,7 +175,7 @@ DRY = {
     "a function of training": (code(TRAINING, COSINE, COSINE.replace("0.5", "0.50001")), ALL_TRAINED),
     "a column of a report's table": (
         code(
-            "scripts/knowshift/tabulation.py",
+            "scripts/knowshift/analysis/model_tables.py",
             "_RUN, _SET, *_SCORES]",
             '_RUN, _SET, *_SCORES, pa.field("x", pa.int8())]',
         ),

@@ -13,7 +13,7 @@ import yaml
 from edits import EXPORTS, NOTHING, PAGES, UNITS, Edit, asked, code, config, put, tables, trained
 
 import tiny
-from knowshift.draws import drawable_digests
+from knowshift.finetuning.orders import drawable_digests
 from workflow import ONCE, Jobs, configure, each, jobs, together, would_run
 
 KINDS = ("level0", "mixed")
@@ -131,7 +131,7 @@ RUN = {
         ("level0",),
     ),
     "a function that the probe uses": (
-        code("scripts/knowshift/probing.py", 'derive_seed(seed, "probe",', 'derive_seed(seed, "sample",'),
+        code("scripts/knowshift/mastery/probing.py", 'derive_seed(seed, "probe",', 'derive_seed(seed, "sample",'),
         together({"probe_mastery": each("tiny", UNITS)}, REGRADED),
         ("level0",),
     ),

@@ -7,10 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from knowshift.errors import KnowshiftError
-from knowshift.fact_table import FactTable, draw_split
-from knowshift.facts import build_facts
-from knowshift.templates import TopicTemplates
+from knowshift.facts.building import build_facts
+from knowshift.facts.templates import TopicTemplates
+from knowshift.facts.user_table import FactTable, draw_split
+from knowshift.runtime.errors import KnowshiftError
 
 TOPIC = TopicTemplates("T", "T", "Where is [X]?", ("[X] is in",))
 SHARES = {"train": 0.8, "dev": 0.1, "test": 0.1}

@@ -14,14 +14,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knowshift.completions import COMPLETIONS
-from knowshift.draws import draw_order, drawable, drawable_digests
-from knowshift.errors import KnowshiftError
-from knowshift.facts import FACTS, build_facts, refuse_bad_rows
-from knowshift.mastery import MASTERY, count_levels, grade, level_of
-from knowshift.matching import RULES, Synonyms, contains, find, words
-from knowshift.raw import read_question_files
-from knowshift.templates import TopicTemplates, read_topic_templates
+from knowshift.facts.building import FACTS, build_facts, refuse_bad_rows
+from knowshift.facts.matching import RULES, Synonyms, contains, find, words
+from knowshift.facts.question_files import read_question_files
+from knowshift.facts.templates import TopicTemplates, read_topic_templates
+from knowshift.finetuning.orders import draw_order, drawable, drawable_digests
+from knowshift.mastery.levels import MASTERY, count_levels, grade, level_of
+from knowshift.mastery.schemas import COMPLETIONS
+from knowshift.runtime.errors import KnowshiftError
 
 REPOSITORY = Path(__file__).parents[1]
 BOUNDARIES = (0.25, 0.5, 0.75)

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 import tiny
-from knowshift.draws import ORDERS
-from knowshift.tables import write_table
+from knowshift.finetuning.orders import ORDERS
+from knowshift.runtime.parquet import write_table
 
 REPOSITORY = Path(__file__).parents[1]
 SETTINGS = ["--learning-rate", "1e-3", "--threads", "1", "--device", "cpu", "--prompt", str(REPOSITORY / "resources/prompt.yaml")]  # fmt: skip

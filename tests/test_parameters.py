@@ -8,15 +8,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import knowshift.distinct
-import knowshift.pairs
-from knowshift.change_tables import QUANTILES, concentration, count_of
-from knowshift.divergence import kl_of_logits
-from knowshift.errors import KnowshiftError
-from knowshift.regions import in_region, layer_and_module, layers_of, members
-from knowshift.selection import STRATEGIES, Selection, select
-from knowshift.tensors import as_tensor, name_of
-from knowshift.updates import summarise
+import knowshift.restoration.distinct_values
+import knowshift.weights.versions
+from knowshift.evaluation.divergence import kl_of_logits
+from knowshift.restoration.change_statistics import summarise
+from knowshift.restoration.schemas import QUANTILES, concentration, count_of
+from knowshift.restoration.selection import STRATEGIES, Selection, select
+from knowshift.runtime.errors import KnowshiftError
+from knowshift.weights.regions import in_region, layer_and_module, layers_of, members
+from knowshift.weights.torch_bits import as_tensor, name_of
 from made_up_weights import LAYER, NAMES, Triple, held, plain_changes, plain_masks, triples
 
 
@@ -70,10 +70,10 @@ def test_ties_and_zeros_are_resolved_as_by_a_stable_sort(values, dtype, strategy
     ]
     with pytest.MonkeyPatch.context() as patch:
         if small:  # many pieces and segments of each tensor
-            patch.setattr(knowshift.pairs, "PIECE", 4)
-            patch.setattr(knowshift.pairs, "SEGMENT", 8)
+            patch.setattr(knowshift.weights.versions, "PIECE", 4)
+            patch.setattr(knowshift.weights.versions, "SEGMENT", 8)
         if tabled:
-            patch.setattr(knowshift.distinct, "MANY", 0)
+            patch.setattr(knowshift.restoration.distinct_values, "MANY", 0)
         check_against_the_reference(members, strategy, percents, threads=2)
 
 
@@ -125,8 +125,8 @@ def test_counts_are_exact_where_floats_are_not() -> None:
 @pytest.mark.parametrize("small", [False, True])
 def test_histogram_and_statistics_agree_with_a_sort(small: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if small:
-        monkeypatch.setattr(knowshift.pairs, "PIECE", 50)
-        monkeypatch.setattr(knowshift.pairs, "SEGMENT", 100)
+        monkeypatch.setattr(knowshift.weights.versions, "PIECE", 50)
+        monkeypatch.setattr(knowshift.weights.versions, "SEGMENT", 100)
     every = triples()
     histogram, tensors = summarise(held(every), "transformer", threads=2)
     members = [triple for triple in every if in_region(triple[0], "transformer")]
@@ -157,8 +157,8 @@ def test_few_changes_are_counted_like_many(dtype: torch.dtype, many: int, monkey
     moved = torch.rand(5000, generator=draw) < 0.1
     tuned = torch.where(moved, base + 0.01 * torch.randn(5000, generator=draw).bfloat16(), base)
     members = [(LAYER, base.to(dtype), tuned.to(dtype))]
-    monkeypatch.setattr(knowshift.distinct, "MANY", many)
-    met = knowshift.distinct.PairTable().distinct(held(members), LAYER, 0, 5000)
+    monkeypatch.setattr(knowshift.restoration.distinct_values, "MANY", many)
+    met = knowshift.restoration.distinct_values.PairTable().distinct(held(members), LAYER, 0, 5000)
     assert (met is not None) == (dtype == torch.bfloat16 and not many)
     for strategy in ("top", "bottom", "absolute"):
         check_against_the_reference(members, strategy, [1, 5, 50])
@@ -219,7 +219,7 @@ def test_a_region_that_is_none_is_named(region: str, said: str) -> None:
 def test_values_that_are_not_finite_are_named(
     side: int, dtype: torch.dtype, many: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(knowshift.distinct, "MANY", many)
+    monkeypatch.setattr(knowshift.restoration.distinct_values, "MANY", many)
     every = triples(dtype=dtype)
     every[2][side][3, 4] = math.inf if side == 1 else math.nan
     for work in (lambda: summarise(held(every), "all"), lambda: select(held(every), "absolute", "all", [5])):

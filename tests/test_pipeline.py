@@ -11,7 +11,7 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from knowshift.deltas import Delta
+from knowshift.weights.deltas import Delta
 from workflow import REPOSITORY, snakemake, would_run
 
 

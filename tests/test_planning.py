@@ -14,22 +14,21 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-import checking
-import configuration
 import planned
 import tiny
-from knowshift.accelerators import ACCELERATORS, generating_seconds, starting_seconds, training_seconds
-from knowshift.beforehand import Beforehand
-from knowshift.charts import FIGURES
-from knowshift.errors import KnowshiftError
-from knowshift.parameters import named_parameters
-from knowshift.plans import ANSWER_BYTES, DELTA_BYTES, Topic, Weights, plan
+from knowshift.configuration import checking, sections
+from knowshift.planning.accelerators import ACCELERATORS, generating_seconds, starting_seconds, training_seconds
+from knowshift.planning.inventory import Beforehand
+from knowshift.planning.plan import ANSWER_BYTES, DELTA_BYTES, Topic, Weights, plan
+from knowshift.report.figures.catalogue import FIGURES
+from knowshift.runtime.errors import KnowshiftError
+from knowshift.weights.parameter_counts import named_parameters
 
 REPOSITORY = Path(__file__).parents[1]
 PAPER = REPOSITORY / "configs/paper.yaml"
 
 
-def paper() -> configuration.Configuration:
+def paper() -> sections.Configuration:
     return checking.check(yaml.safe_load(PAPER.read_text()), REPOSITORY)
 
 
@@ -158,7 +157,7 @@ def test_reading_the_snakefile_imports_neither_torch_nor_transformers(known: Pat
         [command[0], "-X", "importtime", *command[1:]], cwd=known, capture_output=True, text=True, check=True
     )
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
-    assert "knowshift.grid" in imported and not imported & {"torch", "transformers", "altair", "datasets"}
+    assert "knowshift.finetuning.grid" in imported and not imported & {"torch", "transformers", "altair", "datasets"}
 
 
 def test_a_finished_experiment_has_nothing_to_do_and_a_report_of_snakemakes(known: Path) -> None:
@@ -255,7 +254,7 @@ def small_plan(models: Mapping[str, Weights], **finetuning) -> tuple:
         "evaluation": {"per_level": {"test": 3, "test_ood": None}, "training_set": 10, "max_new_tokens": 5},
         "restoration": [{"data": ["mixed"], "sizes": [16], "percents": [5, 20]}],
     }
-    experiment = configuration.Configuration.model_validate(raw)
+    experiment = sections.Configuration.model_validate(raw)
     return plan(experiment, topics, models, ACCELERATORS["a100"]), experiment
 
 

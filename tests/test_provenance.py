@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import code_digests.digests as provenance
 import neutral
-import provenance
 from neutral import NeutralError, settle
 
 REPOSITORY = Path(__file__).parents[1]
@@ -48,20 +48,20 @@ def test_every_rule_but_that_of_the_delta_format_is_keyed_to_its_script() -> Non
 
 
 def test_code_that_reaches_a_result_changes_its_digest_only(code: Path) -> None:
-    assert changed(code, "knowshift/probing.py", "skip_special_tokens=True", "skip_special_tokens=False") == {
+    assert changed(code, "knowshift/mastery/probing.py", "skip_special_tokens=True", "skip_special_tokens=False") == {
         "probe_mastery"
     }
-    assert changed(code, "knowshift/theme.py", '"fontSize": 14', '"fontSize": 15') == {"plot", "report"}
-    assert changed(code, "knowshift/training.py", "0.5 * (1 +", "0.4 * (1 +") == {"finetune"}
+    assert changed(code, "knowshift/report/figures/theme.py", '"fontSize": 14', '"fontSize": 15') == {"plot", "report"}
+    assert changed(code, "knowshift/finetuning/loop.py", "0.5 * (1 +", "0.4 * (1 +") == {"finetune"}
 
 
 def test_scripts_share_modules_without_sharing_digests(code: Path) -> None:
     assert changed(
-        code, "knowshift/mastery.py", "first[fact][template] = place if", "first[fact][template] = 1 if"
+        code, "knowshift/mastery/levels.py", "first[fact][template] = place if", "first[fact][template] = 1 if"
     ) == {"grade_mastery"}
     column = 'pa.field("correct", pa.int64(), False),'
     more = f'{column}\n    pa.field("wrong", pa.int64(), False),'
-    assert changed(code, "knowshift/tabulation.py", column, more) == {"tabulate_model"}
+    assert changed(code, "knowshift/analysis/model_tables.py", column, more) == {"tabulate_model"}
     assert changed(code, "knowshift/randomness.py", "def derive_seed", "UNUSED = 1\n\n\ndef derive_seed") == set()
     seeds = changed(code, "knowshift/canonical.py", "sort_keys=True, separators", "sort_keys=False, separators")
     assert {"probe_mastery", "draw_order", "finetune"} <= seeds  # seeds are made with it; writing is not in them
@@ -69,9 +69,14 @@ def test_scripts_share_modules_without_sharing_digests(code: Path) -> None:
 
 def test_what_a_model_is_generated_with_counts_wherever_it_is_asked(code: Path) -> None:
     asking = {"probe_mastery", "score_base", "evaluate", "evaluate_restored"}
-    assert changed(code, "knowshift/slots.py", "add_(attention_mask)", "add_(attention_mask * 1)") == asking
+    assert (
+        changed(code, "knowshift/generation/kv_cache.py", "add_(attention_mask)", "add_(attention_mask * 1)") == asking
+    )
     register = "AttentionInterface.register(ATTENTION, slot_attention)"  # no name leads to it
-    assert changed(code, "knowshift/slots.py", register, register.replace("(ATTENTION", '("other"')) == asking
+    assert (
+        changed(code, "knowshift/generation/kv_cache.py", register, register.replace("(ATTENTION", '("other"'))
+        == asking
+    )
 
 
 def test_comments_docstrings_and_formatting_do_not_count(code: Path) -> None:
@@ -83,7 +88,7 @@ def test_comments_docstrings_and_formatting_do_not_count(code: Path) -> None:
 
 
 def test_reporting_code_does_not_count(code: Path) -> None:
-    assert changed(code, "knowshift/progress.py", "mininterval=1.0", "mininterval=2.0") == set()
+    assert changed(code, "knowshift/runtime/progress.py", "mininterval=1.0", "mininterval=2.0") == set()
 
 
 def moved(scripts: Path) -> None:
@@ -321,7 +326,7 @@ def test_neutral_changes_are_recorded_against_what_was_committed(code: Path) -> 
         return run(sys.executable, "rules/neutral.py", *arguments)
 
     def edit(old: str, new: str) -> None:
-        path = code / "knowshift/training.py"
+        path = code / "knowshift/finetuning/loop.py"
         assert old in path.read_text()
         path.write_text(path.read_text().replace(old, new))
 

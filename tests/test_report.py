@@ -22,9 +22,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import made_up_tables
-from knowshift.charts import FIGURES
-from knowshift.charts_flow import FATES
-from knowshift.theme import DARK, LEVEL_COLORS
+from knowshift.report.figures.catalogue import FIGURES
+from knowshift.report.figures.flow import FATES
+from knowshift.report.figures.theme import DARK, LEVEL_COLORS
 
 REPOSITORY = Path(__file__).parents[1]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

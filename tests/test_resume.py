@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from knowshift.facts import FACTS
-from knowshift.resume import Chunks, resumable, write_in_chunks
-from knowshift.tables import write_table, write_tables
+from knowshift.facts.building import FACTS
+from knowshift.runtime.parquet import write_table, write_tables
+from knowshift.runtime.resumption import Chunks, resumable, write_in_chunks
 
 REPOSITORY = Path(__file__).parents[1]
 SCHEMA = pa.schema([pa.field("a", pa.int64(), False)])

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from knowshift.errors import KnowshiftError
-from knowshift.retrieval import fetch, unpack
+from knowshift.facts.archive import fetch, unpack
+from knowshift.runtime.errors import KnowshiftError
 
 ROWS = json.dumps([{"question": "Where is A?", "answers": ["x" * 300_000]}])
 

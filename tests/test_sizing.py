@@ -11,10 +11,10 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from knowshift import sizing
-from knowshift.errors import KnowshiftError
-from knowshift.parameters import named_parameters, stored_parameters
-from launching import launcher
+from cluster.launching import launcher
+from knowshift.planning import sizing
+from knowshift.runtime.errors import KnowshiftError
+from knowshift.weights.parameter_counts import named_parameters, stored_parameters
 
 REPOSITORY = Path(__file__).parents[1]
 A100 = sizing.Machine(gpu_gb=80, gpus_per_node=8)

@@ -156,7 +156,7 @@ def test_code_of_a_model_runs_only_where_it_is_trusted(tiny_model: Path, tmp_pat
     assert done.returncode == 1 and "set models.*.trust_remote_code: true" in done.stderr.splitlines()[-1]
     done = resolve({"directory": str(odd)}, output, "--trust-remote-code", "true")
     assert done.returncode == 0 and not mark.exists(), done.stderr
-    load = f"import sys; sys.path.insert(0, {str(REPOSITORY / 'scripts')!r}); from pathlib import Path; from knowshift.models import load_model; print(type(load_model(Path({str(output)!r}), 'float32')).__name__)"  # fmt: skip
+    load = f"import sys; sys.path.insert(0, {str(REPOSITORY / 'scripts')!r}); from pathlib import Path; from knowshift.models.loading import load_model; print(type(load_model(Path({str(output)!r}), 'float32')).__name__)"  # fmt: skip
     environment = {**os.environ, "HF_HOME": str(tmp_path / "cache")}
     done = subprocess.run([sys.executable, "-c", load], capture_output=True, text=True, check=False, env=environment)
     assert done.stdout.strip() == "OddForCausalLM" and mark.exists(), done.stderr[-2000:]

@@ -5,7 +5,7 @@ from math import comb
 import numpy as np
 import pytest
 
-from knowshift.statistics import (
+from knowshift.analysis.estimates import (
     Estimate,
     bootstrap_means,
     calibration_error,

@@ -8,13 +8,13 @@ import torch
 from peft import LoraConfig, get_peft_model
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from knowshift.checkpoints import Checkpoint
-from knowshift.errors import KnowshiftError
-from knowshift.events import tensorboard
-from knowshift.lora import ADAPTER, Lora, add_adapters, initialise_adapters
-from knowshift.models import load_model
-from knowshift.training import Recipe, adamw, batches, can_pack, learning_rate_at, summed_loss, train
-from knowshift.training_state import TrainingState
+from knowshift.finetuning.checkpoint import Checkpoint
+from knowshift.finetuning.loop import Recipe, adamw, batches, can_pack, learning_rate_at, summed_loss, train
+from knowshift.finetuning.lora import ADAPTER, Lora, add_adapters, initialise_adapters
+from knowshift.finetuning.saved_state import TrainingState
+from knowshift.models.loading import load_model
+from knowshift.runtime.errors import KnowshiftError
+from knowshift.runtime.tensorboard import tensorboard
 
 RECIPE = Recipe(1e-3, "cosine", 0.0, 8, 1, 0.0, 0.9, 0.999, 1.0, "answer")
 

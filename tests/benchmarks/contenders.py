@@ -24,9 +24,9 @@ def engine(model_path: Path, dtype: str, threads: int) -> Run:
     """The engine of this repository."""
     import torch
 
-    from knowshift.decoding import Decoding, Prompt
-    from knowshift.generation import Engine
-    from knowshift.models import load_model
+    from knowshift.generation.interface import Decoding, Prompt
+    from knowshift.generation.torch_engine import Engine
+    from knowshift.models.loading import load_model
     from knowshift.randomness import derive_seed
 
     torch.set_num_threads(threads)
@@ -47,7 +47,7 @@ def transformers_generate(model_path: Path, dtype: str, threads: int) -> Run:
     """`model.generate` of transformers, prompts of like length together, without end tokens and without top-k."""
     import torch
 
-    from knowshift.models import load_model
+    from knowshift.models.loading import load_model
 
     torch.set_num_threads(threads)
     torch.manual_seed(1)
@@ -135,7 +135,7 @@ def linear_layers(model_path: Path, dtype: str, threads: int) -> Run:
     """The limit: all linear layers of the model, the output layer included, on random numbers and nothing else."""
     import torch
 
-    from knowshift.models import load_model
+    from knowshift.models.loading import load_model
 
     torch.set_num_threads(threads)
     layers = [module for module in load_model(model_path, dtype).modules() if isinstance(module, torch.nn.Linear)]

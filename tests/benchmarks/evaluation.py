@@ -29,12 +29,12 @@ import pyarrow as pa  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 import torch  # noqa: E402
 
-from knowshift.decoding import Decoding  # noqa: E402
-from knowshift.generation import Engine  # noqa: E402
-from knowshift.models import end_ids, load_model, load_tokenizer  # noqa: E402
-from knowshift.prompts import encode  # noqa: E402
-from knowshift.scoring import score  # noqa: E402
-from knowshift.templates import read_prompt_template  # noqa: E402
+from knowshift.evaluation.answering import score  # noqa: E402
+from knowshift.facts.templates import read_prompt_template  # noqa: E402
+from knowshift.generation.interface import Decoding  # noqa: E402
+from knowshift.generation.torch_engine import Engine  # noqa: E402
+from knowshift.models.loading import end_ids, load_model, load_tokenizer  # noqa: E402
+from knowshift.models.tokenizing import encode  # noqa: E402
 
 HARNESS = Path(__file__).with_name("harness")
 QUESTIONS = RESULTS / "questions.jsonl"  # the task in harness/ reads it there

@@ -28,10 +28,10 @@ import torch  # noqa: E402
 from datasets import Dataset  # noqa: E402
 from trl import SFTConfig, SFTTrainer  # noqa: E402
 
-from knowshift.models import load_model, load_tokenizer  # noqa: E402
-from knowshift.prompts import encode_examples  # noqa: E402
-from knowshift.templates import read_prompt_template  # noqa: E402
-from knowshift.training import Recipe, adamw, train  # noqa: E402
+from knowshift.facts.templates import read_prompt_template  # noqa: E402
+from knowshift.finetuning.loop import Recipe, adamw, train  # noqa: E402
+from knowshift.models.loading import load_model, load_tokenizer  # noqa: E402
+from knowshift.models.tokenizing import encode_examples  # noqa: E402
 
 RECIPE = Recipe(1e-5, "cosine", 0.0, 8, 1, 0.0, 0.9, 0.999, 1.0, "answer")
 Losses = tuple[float, float]  # of the first and of the last steps

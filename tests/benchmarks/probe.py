@@ -31,9 +31,9 @@ from measuring import alone, cpu_seconds, machine, median, show
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from knowshift.models import load_tokenizer  # noqa: E402
-from knowshift.prompts import encode  # noqa: E402
-from knowshift.templates import SUBJECT, read_topic_templates  # noqa: E402
+from knowshift.facts.templates import SUBJECT, read_topic_templates  # noqa: E402
+from knowshift.models.loading import load_tokenizer  # noqa: E402
+from knowshift.models.tokenizing import encode  # noqa: E402
 
 ARCHIVE = os.environ.get("KNOWSHIFT_ENTITYQUESTIONS")
 BATCHES = (40, 80, 160, 320, 480)

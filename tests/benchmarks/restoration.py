@@ -23,12 +23,12 @@ REPOSITORY = Path(__file__).parents[2]
 SCRIPTS = REPOSITORY / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from knowshift.deltas import Delta  # noqa: E402
-from knowshift.floats import cast  # noqa: E402
-from knowshift.pairs import of_directories  # noqa: E402
-from knowshift.tensors import bits_of  # noqa: E402
-from knowshift.updates import summarise  # noqa: E402
-from knowshift.weights import INDEX, Weights, write_safetensors  # noqa: E402
+from knowshift.restoration.change_statistics import summarise  # noqa: E402
+from knowshift.weights.bit_patterns import cast  # noqa: E402
+from knowshift.weights.deltas import Delta  # noqa: E402
+from knowshift.weights.safetensors_files import INDEX, Weights, write_safetensors  # noqa: E402
+from knowshift.weights.torch_bits import bits_of  # noqa: E402
+from knowshift.weights.versions import of_directories  # noqa: E402
 
 PERCENTS = [1, 3, 5, 10, 20, 40, 60]
 METHODS = ["zstd", "zipnn", "zipnn-delta", "z4ai", "z4ai-delta"]

@@ -1,0 +1,1 @@
+"""Digests of the code that makes a rule's result."""

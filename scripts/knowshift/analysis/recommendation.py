@@ -1,0 +1,143 @@
+"""Choices: a recipe is chosen on dev and reported on test, never the other way round."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from knowshift.analysis.answer_matrix import Answerer, Panel
+from knowshift.analysis.estimates import mean_of
+from knowshift.analysis.schemas import RECOMMENDATION, STRATEGIES
+from knowshift.analysis.scores import reference_cells
+from knowshift.analysis.study import BASE, TESTS, Cell, Restoration, Study, estimate_columns, interval_columns, table
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model may be made: a cell, and what of its update is undone."""
+
+    cell: Cell
+    restoration: Restoration | None = None
+
+    @property
+    def answerers(self) -> list[Answerer]:
+        return self.restoration.answerers if self.restoration else self.cell.answerers
+
+    @property
+    def restored_columns(self) -> dict:
+        """What is undone, as columns of a table; nothing is 0 % of the default region."""
+        if self.restoration is None:
+            return {"strategy": "top", "region": "transformer", "percent": 0.0}
+        return {name: getattr(self.restoration, name) for name in ("strategy", "region", "percent")}
+
+
+def recipes(study: Study) -> list[Recipe]:
+    """All that were run: every cell, and every restoration of it."""
+    return [
+        *(Recipe(cell) for cell in study.cells),
+        *(Recipe(one.cell, one) for one in study.restorations if one.percent),
+    ]
+
+
+def choose(study: Study, candidates: Sequence[Recipe]) -> Recipe | None:
+    """The recipe with the highest accuracy on dev: mean over the levels that dev has, and over seeds.
+
+    Of equals the one with fewer training facts, then with less restored. None without candidates or dev questions.
+    """
+    dev = study.panels.get("dev")
+    if dev is None:
+        return None
+    return min(
+        candidates,
+        key=lambda recipe: (
+            -round(dev.known_level_mean(recipe.answerers), 12),
+            recipe.cell.size,
+            recipe.restored_columns["percent"],
+        ),
+        default=None,
+    )
+
+
+def chosen_restoration(study: Study, cell: Cell) -> Restoration | None:
+    """The share to restore of a cell, chosen on dev; the smallest where there is no dev. None: nothing was restored."""
+    sweep = [one for one in study.restorations if one.cell == cell and one.percent]
+    best = choose(study, [Recipe(cell, one) for one in sweep])
+    return best.restoration if best else min(sweep, key=lambda one: one.percent, default=None)
+
+
+def tabulate_strategies(study: Study) -> pa.Table:
+    """Ways to a model beside one another, in the schema `STRATEGIES`."""
+    rows = [
+        {"strategy": cell.method, "chosen": "as it is"} | row
+        for cell, keys in reference_cells(study)
+        for row in _on_tests(study, cell.columns, keys, compare=bool(keys[0] != BASE))
+    ]
+    full = [cell for cell in study.cells if cell.method == "full"]
+    plans = {
+        "mixed": [Recipe(cell) for cell in full if cell.data == "mixed"],
+        "divided": [Recipe(cell) for cell in full if cell.data != "mixed"],
+        "lora": [Recipe(cell) for cell in study.cells if cell.method == "lora"],
+        "restored": [recipe for recipe in recipes(study) if recipe.restoration],
+    }
+    for name, candidates in plans.items():
+        best, how = choose(study, candidates), "on dev"
+        if best is None and name in ("mixed", "lora"):
+            mixed = [recipe for recipe in candidates if recipe.cell.data == "mixed"]
+            best, how = max(mixed, key=lambda recipe: recipe.cell.size, default=None), "largest size"
+        if best is None:
+            continue
+        one = best.restoration
+        undone = {"selection": one.strategy, "region": one.region, "percent": one.percent} if one else {}
+        for row in _on_tests(study, best.cell.columns | undone, best.answerers):
+            rows.append({"strategy": name, "chosen": how} | row)
+    return table(rows, STRATEGIES)
+
+
+def _on_tests(study: Study, head: dict, keys: Sequence[Answerer], compare: bool = True) -> list[dict]:
+    rows = []
+    for name in TESTS:
+        if panel := study.panels.get(name):
+            each = [panel.headline([key]) for key in keys]
+            gain = interval_columns("gain", mean_of(each) - panel.headline([BASE])) if compare else {}
+            count = {"set": name, "seeds": len(keys), "questions": panel.questions}
+            rows.append(head | count | estimate_columns("accuracy", each) | gain)
+    return rows
+
+
+def recommend(study: Study, folder: str) -> pa.Table:
+    """The recipe that is best on dev, its best run, and what that run is worth on test; in the schema `RECOMMENDATION`.
+
+    Args:
+        folder: the model's folder of results, as the workflow knows it.
+    """
+    candidates = recipes(study)
+    best = choose(study, candidates)
+    if best is None:
+        reason = "no dev questions were asked" if study.cells else "no fine-tuned model was run"
+        return table([{"reason": reason}], RECOMMENDATION)
+    dev = study.panels["dev"]
+    key = max(best.answerers, key=lambda key: dev.known_level_mean([key]))  # the first of equals
+    undone = best.restored_columns
+    share = f"{undone['strategy']}-{undone['region']}-{undone['percent']:g}"
+    head = {
+        "run": key.run,
+        **best.cell.columns,
+        **undone,
+        "dev_accuracy": dev.known_level_mean(best.answerers),
+        "dev_questions": dev.questions,
+        "candidates": len(candidates),
+        "command": f"snakemake {folder}/exports/{key.run}/{share}/manifest.json",
+    }
+    rows = [head | _worth(study.panels[name], key) for name in TESTS if name in study.panels]
+    return table(rows, RECOMMENDATION)
+
+
+def _worth(panel: Panel, key: Answerer) -> dict:
+    accuracy = panel.headline([key])
+    return {
+        "set": panel.name,
+        "questions": panel.questions,
+        **interval_columns("accuracy", accuracy),
+        **interval_columns("gain_unrestored", accuracy - panel.headline([Answerer(key.run)])),
+        **interval_columns("gain_pretrained", accuracy - panel.headline([BASE])),
+    }

@@ -1,0 +1,108 @@
+"""Restored models against the same models unrestored, on the same questions."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from knowshift.analysis.answer_matrix import Answerer, Panel
+from knowshift.analysis.estimates import Estimate, holm, mean_of, permutation_p
+from knowshift.analysis.schemas import RESTORATIONS
+from knowshift.analysis.study import Restoration, Study, estimate_columns, interval_columns, known, table
+
+
+def tabulate_restorations(study: Study, concentration: pd.DataFrame) -> pa.Table:
+    """Every restoration against the same runs unrestored, in the schema `RESTORATIONS`.
+
+    Args:
+        concentration: a table in the schema `CONCENTRATION`.
+    """
+    undone = concentration.set_index(["run", "region", "percent"])["share_without_zeros"].to_dict()
+    rows = []
+    for name, panel in study.panels.items():
+        mine = [_compare(study, panel, restoration) for restoration in _with_zero(study)]
+        rows += _corrected([row | {"set": name} for row in mine])
+    if study.trained:
+        mine = [_compare_trained(study, restoration) for restoration in _with_zero(study)]
+        rows += _corrected([row | {"set": "training_set"} for row in mine])
+    for row in rows:
+        runs = row.pop("runs")
+        shares = [share_undone(undone, run, row["strategy"], row["region"], row["percent"]) for run in runs]
+        row["undone"] = None if None in shares else float(np.mean(shares))
+    return table(rows, RESTORATIONS)
+
+
+def _with_zero(study: Study) -> list[Restoration]:
+    """All restorations, each sweep beginning with nothing restored."""
+    sweeps: dict[tuple, list[Restoration]] = {}
+    for one in study.restorations:
+        sweeps.setdefault((one.cell, one.strategy, one.region), []).append(one)
+    found = []
+    for (cell, strategy, region), sweep in sweeps.items():
+        zero = [] if sweep[0].percent == 0 else [Restoration(cell, strategy, region, 0.0, sweep[0].runs)]
+        found += [*zero, *sweep]
+    return found
+
+
+def share_undone(undone: Mapping[tuple, float], run: str, strategy: str, region: str, percent: float) -> float | None:
+    """The share of the summed relative change that a restoration undoes, where the concentration table has it."""
+    if percent in (0, 100):
+        return percent / 100
+    return undone.get((run, region, percent)) if strategy == "top" else None
+
+
+def _compare(study: Study, panel: Panel, restoration: Restoration) -> dict:
+    unrestored = restoration.unrestored
+    restored = restoration.answerers if restoration.percent else unrestored
+    differences = panel.differences(restored, unrestored)
+    each = [panel.headline([key]) for key in restored]
+    before = panel.headline(unrestored)
+    p = None
+    if restoration.percent and not np.isnan(before.value):
+        rng = study.rng("permutation", panel.name, *map(str, restoration.columns.values()))
+        p = permutation_p(differences.mean(1), panel.weights, rng)
+    return _restoration_row(restoration, panel.questions, each, before, differences, p)
+
+
+def _compare_trained(study: Study, restoration: Restoration) -> dict:
+    given, runs = study.answers["training_set"], restoration.runs
+    keys = restoration.answerers if restoration.percent else restoration.unrestored
+    each = [study.trained[run][key] for run, key in zip(runs, keys, strict=True)]
+    before = mean_of([study.trained[run][Answerer(run)] for run in runs])
+    apart = [
+        given[key].correct.astype(np.int8) - given[Answerer(run)].correct for run, key in zip(runs, keys, strict=True)
+    ]
+    differences = np.concatenate(apart)
+    weights = np.concatenate([np.full(len(part), 1 / (len(apart) * len(part))) for part in apart])
+    rng = study.rng("permutation", "training_set", *map(str, restoration.columns.values()))
+    p = permutation_p(differences, weights, rng) if restoration.percent else None
+    return _restoration_row(restoration, max(map(len, apart)), each, before, differences, p)
+
+
+def _restoration_row(
+    restoration: Restoration,
+    questions: int,
+    each: list[Estimate],
+    before: Estimate,
+    differences: np.ndarray,
+    p: float | None,
+) -> dict:
+    return {
+        **restoration.columns,
+        "runs": restoration.runs,
+        "seeds": len(each),
+        "questions": questions,
+        **estimate_columns("accuracy", each),
+        "unrestored": known(before.value),
+        **interval_columns("gain", mean_of(each) - before),
+        "gained": int((differences > 0).sum()),
+        "lost": int((differences < 0).sum()),
+        "p": p,
+    }
+
+
+def _corrected(family: list[dict]) -> list[dict]:
+    """The rows of one family of tests, with p values corrected for its size."""
+    corrected = holm(np.array([np.nan if row["p"] is None else row["p"] for row in family]))
+    return [row | {"p_corrected": known(value)} for row, value in zip(family, corrected, strict=True)]

@@ -1,0 +1,1 @@
+"""Questions, answers, grades, and the divergence of next-token distributions."""

@@ -1,0 +1,1 @@
+"""Raw questions or a user's table become facts; templates, and matching of answers."""

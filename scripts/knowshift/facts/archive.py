@@ -1,0 +1,124 @@
+"""Fetching an archive of raw question files: resumed, retried, checked by content, and unpacked safely."""
+
+import hashlib
+import shutil
+import stat
+import zipfile
+from pathlib import Path, PurePosixPath
+
+import requests
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential
+
+from knowshift.facts.source_rows import SPLITS
+from knowshift.runtime.errors import KnowshiftError
+from knowshift.runtime.progress import progress
+
+ATTEMPTS = 6
+TIMEOUT = 60  # seconds without a byte
+LARGEST = 1 << 30  # bytes a member may unpack to
+
+
+class _Broken(Exception):
+    """The connection failed in a way that another attempt may mend."""
+
+
+def fetch(location: str, folder: Path, wait: float = 1.0) -> Path:
+    """The archive at `location`, a URL or a local path.
+
+    Args:
+        location: what begins with http:// or https:// is downloaded, anything else is a file.
+        folder: keeps the download and, while it is not whole, the part that has come: the next call goes on from there.
+        wait: seconds before the second attempt; later ones wait longer.
+
+    Raises:
+        KnowshiftError: there is no such file, the server refuses, or the connection failed too often.
+    """
+    if not location.startswith(("http://", "https://")):
+        if not Path(location).is_file():
+            raise KnowshiftError(f"facts.path: {location} is no file; give the archive's path or its URL")
+        return Path(location)
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{hashlib.sha256(location.encode()).hexdigest()[:16]}.zip"
+    attempt = retry(
+        retry=retry_if_exception_type(_Broken),
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=wait_exponential(multiplier=wait, max=60),
+        reraise=True,
+    )(_download)
+    try:
+        if not target.exists():
+            attempt(location, target)
+    except _Broken as error:
+        raise KnowshiftError(f"{location}: {error}, {ATTEMPTS} times; what has come is kept, so try again") from None
+    return target
+
+
+def _download(url: str, target: Path) -> None:
+    """One attempt, from where the last one ended; the server's entity tag says whether it still has the same file."""
+    part, tag = target.with_suffix(".part"), target.with_suffix(".etag")
+    have = part.stat().st_size if part.exists() and tag.exists() else 0
+    headers = {"Range": f"bytes={have}-", "If-Range": tag.read_text()} if have else {}
+    try:
+        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
+            if answer.status_code in (408, 429) or answer.status_code >= 500:
+                raise _Broken(f"the server answered {answer.status_code}")
+            if answer.status_code == 416:  # the part is as long as the file, or longer: begin anew
+                part.unlink()
+                raise _Broken("the server has no such part of the file")
+            if not answer.ok:
+                raise KnowshiftError(f"{url}: the server answered {answer.status_code} {answer.reason}")
+            resumed = answer.status_code == 206
+            if entity := answer.headers.get("ETag"):
+                tag.write_text(entity)
+            else:
+                tag.unlink(missing_ok=True)
+            size = int(answer.headers.get("Content-Length", 0)) + (have if resumed else 0)
+            with (
+                part.open("ab" if resumed else "wb") as file,
+                progress(what="downloading", unit="bytes", total=size) as bar,
+            ):
+                bar.update(have if resumed else 0)
+                for block in answer.iter_content(1 << 16):
+                    file.write(block)
+                    bar.update(len(block))
+    except requests.RequestException as error:
+        raise _Broken(f"the connection failed ({type(error).__name__})") from None
+    part.replace(target)
+    tag.unlink(missing_ok=True)
+
+
+def unpack(archive: Path, output: Path) -> str:
+    """Unpack `…/{split}/{topic}.{split}.json` of a zip archive to `output/{split}/`.
+
+    Returns:
+        The digest of the contents: a sha256 over the names and the sha256 of all files unpacked, in order of names. It
+        does not depend on how the archive was packed.
+
+    Raises:
+        KnowshiftError: no zip archive, a name in it that leaves the folder, a link, a huge member, or no question files.
+    """
+    found: dict[str, str] = {}
+    try:
+        with zipfile.ZipFile(archive) as source:
+            for member in source.infolist():
+                path = PurePosixPath(member.filename.replace("\\", "/"))
+                if path.is_absolute() or ".." in path.parts or stat.S_ISLNK(member.external_attr >> 16):
+                    raise KnowshiftError(
+                        f"{archive}: the entry {member.filename!r} would leave the folder; do not trust it"
+                    )
+                split = path.parent.name
+                if split not in SPLITS or not path.name.endswith(f".{split}.json"):
+                    continue
+                if member.file_size > LARGEST:
+                    raise KnowshiftError(f"{archive}: {member.filename} would unpack to {member.file_size:,} bytes")
+                target = output / split / path.name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with source.open(member) as packed, target.open("wb") as file:
+                    shutil.copyfileobj(packed, file)
+                found[f"{split}/{path.name}"] = hashlib.sha256(target.read_bytes()).hexdigest()
+    except zipfile.BadZipFile as error:
+        raise KnowshiftError(f"{archive} is no whole zip archive ({error})") from None
+    if not found:
+        raise KnowshiftError(f"{archive} holds no files of the form {{train,dev,test}}/TOPIC.{{split}}.json")
+    lines = "".join(f"{name} {found[name]}\n" for name in sorted(found))
+    return hashlib.sha256(lines.encode()).hexdigest()

@@ -1,0 +1,128 @@
+"""Does a text contain an object? The one place that decides, for mastery and for evaluation alike."""
+
+import csv
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from knowshift.runtime.errors import KnowshiftError
+
+RULES = ("whole_words", "substring")
+KEPT_SYMBOLS = "#&+"  # parts of names: C++, AT&T, R&B
+ARTICLES = ("the ", "a ", "an ")
+SHORTEST_WITHOUT_ARTICLE = 4  # characters: "The Who" must not be found in "who"
+
+# Scripts written without spaces: Thai, Lao, Myanmar, Khmer, kana, Bopomofo, Han. Each letter with its marks is a word.
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u312f\u31a0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    "\U00020000-\U0003ffff][\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u0eb1\u0eb4-\u0ebc\u0ec8-\u0ece\u102b-\u103e\u17b4-\u17d3]*"
+)
+
+
+class _Spaces(dict):
+    """A table for `str.translate`: what is no letter, digit, mark or kept symbol becomes a space; filled as needed."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        self[code] = kept = (
+            character if unicodedata.category(character)[0] in "LNM" or character in KEPT_SYMBOLS else " "
+        )
+        return kept
+
+
+_SPACES = _Spaces()
+
+
+def normalise(text: str) -> str:
+    """NFKC, case-folded, white space folded: what two writings of one name have in common."""
+    folded = text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(folded.split())
+
+
+def words(text: str) -> str:
+    """The words of a text with single spaces between: normalised, without punctuation.
+
+    A word is a run of letters, digits and marks; in scripts that are written without spaces every letter is one.
+    """
+    if text.isascii():
+        return " ".join(text.lower().translate(_SPACES).split())
+    spaced = unicodedata.normalize("NFKC", text).casefold().translate(_SPACES)
+    return " ".join(_UNSPACED.sub(r" \g<0> ", spaced).split())
+
+
+@lru_cache(maxsize=1_000_000)
+def _needles(name: str, rule: str) -> tuple[str, ...]:
+    """What to look for: the normalised name; for whole words between spaces, and without its English article too."""
+    if rule == "substring":
+        return (normalise(name),) if name.strip() else ()
+    written = words(name)
+    if not written:  # a name of punctuation only
+        return (normalise(name),) if name.strip() else ()
+    bare = next((written.removeprefix(article) for article in ARTICLES if written.startswith(article)), "")
+    return (f" {written} ", f" {bare} ") if len(bare) >= SHORTEST_WITHOUT_ARTICLE else (f" {written} ",)
+
+
+def find(text: str, names: Iterable[str], rule: str) -> int | None:
+    """Where the first of `names` stands in `text`, or None.
+
+    Args:
+        text: what a model wrote.
+        names: the object and its other names.
+        rule: "whole_words" (names and text are compared word by word, punctuation and a name's article do not count) or
+            "substring" (the paper's).
+
+    Returns:
+        The position of the earliest occurrence in the normalised text (for whole words, in `words(text)`), or None.
+    """
+    haystack = f" {words(text)} " if rule == "whole_words" else normalise(text)
+    first = -1
+    for name in names:
+        for needle in _needles(name, rule):
+            place = haystack.find(needle) if needle[0] == " " or rule == "substring" else normalise(text).find(needle)
+            if place >= 0 and (first < 0 or place < first):
+                first = place
+    return None if first < 0 else first
+
+
+def contains(text: str, names: Iterable[str], rule: str) -> bool:
+    """Whether `text` contains one of `names`; see `find`."""
+    return find(text, names, rule) is not None
+
+
+class Synonyms:
+    """Other names of objects: `names("United States")` is that name and all that mean the same."""
+
+    def __init__(self, table: dict[str, list[str]]) -> None:
+        self._table = table
+
+    def names(self, object_: str, aliases: Sequence[str] = ()) -> list[str]:
+        """The object, its aliases and its synonyms, the object first."""
+        return [object_, *aliases, *self._table.get(object_, [])]
+
+    @classmethod
+    def read(cls, paths: Iterable[Path]) -> "Synonyms":
+        """Read CSV files with the columns `object` and `synonyms` (separated by `|`); later files add to earlier ones.
+
+        Raises:
+            KnowshiftError: a file is missing, is no such CSV, or a row has no object or no synonym.
+        """
+        table: dict[str, list[str]] = {}
+        for path in paths:
+            try:
+                with path.open(encoding="utf-8-sig", newline="") as file:
+                    rows = list(csv.DictReader(file, restkey="more", strict=True))
+            except FileNotFoundError:
+                raise KnowshiftError(f"{path} does not exist; it should list synonyms of objects") from None
+            except (UnicodeDecodeError, csv.Error) as error:
+                raise KnowshiftError(f"{path}: not a CSV file in UTF-8 ({error})") from None
+            for number, row in enumerate(rows, 2):
+                object_, synonyms = row.get("object"), row.get("synonyms")
+                if not object_ or not synonyms or "more" in row:
+                    raise KnowshiftError(
+                        f"{path}, line {number}: needs the columns object and synonyms, the synonyms separated by '|'"
+                        " (put quotes around a name that holds a comma)"
+                    )
+                table.setdefault(object_, []).extend(name.strip() for name in synonyms.split("|") if name.strip())
+        return cls(table)

@@ -1,0 +1,103 @@
+"""Question, completion and prompt templates: versioned data in `resources/`, read and checked here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from knowshift.runtime.errors import KnowshiftError
+
+SUBJECT = "[X]"
+
+
+@dataclass(frozen=True)
+class TopicTemplates:
+    """The templates of one topic.
+
+    Attributes:
+        topic: the relation's id, such as "P36".
+        name: a short label for people, such as "capital".
+        question: the question, with `[X]` for the subject.
+        completions: texts with one `[X]` each that end exactly where the object follows.
+    """
+
+    topic: str
+    name: str
+    question: str
+    completions: tuple[str, ...]
+
+    def ask(self, subject: str) -> str:
+        """The question about a subject."""
+        return self.question.replace(SUBJECT, subject)
+
+    def subject_of(self, question: str) -> str | None:
+        """The subject of a question, or None where the question does not fit the template."""
+        before, after = self.question.split(SUBJECT)
+        fits = question.startswith(before) and question.endswith(after) and len(question) > len(before) + len(after)
+        return question[len(before) : len(question) - len(after)] if fits else None
+
+
+def read_topic_templates(path: Path) -> TopicTemplates:
+    """Read `TOPIC.yaml`.
+
+    Raises:
+        KnowshiftError: the file is missing or not of the form described at `TopicTemplates`.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise KnowshiftError(f"{path}: no templates for topic {path.stem}; write them there") from None
+    except yaml.YAMLError as error:
+        raise KnowshiftError(f"{path}: not valid YAML ({str(error).splitlines()[0]})") from None
+    if not isinstance(raw, dict) or set(raw) != {"topic", "name", "question", "completions"}:
+        raise KnowshiftError(f"{path}: needs exactly the keys topic, name, question, completions")
+    completions = raw["completions"]
+    if not isinstance(completions, list) or not completions:
+        raise KnowshiftError(f"{path}: completions must be a list of at least one template")
+    for template in [raw["question"], *completions]:
+        if not isinstance(template, str) or template.count(SUBJECT) != 1:
+            raise KnowshiftError(f"{path}: {template!r} must hold {SUBJECT} exactly once")
+    for template in completions:
+        if template != template.rstrip():
+            raise KnowshiftError(f"{path}: {template!r} ends in white space; end it where the object follows")
+    if len(set(completions)) != len(completions):
+        raise KnowshiftError(f"{path}: two completion templates are the same")
+    return TopicTemplates(str(raw["topic"]), str(raw["name"]), raw["question"], tuple(completions))
+
+
+@dataclass(frozen=True)
+class PromptTemplate:
+    """How a question is put to a model, in training and in evaluation alike.
+
+    Attributes:
+        prompt: text before the answer, with `{question}`.
+        answer: the answer's text, with `{object}`.
+    """
+
+    prompt: str
+    answer: str
+
+    def ask(self, question: str) -> str:
+        """The prompt for a question."""
+        return self.prompt.replace("{question}", question)
+
+    def reply(self, object_: str) -> str:
+        """The answer the model is trained to give."""
+        return self.answer.replace("{object}", object_)
+
+
+def read_prompt_template(path: Path) -> PromptTemplate:
+    """Read `prompt.yaml`.
+
+    Raises:
+        KnowshiftError: the file is missing or lacks a key or a placeholder.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise KnowshiftError(f"{path} does not exist; it holds the prompt and answer templates") from None
+    if not isinstance(raw, dict) or set(raw) != {"prompt", "answer"}:
+        raise KnowshiftError(f"{path}: needs exactly the keys prompt and answer")
+    if "{question}" not in raw["prompt"] or "{object}" not in raw["answer"]:
+        raise KnowshiftError(f"{path}: prompt must hold {{question}}, answer must hold {{object}}")
+    return PromptTemplate(raw["prompt"], raw["answer"])

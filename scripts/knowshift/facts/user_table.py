@@ -1,0 +1,171 @@
+"""Facts from one table of the user's own: CSV, TSV, JSON Lines or Parquet, a fact a row."""
+
+import csv
+import difflib
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from knowshift.canonical import canonical_json
+from knowshift.facts.source_rows import SPLITS, Row, Source, problem_with_subject, problem_with_text
+from knowshift.facts.templates import TopicTemplates
+from knowshift.runtime.errors import KnowshiftError
+
+REQUIRED = ("topic", "subject", "object")
+COLUMNS = (*REQUIRED, "aliases", "split", "question")
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+
+NumberedRow = tuple[str, dict[str, Any]]
+
+
+class FactTable:
+    """A table of facts; columns besides `COLUMNS` are left alone, empty cells count as absent.
+
+    Raises:
+        KnowshiftError: the file cannot be read, is of no known kind, is empty, or lacks a required column.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._rows: dict[Any, list[NumberedRow]] = defaultdict(list)  # by topic
+        columns: set[str] = set()
+        for place, row in self._read():
+            columns |= row.keys()
+            kept = {name: row[name] for name in COLUMNS if row.get(name) not in (None, "")}
+            topic = kept.get("topic")
+            self._rows[topic if isinstance(topic, str) else None].append((place, kept))
+        if not self._rows:
+            raise KnowshiftError(f"{path} is empty; it needs a row per fact with the columns {', '.join(REQUIRED)}")
+        if missing := [name for name in REQUIRED if name not in columns]:
+            raise KnowshiftError(f"{path} has no column {missing[0]}; it has {', '.join(sorted(columns))}")
+        for name in sorted(columns - set(COLUMNS)):
+            if meant := [close for close in difflib.get_close_matches(name, COLUMNS) if close not in columns]:
+                raise KnowshiftError(f"{path} has a column {name}; rename it to {meant[0]} if that is meant")
+
+    def topics(self) -> list[str]:
+        """The topics of the table, sorted."""
+        return sorted(topic for topic in self._rows if topic)
+
+    def digest(self, topics: Sequence[str]) -> str:
+        """A digest of the rows of some topics, and of the rows without one: other rows do not change it."""
+        rows = [[topic, [row for _, row in self._rows.get(topic, [])]] for topic in (None, *sorted(topics))]
+        return hashlib.sha256(json.dumps(rows, sort_keys=True, default=str).encode()).hexdigest()
+
+    def read(self, templates: TopicTemplates, split_shares: Mapping[str, float]) -> Source:
+        """The rows of a topic.
+
+        Args:
+            templates: of the topic; they make the question where the row has none.
+            split_shares: share of the facts per split, for rows that name no split; drawn by content hash.
+
+        Raises:
+            KnowshiftError: the table has no row of this topic.
+        """
+        if templates.topic not in self._rows:
+            raise KnowshiftError(
+                f"{self.path} has no row of topic {templates.topic}; its topics are {', '.join(self.topics())}"
+            )
+        rows: dict[str, list[Row]] = {split: [] for split in SPLITS}
+        bad = [f"{place}: has no topic that is text; fill it in or remove the row" for place, _ in self._rows[None]]
+        seen: dict[tuple[str, str], tuple[str, str]] = {}
+        for place, row in self._rows[templates.topic]:
+            if problem := _problem(row):
+                bad.append(f"{place}: {problem}")
+                continue
+            question = row.get("question") or templates.ask(row["subject"])
+            split = row.get("split") or draw_split(templates.topic, row["subject"], split_shares)
+            earlier, object_ = seen.setdefault((split, question), (place, row["object"]))
+            if earlier == place:
+                rows[split].append(Row(question, row["subject"], (object_,), tuple(_aliases(row))))
+            elif object_ == row["object"]:
+                bad.append(f"{place}: is the same fact as {earlier}, so their ids are equal; remove one")
+            else:
+                bad.append(f"{place}: asks what {earlier} asks, with another object; remove one, or make it an alias")
+        return Source(rows, bad)
+
+    def _read(self) -> Iterator[NumberedRow]:
+        """All rows with where they stand."""
+        readers = {".csv": self._read_csv, ".tsv": self._read_csv, ".jsonl": self._read_jsonl, ".parquet": self._read_parquet}  # fmt: skip
+        if self.path.suffix not in readers:
+            raise KnowshiftError(f"{self.path}: a table of facts ends in {', '.join(readers)}")
+        try:
+            yield from readers[self.path.suffix]()
+        except FileNotFoundError:
+            raise KnowshiftError(f"{self.path} does not exist; it should be the table of facts") from None
+        except IsADirectoryError:
+            raise KnowshiftError(f"{self.path} is a folder; a table of facts should stand there") from None
+        except UnicodeDecodeError as error:
+            raise KnowshiftError(f"{self.path}: not UTF-8 (byte {error.start}); convert the file to UTF-8") from None
+
+    def _read_csv(self) -> Iterator[NumberedRow]:
+        with self.path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, delimiter=DELIMITERS[self.path.suffix], restkey="", strict=True)
+            try:
+                for row in reader:
+                    if "" in row:
+                        raise csv.Error("more cells than the header names; put quotes around a comma")
+                    yield f"{self.path}, line {reader.line_num}", row
+            except csv.Error as error:
+                raise KnowshiftError(f"{self.path}, line {reader.reader.line_num}: {error}") from None
+
+    def _read_jsonl(self) -> Iterator[NumberedRow]:
+        with self.path.open(encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
+                place = f"{self.path}, line {number}"
+                try:
+                    row = json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise KnowshiftError(f"{place}: not valid JSON ({error.msg}); mend the line") from None
+                if not isinstance(row, dict):
+                    raise KnowshiftError(f"{place}: is {type(row).__name__}, not an object with {', '.join(REQUIRED)}")
+                yield place, row
+
+    def _read_parquet(self) -> Iterator[NumberedRow]:
+        try:
+            table = pq.read_table(self.path.open("rb"))
+        except pa.ArrowInvalid as error:
+            raise KnowshiftError(f"{self.path}: no Parquet file ({str(error).splitlines()[0]})") from None
+        for number, row in enumerate(table.to_pylist(), 1):
+            yield f"{self.path}, row {number}", row
+
+
+def draw_split(topic: str, subject: str, shares: Mapping[str, float]) -> str:
+    """The split of a fact by the hash of its topic and subject: the same whatever else the table holds."""
+    digest = hashlib.blake2b(canonical_json(["split", topic, subject]).encode(), digest_size=8).digest()
+    point = int.from_bytes(digest, "little") / 2**64
+    for split in SPLITS[:-1]:
+        if point < shares[split]:
+            return split
+        point -= shares[split]
+    return SPLITS[-1]
+
+
+def _aliases(row: Mapping[str, Any]) -> list[Any]:
+    """Aliases as a list, or as one text separated by `|`."""
+    given = row.get("aliases", [])
+    return [name.strip() for name in given.split("|") if name.strip()] if isinstance(given, str) else given
+
+
+def _problem(row: Mapping[str, Any]) -> str | None:
+    """What is wrong with a row and what to do, or None."""
+    for name in REQUIRED:
+        if name not in row:
+            return f"has no {name}; fill it in or remove the row"
+    aliases = _aliases(row)
+    if not isinstance(aliases, list):
+        return f"aliases is {type(aliases).__name__}, not a list of texts or one text separated by '|'"
+    texts = [(row[name], f"the {name}") for name in ("subject", "object", "question") if name in row]
+    texts += [(alias, "an alias") for alias in aliases]
+    if problem := next(filter(None, (problem_with_text(text, what) for text, what in texts)), None):
+        return problem
+    if row.get("split", SPLITS[0]) not in SPLITS:
+        return f"the split is {row['split']!r}; it must be one of {', '.join(SPLITS)}, or empty"
+    return problem_with_subject(row["subject"])

@@ -1,0 +1,64 @@
+"""Training sets as orders of facts: a size is the first n, so sizes are nested (study: section 3.3 of the paper, and ours)."""
+
+import hashlib
+
+import pyarrow as pa
+
+from knowshift.facts.building import FACTS
+from knowshift.mastery.levels import LEVELS, may_be_drawn
+from knowshift.randomness import derive_seed
+
+DATA = (*(f"level{level}" for level in LEVELS), "mixed")
+# All of it follows from the fact's id: equal ids in a data kind are equal orders, however levels and grades changed.
+ORDERS = pa.schema([FACTS.field(name) for name in ("fact_id", "topic", "question", "object")])
+
+
+def data_levels(data: str) -> tuple[int, ...] | None:
+    """The levels a data kind draws from: `level2` from level 2, `mixed` from all (None)."""
+    return None if data == "mixed" else (int(data.removeprefix("level")),)
+
+
+def drawable(mastery: pa.Table, data: str) -> list[dict]:
+    """The facts that training sets of a data kind may draw, each with its level."""
+    levels = data_levels(data)
+    rows = mastery.select([*ORDERS.names, "domain", "split", "level", "also_in_test"]).to_pylist()
+    return [fact for fact in rows if may_be_drawn(fact) and (levels is None or fact["level"] in levels)]
+
+
+def drawable_digests(mastery: pa.Table) -> dict[str, str]:
+    """Per data kind, a digest of the facts that it may draw: its draws change only if this does."""
+    facts = drawable(mastery, "mixed")
+    digests = {}
+    for data in DATA:
+        levels = data_levels(data)
+        ids = sorted(fact["fact_id"] for fact in facts if levels is None or fact["level"] in levels)
+        digests[data] = hashlib.blake2b("\n".join(ids).encode(), digest_size=8).hexdigest()
+    return digests
+
+
+def draw_order(mastery: pa.Table, data: str, seed: int, draw: str) -> pa.Table:
+    """An order of all facts of one data kind: round robin over topics in seeded order, within a topic by seeded hash.
+
+    Args:
+        mastery: all levelled facts.
+        data: "level0" … "level4" or "mixed".
+        seed: the experiment's seed.
+        draw: which of the draws; another name, another order.
+
+    Returns:
+        The facts in the schema `ORDERS`; it depends on the facts alone, not on their order in `mastery`.
+    """
+    topics: dict[str, list[dict]] = {}
+    for fact in drawable(mastery, data):
+        topics.setdefault(fact["topic"], []).append(fact)
+
+    def rank(*name: str) -> bytes:
+        return hashlib.blake2b(str(derive_seed(seed, "draw", data, draw, *name)).encode(), digest_size=16).digest()
+
+    queues = [
+        sorted(topics[topic], key=lambda fact: rank("fact", fact["fact_id"]))
+        for topic in sorted(topics, key=lambda topic: rank("topic", topic))
+    ]
+    rounds = max(map(len, queues), default=0)
+    order = [queue[turn] for turn in range(rounds) for queue in queues if turn < len(queue)]
+    return pa.Table.from_pylist(order, schema=ORDERS)

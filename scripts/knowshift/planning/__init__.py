@@ -1,0 +1,1 @@
+"""What an experiment will take: jobs, tokens, disk, GPUs and time."""

@@ -1,0 +1,1 @@
+"""The report: figures, printed tables and the page."""

@@ -1,0 +1,293 @@
+"""Charts of what is answered: by size of the training set, by level, on the training set itself, by strategy."""
+
+import re
+from collections.abc import Mapping
+
+import altair as alt
+import pandas as pd
+
+from knowshift.report.figures import theme
+
+Tables = Mapping[str, pd.DataFrame]
+PERCENT = ".1%"
+CELLS = 14  # of a model, whose training sets are drawn; of more, the largest of each data kind
+INTERVAL = [alt.Tooltip("low:Q", title="from", format=PERCENT), alt.Tooltip("high:Q", title="to", format=PERCENT)]
+
+
+def tuned(table: pd.DataFrame, sets: Mapping[str, str] = theme.SETS) -> pd.DataFrame:
+    """Rows of fine-tuned models on held-out questions, with a column `panel` (model and set) and one `name` (series)."""
+    kept = table[table["data"].notna() & table["set"].isin(list(sets))].copy()
+    kept["panel"] = theme.panel_names(kept, kept["set"].map(sets))
+    kept["name"] = kept["data"].map(theme.kind_name)
+    other = kept["method"] != "full"
+    kept.loc[other, "name"] = kept["name"] + ", " + kept["method"]
+    order = {"model": list(dict.fromkeys(kept["model"])), "set": list(sets)}
+    return kept.sort_values(["model", "set"], kind="stable", key=lambda column: column.map(order[column.name].index))
+
+
+def reference(table: pd.DataFrame, panels: pd.DataFrame, value: str) -> pd.DataFrame:
+    """The pre-trained model's `value` in each panel."""
+    before = table[table["method"] == "pre-trained"][["model", "set", value]].rename(columns={value: "reference"})
+    return panels[["panel", "model", "set"]].drop_duplicates().merge(before, on=["model", "set"]).dropna()
+
+
+def lines_by_size(
+    table: pd.DataFrame,
+    value: str,
+    low: str,
+    high: str,
+    title: str | None,
+    domain: list[float],
+    start: pd.DataFrame | None = None,
+    **axis: object,
+) -> tuple[pd.DataFrame, list[alt.Chart]]:
+    """A line per data kind over the sizes: intervals as bands, a mark per cell, names at the ends.
+
+    Args:
+        start: the pre-trained model's value in each panel, a column `reference`: a dashed line.
+
+    Returns:
+        The data and the layers that are drawn from it.
+    """
+    x, y, color = theme.sizes(table["size"]), theme.share(value, title, domain), theme.kind_color(table["data"])
+    if axis:
+        y = alt.Y(f"{value}:Q", title=title, scale=alt.Scale(domain=domain, nice=False), axis=alt.Axis(**axis))
+    ends = table[table["size"] == table.groupby(["panel", "name"])["size"].transform("max")]
+    if start is not None:
+        start = start[["panel", "reference"]].dropna().drop_duplicates("panel").assign(name="pre-trained")
+        ends = pd.concat([ends, start.assign(**{value: start["reference"]})])
+    ends = theme.place_labels(ends.assign(last=table["size"].max()), value, domain)
+    placed = ["panel", "name", "label_at", "last"]
+    labels = table.merge(ends[[*placed, "size"]], on=["panel", "name", "size"], how="left")
+    base = alt.Chart().transform_filter("isValid(datum.data)")
+    rest = alt.Chart().transform_filter("isValid(datum.reference)")
+    number = PERCENT if not axis else ".3f"
+    tip = [
+        alt.Tooltip("name:N", title="training data"),
+        alt.Tooltip("size:Q", title="facts"),
+        alt.Tooltip(f"{value}:Q", format=number),
+        alt.Tooltip(f"{low}:Q", title="from", format=number),
+        alt.Tooltip(f"{high}:Q", title="to", format=number),
+        alt.Tooltip("seeds:Q"),
+    ]
+    picked = alt.selection_point(
+        name=re.sub(r"\W", "_", f"near_{value}_{table['panel'].iloc[0]}"),
+        fields=["name"],
+        on="pointerover",
+        clear="pointerout",
+        empty=True,
+    )
+    faded = alt.when(picked).then(alt.value(1.0)).otherwise(alt.value(0.2))
+    dash = alt.StrokeDash("method:N", legend=None, scale=alt.Scale(domain=_methods(table), range=_dashes(table)))
+    layers = [
+        base.mark_area(opacity=0.1).encode(x=x, y=alt.Y(f"{low}:Q"), y2=f"{high}:Q", color=color, detail="name:N"),
+        base.mark_line().encode(x=x, y=y, color=color, detail="name:N", strokeDash=dash, opacity=faded),
+        base.mark_point().encode(x=x, y=y, color=color, tooltip=tip, opacity=faded).add_params(picked),
+        base.mark_text(align="left", dx=10).encode(
+            x=alt.X("last:Q"), y=alt.Y("label_at:Q"), text="name:N", color=color, opacity=faded
+        ),
+    ]
+    if start is None:
+        return labels, layers
+    rule = rest.mark_rule(strokeDash=theme.DASH, color=theme.GREY, strokeWidth=1.3).encode(y=alt.Y("reference:Q"))
+    name = rest.mark_text(align="left", dx=14, color=theme.GREY).encode(
+        x=alt.X("last:Q"), y=alt.Y("label_at:Q"), text="name:N"
+    )
+    labels = pd.concat([labels, start.merge(ends[placed], on=["panel", "name"])])
+    return labels, [rule, *layers, name]
+
+
+def _methods(table: pd.DataFrame) -> list[str]:
+    return sorted(table["method"].unique(), key=lambda method: (method != "full", method))
+
+
+def _dashes(table: pd.DataFrame) -> list[list[int]]:
+    return [[1, 0], [6, 3], [2, 2], [8, 2, 2, 2], [10, 4]][: len(_methods(table))]
+
+
+def accuracy_by_size(tables: Tables) -> alt.Chart | None:
+    """Headline accuracy against training facts, a line per data kind; published values at 1,920 facts as diamonds."""
+    table = tuned(tables["scores"]).dropna(subset=["accuracy"])
+    if table.empty:
+        return None
+    start = reference(tables["scores"], table, "accuracy")
+    shown = _published(tables, table, "accuracy_1920", {"level": None})
+    domain = theme.domain_of(table["low"], table["high"], start["reference"], shown["published"])
+    data, layers = lines_by_size(table, "accuracy", "low", "high", "accuracy, mean of five levels", domain, start)
+    data = pd.concat([data, shown])
+    if len(shown):
+        layers.append(
+            alt.Chart()
+            .mark_point(shape="diamond", filled=False, size=70, opacity=0.8)
+            .encode(
+                x=theme.sizes(table["size"]),
+                y="published:Q",
+                color=theme.kind_color(table["data"]),
+                tooltip=["data:N", alt.Tooltip("published:Q", format=PERCENT)],
+            )
+        )
+    chart = alt.layer(*theme.zoomed(layers, domain)).properties(width=theme.PANEL, height=theme.HEIGHT)
+    return theme.panels(chart, data, sort=list(dict.fromkeys(table["panel"])))
+
+
+def _published(tables: Tables, table: pd.DataFrame, source: str, level: dict) -> pd.DataFrame:
+    """Published values of models that this run has, in the panels of `table`."""
+    rows = tables["published"]
+    rows = rows[(rows["source"] == source) & rows["of"].notna()].drop(columns="model").rename(columns={"of": "model"})
+    rows = rows[rows["level"].isna()] if level else rows[rows["level"].notna()]
+    rows = rows.rename(columns={"value": "published"})[["model", "set", "data", "size", "level", "published"]]
+    return rows.merge(table[["panel", "model", "set"]].drop_duplicates(), on=["model", "set"])
+
+
+def accuracy_by_level(tables: Tables) -> alt.Chart | None:
+    """Accuracy by level of the question, a line per level of the training data, at the largest common size."""
+    scores = tables["scores_by_level"]
+    table = tuned(scores[scores["common"] & (scores["method"] == "full")]).dropna(subset=["accuracy"])
+    if table.empty:
+        table = tuned(scores[scores["common"]]).dropna(subset=["accuracy"])
+    if table.empty:
+        return None
+    panels = table[["panel", "model", "set"]].drop_duplicates()
+    others = scores[scores["method"].isin(["pre-trained", "instruct"]) & scores["set"].isin(list(theme.SETS))]
+    others = others.merge(panels, on=["model", "set"]).assign(name=lambda rows: rows["method"])
+    data = pd.concat([table, others])
+    published = _published(tables, table, "accuracy_1920", {})
+    published = published.merge(table[["model", "data", "size"]].drop_duplicates(), on=["model", "data", "size"])
+    domain = [0.0, 1.0]
+    last = data["level"].max()
+    ends = theme.place_labels(data[data["level"] == last], "accuracy", domain)
+    data = data.merge(ends[["panel", "name", "level", "label_at"]], on=["panel", "name", "level"], how="left")
+    data = pd.concat([data, published])
+    x = alt.X("level:O", title="mastery level of the question", axis=alt.Axis(labelAngle=0))
+    y = theme.share("accuracy", "accuracy", domain)
+    color = theme.kind_color(table["data"])
+    tip = [
+        alt.Tooltip("name:N", title="training data"),
+        alt.Tooltip("level:O", title="level asked"),
+        alt.Tooltip("accuracy:Q", format=PERCENT),
+        *INTERVAL,
+        alt.Tooltip("questions:Q"),
+    ]
+    mine = alt.Chart().transform_filter("isValid(datum.data) && isValid(datum.accuracy)")
+    rest = alt.Chart().transform_filter("!isValid(datum.data)")
+    layers = [
+        rest.mark_line(strokeDash=theme.DASH, color=theme.GREY).encode(x=x, y=y, detail="name:N", tooltip=tip),
+        rest.transform_filter("isValid(datum.label_at)")
+        .mark_text(align="left", dx=10, color=theme.GREY)
+        .encode(x=x, y="label_at:Q", text="name:N"),
+        mine.mark_area(opacity=0.08).encode(x=x, y="low:Q", y2="high:Q", color=color, detail="name:N"),
+        mine.mark_line(point=True).encode(x=x, y=y, color=color, detail="name:N", tooltip=tip),
+        mine.transform_filter("isValid(datum.label_at)")
+        .mark_text(align="left", dx=10)
+        .encode(x=x, y="label_at:Q", text="name:N", color=color),
+    ]
+    if len(published):
+        layers.append(
+            alt.Chart()
+            .transform_filter("isValid(datum.published)")
+            .mark_point(shape="diamond", filled=False, size=70)
+            .encode(x=x, y="published:Q", color=color, tooltip=["data:N", alt.Tooltip("published:Q", format=PERCENT)])
+        )
+    chart = alt.layer(*layers).properties(width=theme.PANEL - 10, height=theme.HEIGHT)
+    return theme.panels(chart, data, sort=list(dict.fromkeys(table["panel"])))
+
+
+def training_accuracy(tables: Tables) -> alt.Chart | None:
+    """The share of its own training facts that a model answers: before, open; after, filled."""
+    names = {"training_set": "training set"}
+    table = tuned(tables["scores"], names).dropna(subset=["accuracy"])
+    if table.empty:
+        return None
+    if len(table) > CELLS * table["model"].nunique():
+        table = table[table["size"] == table.groupby(["model", "method", "data"])["size"].transform("max")].copy()
+    table["before"] = table["accuracy"] - table["gain"]
+    several = table["model"].nunique() > 1
+    table["panel"] = table["model"] if several else ""
+    table["cell"] = table["name"] + ", " + table["size"].map("{:,.0f}".format) + " facts"
+    order = list(dict.fromkeys(table.sort_values(["method", "data", "size"])["cell"]))
+    x = alt.X("accuracy:Q", title="share answered" if several else "share of its training facts that the model answers",
+              axis=alt.Axis(format="%", grid=True), scale=alt.Scale(domain=[0, 1]))  # fmt: skip
+    y = alt.Y("cell:N", title=None, sort=order, axis=alt.Axis(grid=False, labelLimit=220))
+    color = theme.kind_color(table["data"])
+    tip = [
+        alt.Tooltip("cell:N", title="cell"),
+        alt.Tooltip("before:Q", format=PERCENT),
+        alt.Tooltip("accuracy:Q", title="after", format=PERCENT),
+        *INTERVAL,
+        alt.Tooltip("seeds:Q"),
+    ]
+    base = alt.Chart()
+    chart = alt.layer(
+        base.mark_rule(opacity=0.5).encode(x=alt.X("before:Q"), x2="accuracy:Q", y=y, color=color),
+        base.mark_rule(strokeWidth=5, opacity=0.25).encode(x="low:Q", x2="high:Q", y=y, color=color),
+        base.mark_point(filled=False, color=theme.GREY, fill="white", fillOpacity=0).encode(
+            x="before:Q", y=y, tooltip=tip
+        ),
+        base.mark_point(size=60).encode(x=x, y=y, color=color, tooltip=tip),
+    ).properties(width=theme.PANEL - 80 if several else theme.WIDE - 80, height=alt.Step(19))
+    return theme.panels(chart, table, gap=8, between=40)
+
+
+STRATEGIES = {
+    "pre-trained": "pre-trained", "instruct": "vendor's chat model", "mixed": "mixed data",
+    "divided": "divided by level", "lora": "LoRA", "restored": "restored",
+}  # fmt: skip
+PUBLISHED_STRATEGIES = {
+    "instruct": "instruct",
+    "sft_mixed": "mixed",
+    "sft_divided": "divided",
+    "lora_mixed": "lora",
+    "restoration": "restored",
+}
+
+
+def strategies(tables: Tables) -> alt.Chart | None:
+    """Headline accuracy of the strategies compared, with intervals; published values as diamonds."""
+    table = tables["strategies"]
+    table = table[table["set"].isin(list(theme.SETS))].dropna(subset=["accuracy"]).copy()
+    if table.empty:
+        return None
+    table["panel"] = theme.panel_names(table, table["set"].map(theme.SETS))
+    order = {"model": list(dict.fromkeys(table["model"])), "set": list(theme.SETS)}
+    table = table.sort_values(["model", "set"], kind="stable", key=lambda column: column.map(order[column.name].index))
+    table["row"] = table["strategy"].map(STRATEGIES)
+    repeated = table.groupby("strategy")["chosen"].transform("nunique") > 1
+    table.loc[repeated, "row"] = table["row"] + ", " + table["chosen"]
+    rank = {name: place for place, name in enumerate(STRATEGIES)}
+    order = list(dict.fromkeys(table.sort_values("strategy", key=lambda column: column.map(rank))["row"]))
+    published = tables["published"]
+    published = published[(published["source"] == "strategies") & published["of"].notna()]
+    published = published.assign(model=published["of"], strategy=published["strategy"].map(PUBLISHED_STRATEGIES))
+    published = published.merge(
+        table.drop_duplicates(["model", "set", "strategy"])[["model", "set", "strategy", "panel", "row"]],
+        on=["model", "set", "strategy"],
+    )[["panel", "row", "value"]].rename(columns={"value": "published"})
+    data = pd.concat([table, published])
+    domain = theme.domain_of(table["low"], table["high"], published["published"])
+    x = alt.X("accuracy:Q", title="accuracy, mean of five levels", axis=alt.Axis(format="%", grid=True, tickCount=5),
+              scale=alt.Scale(domain=domain, nice=False))  # fmt: skip
+    y = alt.Y("row:N", title=None, sort=order, axis=alt.Axis(labelLimit=200))
+    tip = [
+        alt.Tooltip("row:N", title="strategy"),
+        alt.Tooltip("data:N"),
+        alt.Tooltip("size:Q", title="facts"),
+        alt.Tooltip("percent:Q", title="% restored"),
+        alt.Tooltip("accuracy:Q", format=PERCENT),
+        *INTERVAL,
+    ]
+    base = alt.Chart().transform_filter("isValid(datum.accuracy)")
+    color = alt.condition("datum.strategy == 'restored'", alt.value(theme.GAIN), alt.value(theme.TEXT))
+    layers = [
+        base.mark_rule(strokeWidth=2, opacity=0.55).encode(x="low:Q", x2="high:Q", y=y, color=color),
+        base.mark_point(size=60).encode(x=x, y=y, color=color, tooltip=tip),
+        base.mark_text(dy=-10, fontSize=11).encode(x=x, y=y, text=alt.Text("accuracy:Q", format=PERCENT), color=color),
+    ]
+    if len(published):
+        layers.append(
+            alt.Chart()
+            .transform_filter("isValid(datum.published)")
+            .mark_point(shape="diamond", filled=False, size=70, color=theme.GREY)
+            .encode(x="published:Q", y=y, tooltip=[alt.Tooltip("published:Q", format=PERCENT)])
+        )
+    chart = alt.layer(*theme.zoomed(layers, domain, "x")).properties(width=theme.PANEL - 20, height=alt.Step(34))
+    return theme.panels(chart, data, sort=list(dict.fromkeys(table["panel"])), gap=8, between=40)

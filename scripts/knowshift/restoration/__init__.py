@@ -1,0 +1,1 @@
+"""Relative changes, their statistics, exact selections, and models with a part of the update undone."""

@@ -1,0 +1,1 @@
+"""What counts for no result: errors, artefacts, Parquet files, resumption, device leases, progress."""

@@ -1,0 +1,71 @@
+"""Model directories as transformers reads them, written piece by piece: no tensor need be in memory whole."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from knowshift.weights.safetensors_files import INDEX, Weights, write_safetensors
+from knowshift.weights.torch_bits import bits_of, name_of
+
+COPIED = ("*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken", "LICENSE*", "*.py")
+NOT_COPIED = {"manifest.json", "selection.json", "trainer_state.json", INDEX}
+
+
+def write_parameters(
+    output: Path, base: Path, dtypes: Mapping[str, torch.dtype], whole: Callable[[str], torch.Tensor]
+) -> None:
+    """Write a model in memory into the directory `output`; what is no parameter is the base's.
+
+    Args:
+        output: the directory.
+        base: the directory that it was loaded from.
+        dtypes: the type of each parameter, by its name on disk.
+        whole: gives a parameter.
+    """
+    weights = Weights(base)
+
+    def pieces(name: str) -> list[np.ndarray]:
+        return [bits_of(whole(name).cpu()) if name in dtypes else weights.read(name)]
+
+    stored = {name: place.dtype for name, place in weights.places.items()}
+    write_model(output, base, base, stored | {name: name_of(dtype) for name, dtype in dtypes.items()}, pieces)
+
+
+def write_model(
+    output: Path,
+    base: Path,
+    files: Path,
+    dtypes: Mapping[str, str],
+    pieces: Callable[[str], Iterable[np.ndarray]],
+) -> None:
+    """Write a model into the directory `output`, in the shards of the base and with its shapes.
+
+    Args:
+        output: the directory.
+        base: a model directory with the same tensors.
+        files: the directory that configuration and tokenizer are copied from.
+        dtypes: the type of each tensor.
+        pieces: the consecutive pieces of a tensor as bit patterns, by its name.
+    """
+    placed, total = {}, 0
+    weights = Weights(base)
+    for shard, names in weights.shards().items():
+        tensors = {name: (dtypes[name], weights.places[name].shape) for name in names}
+        total += write_safetensors(output / shard, tensors, pieces)
+        placed |= dict.fromkeys(names, shard)
+    if len(set(placed.values())) > 1:
+        index = {"metadata": {"total_size": total}, "weight_map": placed}
+        (output / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+    for pattern in COPIED:
+        for path in sorted(set(files.glob(pattern))):
+            if path.name not in NOT_COPIED:
+                shutil.copyfile(path, output / path.name)
+    kinds = set(dtypes.values())
+    if (output / "config.json").is_file() and len(kinds) == 1:
+        config = json.loads((output / "config.json").read_text(encoding="utf-8"))
+        config["torch_dtype" if "torch_dtype" in config else "dtype"] = kinds.pop()
+        (output / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,88 @@
+"""Which parameters an analysis ranks together, and where a tensor sits in the model."""
+
+import re
+from collections.abc import Sequence
+
+from knowshift.runtime.errors import KnowshiftError
+
+_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.(.+)\.(?:weight|bias)$")
+_NORM = re.compile(r"norm|(?:^|\.)ln_", re.IGNORECASE)
+_ATTENTION = re.compile(r"(?:^|\.)(?:self_attn|attn|attention|self_attention)\.")
+_MLP = re.compile(r"(?:^|\.)(?:mlp|feed_forward|ffn|fc1|fc2|block_sparse_moe)\.")
+_EMBEDDING = re.compile(
+    r"(?:^|\.)(?:embed_tokens|embed_positions|wte|wpe|embed_in|embed_out|word_embeddings|lm_head)\."
+)
+
+REGIONS = ("transformer", "attention", "mlp", "embedding", "all")
+LAYERS = r"\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*"  # a list of layers, such as 0-3 or 0,5,7-9
+
+
+def layer_and_module(name: str) -> tuple[int | None, str]:
+    """The decoder layer of a tensor (None outside the layers) and its module, such as `mlp.down_proj`."""
+    match = _LAYER.search(name)
+    return (int(match[1]), match[2]) if match else (None, name.rpartition(".")[0] or name)
+
+
+def layers_of(region: str) -> set[int] | None:
+    """The layers that a list such as "0-3" or "0,5,7-9" names; None if the region is no such list.
+
+    Raises:
+        KnowshiftError: a range ends before it begins.
+    """
+    if not re.fullmatch(LAYERS, region):
+        return None
+    layers: set[int] = set()
+    for part in region.split(","):
+        first, _, last = part.partition("-")
+        if last and int(last) < int(first):
+            raise KnowshiftError(f"region {region}: the layers {part} end before they begin")
+        layers.update(range(int(first), int(last or first) + 1))
+    return layers
+
+
+def in_region(name: str, region: str) -> bool:
+    """Whether a tensor belongs to a region.
+
+    transformer (the paper's): weights and biases inside the decoder layers, normalisation left out; attention and mlp:
+    its two parts; a list of layers ("0-3", "0,5,7-9"): the part of it in these layers; embedding: input embedding and
+    output head; all: every tensor. Any other text is a regular expression, searched for in the tensor's name.
+
+    Raises:
+        KnowshiftError: the text is no regular expression either.
+    """
+    inside = _LAYER.search(name) is not None and _NORM.search(name) is None
+    if region == "transformer":
+        return inside
+    if region == "attention":
+        return inside and _ATTENTION.search(name) is not None
+    if region == "mlp":
+        return inside and _MLP.search(name) is not None
+    if region == "embedding":
+        return _EMBEDDING.search(name) is not None
+    if region == "all":
+        return True
+    layers = layers_of(region)
+    if layers is not None:
+        return inside and layer_and_module(name)[0] in layers
+    try:
+        return re.search(region, name) is not None
+    except re.error as error:
+        raise KnowshiftError(f"region {region!r} is no regular expression: {error}") from None
+
+
+def members(names: Sequence[str], region: str) -> list[str]:
+    """The tensors of a region, in the order of `names`.
+
+    Raises:
+        KnowshiftError: there are none, or the model lacks one of the layers named.
+    """
+    there = {layer_and_module(name)[0] for name in names} - {None}
+    if beyond := sorted((layers_of(region) or set()) - there):
+        raise KnowshiftError(f"region {region}: the model has no layer {beyond[0]}; it has {len(there)}, from 0")
+    chosen = [name for name in names if in_region(name, region)]
+    if not chosen:
+        raise KnowshiftError(
+            f"no tensor is in the region {region!r}; allowed are {', '.join(REGIONS)}, layers such as 0-3, or a regular"
+            f" expression that is found in tensor names such as {names[0] if names else '(this model has none)'}"
+        )
+    return chosen
