@@ -16,22 +16,20 @@ import pandas as pd
 from knowshift.allowed_values import Matching
 from knowshift.analysis import model_tables
 from knowshift.analysis.answer_matrix import read_answers
-from knowshift.analysis.calibration import tabulate_calibration, tabulate_loss, tabulate_where
+from knowshift.analysis.calibration import tabulate_calibration
 from knowshift.analysis.claims import tabulate_claims
 from knowshift.analysis.flows import tabulate_fact_outputs, tabulate_flows
+from knowshift.analysis.loss_curves import tabulate_loss
 from knowshift.analysis.recommendation import recommend, tabulate_strategies
 from knowshift.analysis.restoration_tests import tabulate_restorations
+from knowshift.analysis.restored_places import tabulate_where
 from knowshift.analysis.schemas import ANALYSES
-from knowshift.analysis.scores import (
-    measure_shifts,
-    tabulate_scores,
-    tabulate_scores_by_level,
-    tabulate_shifts,
-)
+from knowshift.analysis.scores import tabulate_scores, tabulate_scores_by_level
+from knowshift.analysis.shifts import measure_shifts, tabulate_shifts
 from knowshift.analysis.study import Study
-from knowshift.evaluation.divergence import DIVERGENCE
-from knowshift.finetuning.grid import CELLS
-from knowshift.mastery.levels import MASTERY
+from knowshift.evaluation.schemas import DIVERGENCE
+from knowshift.finetuning.schemas import CELLS
+from knowshift.mastery.schemas import MASTERY
 from knowshift.runtime.parquet import read_table, write_table
 
 

@@ -14,8 +14,9 @@ from typing import Literal
 
 from cli.command_line import CommandLine, option, run
 
-from knowshift.facts.building import FACTS, build_facts, refuse_bad_rows
+from knowshift.facts.building import build_facts, refuse_bad_rows
 from knowshift.facts.question_files import read_question_files
+from knowshift.facts.schemas import FACTS
 from knowshift.facts.templates import read_topic_templates
 from knowshift.facts.user_table import FactTable
 from knowshift.runtime.errors import KnowshiftError

@@ -8,7 +8,8 @@ The table's metadata hold a digest of the facts that each data kind may draw.
 from cli.command_line import CommandLine, run
 
 from knowshift.finetuning.orders import drawable_digests
-from knowshift.mastery.levels import LEVEL_COUNTS, MASTERY, count_levels
+from knowshift.mastery.levels import count_levels
+from knowshift.mastery.schemas import LEVEL_COUNTS, MASTERY
 from knowshift.runtime.parquet import read_table, write_table
 
 

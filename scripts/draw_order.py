@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from cli.command_line import CommandLine, option, run
 
-from knowshift.finetuning.orders import ORDERS, draw_order
-from knowshift.mastery.levels import MASTERY
+from knowshift.finetuning.orders import draw_order
+from knowshift.finetuning.schemas import ORDERS
+from knowshift.mastery.schemas import MASTERY
 from knowshift.runtime.parquet import read_table, write_table
 
 

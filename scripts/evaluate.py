@@ -26,7 +26,7 @@ from knowshift.evaluation.answering import score
 from knowshift.evaluation.grading import grade_output
 from knowshift.evaluation.schemas import OUTCOMES
 from knowshift.models.loading import check_model, load_model
-from knowshift.restoration.in_memory import load_tuned
+from knowshift.models.tuned import load_tuned
 from knowshift.runtime.device_lease import lease_device
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.runtime.progress import start_logging

@@ -28,11 +28,11 @@ import torch.distributed as dist
 from knowshift.allowed_values import Dtype
 from knowshift.facts.templates import read_prompt_template
 from knowshift.finetuning.checkpoint import Checkpoint
-from knowshift.finetuning.loop import Example, Recipe, adamw, agree, train
+from knowshift.finetuning.loop import Example, adamw, agree, train
 from knowshift.finetuning.lora import Lora, add_adapters, initialise_adapters
-from knowshift.finetuning.orders import ORDERS
+from knowshift.finetuning.recipe import Recipe
 from knowshift.finetuning.saved_state import TrainingState
-from knowshift.finetuning.schemas import SPEED, STEPS
+from knowshift.finetuning.schemas import ORDERS, SPEED, STEPS
 from knowshift.finetuning.sharding import load_sharded
 from knowshift.models.loading import DTYPES, check_model, load_model, load_tokenizer
 from knowshift.models.tokenizing import encode_examples

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from knowshift.allowed_values import Matching
-from knowshift.facts.building import FACTS
 from knowshift.facts.matching import Synonyms
-from knowshift.mastery.levels import MASTERY, grade
-from knowshift.mastery.schemas import COMPLETIONS
+from knowshift.facts.schemas import FACTS
+from knowshift.mastery.levels import grade
+from knowshift.mastery.schemas import COMPLETIONS, MASTERY
 from knowshift.runtime.parquet import read_table, table_metadata, write_table
 from knowshift.runtime.progress import progress
 

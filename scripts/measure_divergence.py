@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from cli.command_line import CommandLine, option, run
 
-from knowshift.evaluation.divergence import DIVERGENCE, measure_divergence
-from knowshift.evaluation.schemas import LEADING_LOGITS, OUTCOMES
+from knowshift.evaluation.divergence import measure_divergence
+from knowshift.evaluation.schemas import DIVERGENCE, LEADING_LOGITS, OUTCOMES
 from knowshift.runtime.parquet import read_table, write_table
 
 

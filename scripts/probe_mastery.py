@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from knowshift.allowed_values import Dtype, EngineName
-from knowshift.facts.building import FACTS
+from knowshift.facts.schemas import FACTS
 from knowshift.facts.templates import read_topic_templates
 from knowshift.generation.interface import Decoding
 from knowshift.generation.torch_engine import Engine

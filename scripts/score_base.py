@@ -18,7 +18,7 @@ from knowshift.evaluation.answering import leading_logits
 from knowshift.evaluation.questions import leading_facts, select_questions
 from knowshift.evaluation.schemas import LEADING_LOGITS
 from knowshift.facts.templates import read_topic_templates
-from knowshift.mastery.levels import MASTERY
+from knowshift.mastery.schemas import MASTERY
 from knowshift.models.loading import check_model, load_model
 from knowshift.runtime.device_lease import lease_device
 from knowshift.runtime.parquet import read_table

@@ -7,7 +7,7 @@ from cli.command_line import CommandLine, run
 
 import pyarrow as pa
 
-from knowshift.facts.building import FACT_COUNTS, FACTS
+from knowshift.facts.schemas import FACT_COUNTS, FACTS
 from knowshift.runtime.parquet import read_table, table_metadata, write_table
 
 

@@ -16,13 +16,12 @@ import pyarrow as pa
 
 from knowshift.allowed_values import Matching
 from knowshift.analysis import model_tables as tables
-from knowshift.evaluation.divergence import DIVERGENCE
-from knowshift.evaluation.grading import ANSWERS, Grader
-from knowshift.evaluation.schemas import OUTCOMES
+from knowshift.evaluation.grading import Grader
+from knowshift.evaluation.schemas import ANSWERS, DIVERGENCE, OUTCOMES
 from knowshift.facts.matching import Synonyms
-from knowshift.finetuning.grid import CELLS, Cell, cells, describe
-from knowshift.finetuning.schemas import STEPS
-from knowshift.mastery.levels import LEVEL_COUNTS, MASTERY
+from knowshift.finetuning.grid import Cell, cells, describe
+from knowshift.finetuning.schemas import CELLS, STEPS
+from knowshift.mastery.schemas import LEVEL_COUNTS, MASTERY
 from knowshift.restoration.schemas import HISTOGRAM, SELECTION, TENSORS
 from knowshift.runtime.parquet import read_table, write_table, write_tables
 

@@ -14,9 +14,9 @@ from knowshift.analysis import model_tables
 from knowshift.analysis.costs import STAGES
 from knowshift.analysis.published import paper_models, read_published
 from knowshift.analysis.schemas import ANALYSES, COSTS
-from knowshift.facts.building import FACT_COUNTS
-from knowshift.finetuning.grid import CELLS
-from knowshift.mastery.levels import LEVEL_COUNTS
+from knowshift.facts.schemas import FACT_COUNTS
+from knowshift.finetuning.schemas import CELLS
+from knowshift.mastery.schemas import LEVEL_COUNTS
 from knowshift.report.figures.flow import FATES
 from knowshift.runtime.parquet import write_table
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from knowshift.mastery.levels import LEVEL_COUNTS
+from knowshift.mastery.schemas import LEVEL_COUNTS
 
 REPOSITORY = Path(__file__).parents[1]
 SPLITS = {"in_domain": ("train", "dev", "test"), "out_of_domain": ("dev", "test")}

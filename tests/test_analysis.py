@@ -9,21 +9,19 @@ import pyarrow.parquet as pq
 import pytest
 
 from knowshift.analysis.answer_matrix import Answerer, Answers, Panel, read_answers
-from knowshift.analysis.calibration import tabulate_calibration, tabulate_loss, tabulate_where
+from knowshift.analysis.calibration import tabulate_calibration
 from knowshift.analysis.claims import peak_size, tabulate_claims
 from knowshift.analysis.costs import read_benchmarks, tabulate_costs, training_speeds
 from knowshift.analysis.flows import tabulate_flows
+from knowshift.analysis.loss_curves import tabulate_loss
 from knowshift.analysis.published import paper_models, read_published
 from knowshift.analysis.recommendation import recommend, tabulate_strategies
 from knowshift.analysis.restoration_tests import tabulate_restorations
-from knowshift.analysis.scores import (
-    measure_shifts,
-    tabulate_scores,
-    tabulate_scores_by_level,
-    tabulate_shifts,
-)
+from knowshift.analysis.restored_places import tabulate_where
+from knowshift.analysis.scores import tabulate_scores, tabulate_scores_by_level
+from knowshift.analysis.shifts import measure_shifts, tabulate_shifts
 from knowshift.analysis.study import BASE, Study
-from knowshift.evaluation.grading import ANSWERS
+from knowshift.evaluation.schemas import ANSWERS
 from knowshift.report.tables.layout import Cell, Printed, naming, pivot, spread_percent
 from knowshift.runtime.errors import KnowshiftError
 from made_up_studies import make_study

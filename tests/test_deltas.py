@@ -17,12 +17,14 @@ from safetensors.torch import load_file, save_file
 import knowshift.weights.deltas
 import knowshift.weights.versions
 from knowshift.models.loading import load_model
-from knowshift.restoration.in_memory import load_restored, load_tuned
-from knowshift.restoration.schemas import count_of
+from knowshift.models.tuned import load_tuned
+from knowshift.restoration.concentration import count_of
+from knowshift.restoration.in_memory import load_restored
 from knowshift.restoration.selection import select
 from knowshift.runtime.artefacts import read_manifest, whole_directory
 from knowshift.runtime.errors import KnowshiftError
-from knowshift.weights.deltas import Delta, decode_chunk, diff_weights, encode_chunk, open_pairs
+from knowshift.weights.delta_codec import decode_chunk, encode_chunk
+from knowshift.weights.deltas import Delta, diff_weights, open_pairs
 from knowshift.weights.regions import in_region
 from knowshift.weights.safetensors_files import Weights
 from knowshift.weights.torch_bits import as_tensor, bits_of

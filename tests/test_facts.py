@@ -14,13 +14,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knowshift.facts.building import FACTS, build_facts, refuse_bad_rows
+from knowshift.facts.building import build_facts, refuse_bad_rows
 from knowshift.facts.matching import RULES, Synonyms, contains, find, words
 from knowshift.facts.question_files import read_question_files
+from knowshift.facts.schemas import FACTS
 from knowshift.facts.templates import TopicTemplates, read_topic_templates
 from knowshift.finetuning.orders import draw_order, drawable, drawable_digests
-from knowshift.mastery.levels import MASTERY, count_levels, grade, level_of
-from knowshift.mastery.schemas import COMPLETIONS
+from knowshift.mastery.levels import count_levels, grade, level_of
+from knowshift.mastery.schemas import COMPLETIONS, MASTERY
 from knowshift.runtime.errors import KnowshiftError
 
 REPOSITORY = Path(__file__).parents[1]

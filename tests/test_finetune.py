@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 import tiny
-from knowshift.finetuning.orders import ORDERS
+from knowshift.finetuning.schemas import ORDERS
 from knowshift.runtime.parquet import write_table
 
 REPOSITORY = Path(__file__).parents[1]

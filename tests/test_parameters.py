@@ -12,7 +12,8 @@ import knowshift.restoration.distinct_values
 import knowshift.weights.versions
 from knowshift.evaluation.divergence import kl_of_logits
 from knowshift.restoration.change_statistics import summarise
-from knowshift.restoration.schemas import QUANTILES, concentration, count_of
+from knowshift.restoration.concentration import concentration, count_of
+from knowshift.restoration.schemas import QUANTILES
 from knowshift.restoration.selection import STRATEGIES, Selection, select
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.weights.regions import in_region, layer_and_module, layers_of, members

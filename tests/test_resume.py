@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from knowshift.facts.building import FACTS
+from knowshift.facts.schemas import FACTS
 from knowshift.runtime.parquet import write_table, write_tables
 from knowshift.runtime.resumption import Chunks, resumable, write_in_chunks
 

@@ -9,8 +9,9 @@ from peft import LoraConfig, get_peft_model
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from knowshift.finetuning.checkpoint import Checkpoint
-from knowshift.finetuning.loop import Recipe, adamw, batches, can_pack, learning_rate_at, summed_loss, train
+from knowshift.finetuning.loop import adamw, can_pack, summed_loss, train
 from knowshift.finetuning.lora import ADAPTER, Lora, add_adapters, initialise_adapters
+from knowshift.finetuning.recipe import Recipe, batches, learning_rate_at
 from knowshift.finetuning.saved_state import TrainingState
 from knowshift.models.loading import load_model
 from knowshift.runtime.errors import KnowshiftError

@@ -19,10 +19,10 @@ from knowshift.evaluation.answering import score
 from knowshift.evaluation.questions import cell_questions
 from knowshift.evaluation.schemas import OUTCOMES
 from knowshift.facts.templates import PromptTemplate, read_prompt_template
-from knowshift.finetuning.orders import ORDERS
+from knowshift.finetuning.schemas import ORDERS
 from knowshift.generation.interface import Decoding
 from knowshift.generation.torch_engine import Engine
-from knowshift.mastery.levels import MASTERY
+from knowshift.mastery.schemas import MASTERY
 from knowshift.models.loading import end_ids, load_tokenizer
 from knowshift.models.tokenizing import ChatPrompt
 from knowshift.runtime.parquet import read_table

@@ -29,7 +29,8 @@ from datasets import Dataset  # noqa: E402
 from trl import SFTConfig, SFTTrainer  # noqa: E402
 
 from knowshift.facts.templates import read_prompt_template  # noqa: E402
-from knowshift.finetuning.loop import Recipe, adamw, train  # noqa: E402
+from knowshift.finetuning.loop import adamw, train  # noqa: E402
+from knowshift.finetuning.recipe import Recipe  # noqa: E402
 from knowshift.models.loading import load_model, load_tokenizer  # noqa: E402
 from knowshift.models.tokenizing import encode_examples  # noqa: E402
 

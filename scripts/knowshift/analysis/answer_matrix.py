@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from knowshift.analysis.estimates import Estimate, bootstrap_means, mean_of, stratum_means
-from knowshift.mastery.levels import LEVELS
+from knowshift.mastery.schemas import LEVELS
 from knowshift.randomness import derive_seed
 from knowshift.runtime.errors import KnowshiftError
 

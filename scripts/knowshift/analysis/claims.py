@@ -9,10 +9,11 @@ import pyarrow as pa
 
 from knowshift.analysis.answer_matrix import Panel
 from knowshift.analysis.claim_restoration import restoration_parts
+from knowshift.analysis.columns import table
 from knowshift.analysis.estimates import Estimate, largest_of, mean_of, smallest_of
 from knowshift.analysis.schemas import CLAIMS
-from knowshift.analysis.scores import FEWEST_POINTS, Shift, correlation
-from knowshift.analysis.study import Cell, Study, table
+from knowshift.analysis.shifts import FEWEST_POINTS, Shift, correlation
+from knowshift.analysis.study import Cell, Study
 from knowshift.analysis.verdicts import Part, listed, whole
 
 PAPER_SIZES = (60, 120, 240, 480, 960, 1920)

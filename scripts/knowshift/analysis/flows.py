@@ -8,9 +8,10 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from knowshift.analysis.answer_matrix import Answerer, Panel
+from knowshift.analysis.columns import table
 from knowshift.analysis.recommendation import chosen_restoration
 from knowshift.analysis.schemas import FACT_OUTPUTS, FLOWS
-from knowshift.analysis.study import BASE, TESTS, Cell, Restoration, Study, table
+from knowshift.analysis.study import BASE, TESTS, Cell, Restoration, Study
 
 _STATES = ["topic", "level", "before", "after", "restored"]
 

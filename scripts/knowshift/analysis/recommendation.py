@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from knowshift.analysis.answer_matrix import Answerer, Panel
+from knowshift.analysis.columns import estimate_columns, interval_columns, table
 from knowshift.analysis.estimates import mean_of
 from knowshift.analysis.schemas import RECOMMENDATION, STRATEGIES
 from knowshift.analysis.scores import reference_cells
-from knowshift.analysis.study import BASE, TESTS, Cell, Restoration, Study, estimate_columns, interval_columns, table
+from knowshift.analysis.study import BASE, TESTS, Cell, Restoration, Study
 
 
 @dataclass(frozen=True)

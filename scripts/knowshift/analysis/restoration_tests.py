@@ -7,9 +7,10 @@ import pandas as pd
 import pyarrow as pa
 
 from knowshift.analysis.answer_matrix import Answerer, Panel
+from knowshift.analysis.columns import estimate_columns, interval_columns, known, table
 from knowshift.analysis.estimates import Estimate, holm, mean_of, permutation_p
 from knowshift.analysis.schemas import RESTORATIONS
-from knowshift.analysis.study import Restoration, Study, estimate_columns, interval_columns, known, table
+from knowshift.analysis.study import Restoration, Study
 
 
 def tabulate_restorations(study: Study, concentration: pd.DataFrame) -> pa.Table:

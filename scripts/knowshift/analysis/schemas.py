@@ -318,3 +318,123 @@ PUBLISHED = pa.schema(
         _field("spread", _REAL, "as the paper gives it", null=True),
     ]
 )
+
+
+_RUN = pa.field("run", pa.string(), False, {"doc": "method-data-size-seed, or base for the pre-trained model"})
+
+
+_SET = pa.field("set", pa.string(), False, {"doc": "training_set, train, dev, test, dev_ood or test_ood"})
+
+
+_RESTORED = [
+    pa.field("strategy", pa.string(), False),
+    pa.field("region", pa.string(), False),
+    pa.field(
+        "percent", pa.float64(), False, {"doc": "share of the region's parameters restored; 0 is the fine-tuned model"}
+    ),
+]
+
+
+_SCORES = [
+    pa.field("questions", pa.int64(), False),
+    pa.field("correct", pa.int64(), False),
+    pa.field("share_correct", pa.float64(), False, {"doc": "0 to 1, over all questions of the set"}),
+    pa.field(
+        "accuracy",
+        pa.float64(),
+        True,
+        {"doc": "0 to 1, plain mean of the five level accuracies; null if a level is empty"},
+    ),
+]
+
+
+ACCURACY = pa.schema([_RUN, _SET, *_SCORES])
+
+
+ACCURACY_BY_LEVEL = pa.schema(
+    [
+        _RUN,
+        _SET,
+        pa.field("level", pa.int8(), False),
+        pa.field("questions", pa.int64(), False),
+        pa.field("correct", pa.int64(), False),
+        pa.field("accuracy", pa.float64(), True),
+    ]
+)
+
+
+TRAINING_ACCURACY = pa.schema(
+    [
+        _RUN,
+        pa.field("questions", pa.int64(), False, {"doc": "facts of the cell's training set that were asked"}),
+        pa.field("before", pa.float64(), False, {"doc": "share the pre-trained model answers, same prompt"}),
+        pa.field("after", pa.float64(), False, {"doc": "share the fine-tuned model answers"}),
+    ]
+)
+
+
+TRAINING_LOSS = pa.schema(
+    [
+        _RUN,
+        *[
+            pa.field(n, t, False)
+            for n, t in (
+                ("step", pa.int32()),
+                ("loss", pa.float64()),
+                ("learning_rate", pa.float64()),
+                ("gradient_norm", pa.float64()),
+            )
+        ],
+    ]
+)
+
+
+DIVERGENCE_MEANS = pa.schema(
+    [
+        _RUN,
+        _SET,
+        pa.field("facts", pa.int64(), False),
+        pa.field("kl", pa.float64(), True, {"doc": "mean in nats; null without facts"}),
+        pa.field("accuracy_level4", pa.float64(), True, {"doc": "accuracy on level-4 facts of the set"}),
+    ]
+)
+
+
+CONCENTRATION = pa.schema(
+    [
+        _RUN,
+        pa.field("region", pa.string(), False),
+        pa.field("percent", pa.float64(), False, {"doc": "parameters with the largest relative change"}),
+        pa.field("share", pa.float64(), False, {"doc": "of sum(r) that they hold, 0 to 1"}),
+        pa.field("share_without_zeros", pa.float64(), False, {"doc": "the same, exact zeros before training left out"}),
+        pa.field("parameters", pa.int64(), False),
+        pa.field("zero_before", pa.int64(), False),
+        pa.field("unchanged", pa.int64(), False),
+    ]
+)
+
+
+RESTORED = pa.schema(
+    [
+        _RUN,
+        *_RESTORED,
+        _SET,
+        *_SCORES,
+        pa.field("gain", pa.float64(), True, {"doc": "accuracy less the unrestored model's, same questions"}),
+    ]
+)
+
+
+RESTORED_WHERE = pa.schema(
+    [
+        _RUN,
+        *_RESTORED,
+        pa.field("layer", pa.int32(), True),
+        pa.field("module", pa.string(), False),
+        pa.field("parameters", pa.int64(), False),
+        pa.field("restored", pa.int64(), False),
+        pa.field("restored_unchanged", pa.int64(), False),
+        pa.field("restored_sum", pa.float64(), False),
+        pa.field("sum", pa.float64(), False),
+    ]
+)

@@ -1,28 +1,14 @@
 """Accuracy with its spread and its intervals: of cells, by level, and beside divergence."""
 
-from collections.abc import Mapping
-
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
-from knowshift.analysis.answer_matrix import Answerer, Panel
-from knowshift.analysis.estimates import Estimate, bootstrap_means, mean_of, spearman_estimate
-from knowshift.analysis.schemas import CORRELATIONS, SCORES, SCORES_BY_LEVEL, SHIFTS
-from knowshift.analysis.study import (
-    BASE,
-    INSTRUCT,
-    TESTS,
-    Cell,
-    Study,
-    estimate_columns,
-    interval_columns,
-    known,
-    table,
-)
-from knowshift.mastery.levels import LEVELS
-
-FEWEST_POINTS = 5  # of a correlation
+from knowshift.analysis.answer_matrix import Answerer
+from knowshift.analysis.columns import estimate_columns, interval_columns, known, table
+from knowshift.analysis.estimates import Estimate, mean_of
+from knowshift.analysis.schemas import SCORES, SCORES_BY_LEVEL
+from knowshift.analysis.study import BASE, INSTRUCT, TESTS, Cell, Study
+from knowshift.mastery.schemas import LEVELS
 
 
 def reference_cells(study: Study) -> list[tuple[Cell, list[Answerer]]]:
@@ -71,70 +57,3 @@ def tabulate_scores_by_level(study: Study) -> pa.Table:
                 count = {"seeds": len(keys), "questions": int(counts[level])}
                 rows.append(head | count | estimate_columns("accuracy", each))
     return table(rows, SCORES_BY_LEVEL)
-
-
-class Shift:
-    """Divergence and accuracy of a set's level-4 facts, resampled together."""
-
-    def __init__(self, study: Study, panel: Panel, divergences: Mapping[str, pd.Series]) -> None:
-        """Args: divergences of each run, by the place of the fact in the mastery table."""
-        rows = panel.strata == LEVELS[-1]
-        facts = panel.facts[rows]
-        self.runs = [run for run in divergences if Answerer(run) in panel]
-        kl = (
-            np.array([divergences[run].reindex(facts).to_numpy(float) for run in self.runs])
-            .reshape(len(self.runs), len(facts))
-            .T
-        )
-        measured = ~np.isnan(kl).any(1) if self.runs else np.zeros(len(facts), bool)
-        self.facts = int(measured.sum())
-        right = panel.correct[np.ix_(rows, [panel.columns[Answerer(run)] for run in self.runs])]
-        values = np.column_stack([measured, np.where(measured[:, None], kl, 0.0), right])
-        strata = np.zeros(len(facts), int)
-        replicates = bootstrap_means(values, strata, 1, study.rng("bootstrap", "level 4", panel.name))[:, 0]
-        count = len(self.runs)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            means = kl[measured].mean(0) if self.facts else np.full(count, np.nan)
-            kl_replicates = replicates[:, 1 : 1 + count] / replicates[:, :1]
-        self.kl = {run: Estimate(float(means[at]), kl_replicates[:, at]) for at, run in enumerate(self.runs)}
-        self.accuracy = {
-            run: Estimate(float(right[:, at].mean()) if len(facts) else np.nan, replicates[:, 1 + count + at])
-            for at, run in enumerate(self.runs)
-        }
-
-    def of(self, cell: Cell) -> tuple[Estimate, Estimate]:
-        """Divergence and accuracy of a cell, means over its seeds."""
-        return mean_of([self.kl[run] for run in cell.runs]), mean_of([self.accuracy[run] for run in cell.runs])
-
-
-def measure_shifts(study: Study, divergences: Mapping[str, pd.Series]) -> dict[str, Shift]:
-    """The shift of every test set."""
-    return {name: Shift(study, study.panels[name], divergences) for name in TESTS if name in study.panels}
-
-
-def tabulate_shifts(study: Study, shifts: Mapping[str, Shift]) -> tuple[pa.Table, pa.Table]:
-    """Divergence beside accuracy on level 4, and their correlation, in the schemas `SHIFTS` and `CORRELATIONS`."""
-    rows, correlations = [], []
-    for name, shift in shifts.items():
-        cells = [cell for cell in study.cells if all(run in shift.kl for run in cell.runs)]
-        before = known(study.panels[name].on_level([BASE], LEVELS[-1]).value)
-        for cell in cells:
-            head = {**cell.columns, "set": name, "seeds": len(cell.runs), "facts": shift.facts, "before": before}
-            accuracy = interval_columns("accuracy", shift.of(cell)[1])
-            rows.append(head | estimate_columns("kl", [shift.kl[run] for run in cell.runs]) | accuracy)
-        for method, kinds in study.kinds.items():
-            for data in [*kinds, None]:
-                some = [cell for cell in cells if cell.method == method and data in (cell.data, None)]
-                head = {"method": method, "data": data, "set": name, "points": len(some)}
-                found = correlation(shift, some)
-                ends = {"low": known(found.low), "high": known(found.high)} if found else {}
-                correlations.append(head | {"spearman": known(found.value) if found else None} | ends)
-    return table(rows, SHIFTS), table(correlations, CORRELATIONS)
-
-
-def correlation(shift: Shift, cells: list[Cell]) -> Estimate | None:
-    """Rank correlation of divergence and level-4 accuracy over cells; None with too few of them, or no divergence."""
-    if len(cells) < FEWEST_POINTS or not shift.facts:
-        return None
-    pairs = [shift.of(cell) for cell in cells]
-    return spearman_estimate(*(np.array([pair[side].value for pair in pairs]) for side in (0, 1)))

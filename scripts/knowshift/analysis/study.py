@@ -1,15 +1,14 @@
 """One model's study as statistics see it: its cells, what was restored of them, and the panels of its questions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from knowshift.analysis.answer_matrix import Answerer, Answers, Panel
-from knowshift.analysis.estimates import Estimate, bootstrap_means, mean_of
+from knowshift.analysis.estimates import Estimate, bootstrap_means
 from knowshift.randomness import derive_seed
 
 HELD_OUT = ("test", "test_ood", "dev", "dev_ood")
@@ -160,30 +159,3 @@ class Study:
     def rng(self, *purpose: str) -> np.random.Generator:
         """Random numbers by the name of what they are for."""
         return np.random.default_rng(derive_seed(self.seed, *purpose))
-
-
-def known(value: float | None) -> float | None:
-    """A number, None where it is not known."""
-    return None if value is None or np.isnan(value) else float(value)
-
-
-def spread(values: Sequence[float]) -> float | None:
-    """The standard deviation over seeds; None with one."""
-    return known(np.std(values, ddof=1)) if len(values) > 1 else None
-
-
-def estimate_columns(name: str, estimates: Sequence[Estimate]) -> dict:
-    """Columns of a mean over seeds: the value, its spread, its interval."""
-    mean = mean_of(estimates)
-    spreads = spread([estimate.value for estimate in estimates])
-    return {name: known(mean.value), "spread": spreads, "low": known(mean.low), "high": known(mean.high)}
-
-
-def interval_columns(name: str, estimate: Estimate) -> dict:
-    """Columns of a number and its interval."""
-    return {name: known(estimate.value), f"{name}_low": known(estimate.low), f"{name}_high": known(estimate.high)}
-
-
-def table(rows: Sequence[dict], schema: pa.Schema) -> pa.Table:
-    """Rows as a table; a column that a row lacks is null."""
-    return pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema=schema)

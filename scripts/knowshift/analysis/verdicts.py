@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from knowshift.analysis.columns import known
 from knowshift.analysis.estimates import Estimate
-from knowshift.analysis.study import known
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told"
 

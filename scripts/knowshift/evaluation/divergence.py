@@ -3,15 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-DIVERGENCE = pa.schema(
-    [
-        pa.field("fact_id", pa.string(), False),
-        pa.field("set", pa.string(), False, {"doc": "test or test_ood"}),
-        pa.field(
-            "kl", pa.float64(), False, {"doc": "KL(fine-tuned || pre-trained) in nats, over the fine-tuned top tokens"}
-        ),
-    ]
-)
+from knowshift.evaluation.schemas import DIVERGENCE
 
 
 def kl_of_logits(tuned: np.ndarray, base: np.ndarray) -> np.ndarray:

@@ -24,3 +24,34 @@ LEADING_LOGITS = pa.schema(
         pa.field("logits", pa.list_(pa.float32()), False, {"doc": "of every token at the first answer position"}),
     ]
 )
+
+
+ANSWERS = pa.schema(
+    [
+        pa.field("run", pa.string(), False, {"doc": "method-data-size-seed, or base for the pre-trained model"}),
+        pa.field("strategy", pa.string(), True, {"doc": "of restoration; null: nothing was restored"}),
+        pa.field("region", pa.string(), True),
+        pa.field("percent", pa.float64(), True),
+        pa.field("fact_id", pa.string(), False),
+        pa.field("set", pa.string(), False, {"doc": "training_set, train, dev, test, dev_ood or test_ood"}),
+        pa.field("level", pa.int8(), False, {"doc": "mastery level of the fact before training"}),
+        pa.field("output", pa.string(), False),
+        pa.field("whole_words", pa.bool_(), False, {"doc": "the output holds the object, word by word"}),
+        pa.field(
+            "substring", pa.bool_(), False, {"doc": "the output holds the object's characters (the paper's rule)"}
+        ),
+        pa.field("exact", pa.bool_(), False, {"doc": "the output is the object and nothing else"}),
+        pa.field("gold_logprob", pa.float32(), False, {"doc": "mean log-probability of the object's tokens, in nats"}),
+    ]
+)
+
+
+DIVERGENCE = pa.schema(
+    [
+        pa.field("fact_id", pa.string(), False),
+        pa.field("set", pa.string(), False, {"doc": "test or test_ood"}),
+        pa.field(
+            "kl", pa.float64(), False, {"doc": "KL(fine-tuned || pre-trained) in nats, over the fine-tuned top tokens"}
+        ),
+    ]
+)

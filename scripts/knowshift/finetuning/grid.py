@@ -7,18 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from knowshift.finetuning.orders import data_levels
-
-CELLS = pa.schema(
-    [
-        pa.field("run", pa.string(), False, {"doc": "method-data-size-seed"}),
-        pa.field("method", pa.string(), False),
-        pa.field("data", pa.string(), False, {"doc": "level0 … level4 or mixed"}),
-        pa.field("size", pa.string(), False, {"doc": "training facts asked for: a number or all"}),
-        pa.field("facts", pa.int64(), False, {"doc": "training facts used, or to be had where too few"}),
-        pa.field("seed", pa.int32(), False),
-        pa.field("state", pa.string(), False, {"doc": "run, or infeasible: fewer facts than the size"}),
-    ]
-)
+from knowshift.finetuning.schemas import CELLS
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,12 @@ import hashlib
 
 import pyarrow as pa
 
-from knowshift.facts.building import FACTS
-from knowshift.mastery.levels import LEVELS, may_be_drawn
+from knowshift.finetuning.schemas import ORDERS
+from knowshift.mastery.levels import may_be_drawn
+from knowshift.mastery.schemas import LEVELS
 from knowshift.randomness import derive_seed
 
 DATA = (*(f"level{level}" for level in LEVELS), "mixed")
-# All of it follows from the fact's id: equal ids in a data kind are equal orders, however levels and grades changed.
-ORDERS = pa.schema([FACTS.field(name) for name in ("fact_id", "topic", "question", "object")])
 
 
 def data_levels(data: str) -> tuple[int, ...] | None:

@@ -2,6 +2,8 @@
 
 import pyarrow as pa
 
+from knowshift.facts.schemas import FACTS
+
 STEPS = pa.schema(
     [
         pa.field("step", pa.int32(), False, {"doc": "optimizer step, from 1"}),
@@ -20,5 +22,22 @@ SPEED = pa.schema(
         pa.field("step", pa.int32(), False, {"doc": "optimizer step, from 1"}),
         pa.field("seconds", pa.float64(), False, {"doc": "that the step took"}),
         pa.field("tokens_per_second", pa.float64(), False, {"doc": "tokens the model read in a second"}),
+    ]
+)
+
+
+# All of it follows from the fact's id: equal ids in a data kind are equal orders, however levels and grades changed.
+ORDERS = pa.schema([FACTS.field(name) for name in ("fact_id", "topic", "question", "object")])
+
+
+CELLS = pa.schema(
+    [
+        pa.field("run", pa.string(), False, {"doc": "method-data-size-seed"}),
+        pa.field("method", pa.string(), False),
+        pa.field("data", pa.string(), False, {"doc": "level0 … level4 or mixed"}),
+        pa.field("size", pa.string(), False, {"doc": "training facts asked for: a number or all"}),
+        pa.field("facts", pa.int64(), False, {"doc": "training facts used, or to be had where too few"}),
+        pa.field("seed", pa.int32(), False),
+        pa.field("state", pa.string(), False, {"doc": "run, or infeasible: fewer facts than the size"}),
     ]
 )

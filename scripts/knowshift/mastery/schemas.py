@@ -2,11 +2,46 @@
 
 import pyarrow as pa
 
+from knowshift.facts.schemas import FACTS
+
 COMPLETIONS = pa.schema(
     [
         pa.field("fact_id", pa.string(), False),
         pa.field("template", pa.int16(), False, {"doc": "index in the topic's list of completion templates"}),
         pa.field("sample", pa.int16(), False),
         pa.field("text", pa.string(), False, {"doc": "what the model wrote after the template"}),
+    ]
+)
+
+
+LEVELS = (0, 1, 2, 3, 4)
+
+
+MASTERY = pa.schema(
+    [
+        *FACTS,
+        pa.field("mastery", pa.float64(), False, {"doc": "R, the share of completions with the object"}),
+        pa.field("level", pa.int8(), False, {"doc": "0 (R = 0) to 4"}),
+        pa.field("successes", pa.list_(pa.int16()), False, {"doc": "completions with the object, per template"}),
+        pa.field(
+            "first_position",
+            pa.list_(pa.int32()),
+            False,
+            {"doc": "per template, where the object stands earliest in a completion, in characters; -1 if in none"},
+        ),
+    ]
+)
+
+
+LEVEL_COUNTS = pa.schema(
+    [
+        pa.field("domain", pa.string(), False),
+        pa.field("topic", pa.string(), False),
+        pa.field("split", pa.string(), False),
+        pa.field("level", pa.int8(), False),
+        pa.field("facts", pa.int64(), False),
+        pa.field(
+            "drawable", pa.int64(), False, {"doc": "those that training sets may draw: in-domain, train, not in test"}
+        ),
     ]
 )

@@ -15,7 +15,7 @@ from knowshift.facts.question_files import read_question_files
 from knowshift.facts.source_rows import Source
 from knowshift.facts.templates import SUBJECT, TopicTemplates, read_prompt_template, read_topic_templates
 from knowshift.facts.user_table import FactTable
-from knowshift.mastery.levels import LEVELS
+from knowshift.mastery.schemas import LEVELS
 from knowshift.planning.plan import CHARACTERS, SPLITS, Topic, Weights
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.weights.parameter_counts import named_parameters, stored_parameters

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from knowshift.restoration.concentration import count_of
 from knowshift.restoration.distinct_values import PairTable
 from knowshift.restoration.histograms import Filled, Histogram, fill, join
 from knowshift.restoration.relative_changes import BIN_SHIFT, BINS, changes
-from knowshift.restoration.schemas import HISTOGRAM, QUANTILES, TENSORS, count_of
+from knowshift.restoration.schemas import HISTOGRAM, QUANTILES, TENSORS
 from knowshift.runtime.progress import progress
 from knowshift.weights.regions import layer_and_module
 from knowshift.weights.versions import Pairs

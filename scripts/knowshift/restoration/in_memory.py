@@ -7,17 +7,12 @@ import pyarrow as pa
 import torch
 from transformers import PreTrainedModel
 
-from knowshift.models.loading import DTYPES, load_model
+from knowshift.models.loading import DTYPES
+from knowshift.models.tuned import with_delta
 from knowshift.weights.bit_patterns import cast
 from knowshift.weights.deltas import Delta
-from knowshift.weights.torch_bits import as_tensor, bits_of, name_of
+from knowshift.weights.torch_bits import bits_of, name_of
 from knowshift.weights.versions import Pairs
-
-
-def load_tuned(base: Path, delta: Path, dtype: str, device: torch.device | str, threads: int = 1) -> PreTrainedModel:
-    """The fine-tuned model: the base with its delta applied, cast to `dtype` afterwards."""
-    model = _tuned(base, Delta(delta, base, threads))
-    return model.to(device, DTYPES[dtype])
 
 
 def load_restored(
@@ -46,7 +41,7 @@ def load_restored(
     from knowshift.restoration.selection import select
 
     source = Delta(delta, base, threads)
-    model = _tuned(base, source)
+    model = with_delta(base, source)
     parameters = dict(model.named_parameters())
     flat = {name: bits_of(parameter).reshape(-1) for name, parameter in parameters.items()}
     dtypes = source.dtypes | {name: name_of(parameter.dtype) for name, parameter in parameters.items()}
@@ -62,16 +57,3 @@ def load_restored(
         for start, piece in selection.restored(pairs, name):
             flat[name][start : start + len(piece)] = piece
     return model.to(device, DTYPES[dtype]), selection.tensors
-
-
-def _tuned(base: Path, delta: Delta) -> PreTrainedModel:
-    types = list(delta.dtypes.values())
-    model = load_model(
-        base, max(sorted(set(types)), key=types.count)
-    )  # where types differ, transformers keeps some wide
-    parameters = dict(model.named_parameters())
-    with torch.no_grad():
-        for name, _, tuned in delta:
-            if name in parameters:  # old LLaMA files hold tables of positions too, which training leaves alone
-                parameters[name].copy_(as_tensor(tuned, delta.dtypes[name]))
-    return model

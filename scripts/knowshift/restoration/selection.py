@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from knowshift.restoration.concentration import count_of
 from knowshift.restoration.relative_changes import BIN_SHIFT, BINS, LOW
-from knowshift.restoration.schemas import SELECTION, count_of
+from knowshift.restoration.schemas import SELECTION
 from knowshift.restoration.sort_keys import STRATEGIES, Ranking
 from knowshift.restoration.tallies import Tally, count_keys, tally_keys
 from knowshift.runtime.errors import KnowshiftError

@@ -17,19 +17,17 @@ from tempfile import TemporaryFile
 from typing import BinaryIO
 
 import numpy as np
-import zstandard
 from safetensors import safe_open
 
 from knowshift.runtime.artefacts import manifest_of, read_manifest, sha256_of
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.weights.bit_patterns import WIDTHS, all_finite, cast
+from knowshift.weights.delta_codec import CHUNK, decode_chunk, encode_chunk
 from knowshift.weights.safetensors_files import Place, Weights, read_header, read_piece, write_safetensors
-from knowshift.weights.versions import PIECE, Pairs, Piece, of_directories
+from knowshift.weights.versions import Pairs, Piece, of_directories
 
 DELTA_FORMAT = "knowshift-delta-2"  # stands in rules/finetuning.smk too
-CHUNK = PIECE  # elements; part of the format
 BLOCK = 1 << 22  # bytes that are copied at a time
-LEVEL = 1  # of zstd: higher ones gain under 1 % here and cost several times the time
 
 
 def base_identity(base: Path) -> str:
@@ -40,52 +38,6 @@ def base_identity(base: Path) -> str:
     else:
         hashes = {path.name: sha256_of(path) for path in base.glob("*.safetensors")}
     return hashlib.sha256(json.dumps(sorted(hashes.values())).encode()).hexdigest()
-
-
-def _order(base: np.ndarray) -> np.ndarray:
-    """Places of a chunk in the order of the eight bits after the sign, in float32 and bfloat16 the exponent."""
-    unsigned = np.dtype(f"u{base.itemsize}").type
-    exponents = (base.view(unsigned) << unsigned(1)) >> unsigned(8 * base.itemsize - 8)
-    return np.argsort(exponents.astype(np.uint8), kind="stable")
-
-
-def encode_chunk(base: np.ndarray, tuned: np.ndarray) -> bytes:
-    """Compress the difference of two equally long arrays of signed integers."""
-    width = base.itemsize
-    unsigned = np.dtype(f"u{width}")
-    difference = tuned.view(unsigned) - base.view(unsigned)
-    zigzag = (difference << unsigned.type(1)) ^ (difference.view(base.dtype) >> (8 * width - 1)).view(unsigned)
-    planes = np.ascontiguousarray(zigzag[_order(base)].view(np.uint8).reshape(-1, width).T)
-    if width == 2:  # most differences are below 16: two of them share a byte, and rare high halves lie apart
-        first, second = planes[0, : base.size & -2].reshape(-1, 2).T
-        low = (first & 15) | (second << 4)
-        high = (first >> 4) | (second & 0xF0)
-        planes = np.concatenate([low, high, planes[0, base.size & -2 :], planes[1]])
-    return zstandard.ZstdCompressor(level=LEVEL).compress(planes.data)
-
-
-def decode_chunk(base: np.ndarray, blob: bytes) -> np.ndarray:
-    """The tuned integers from the base's integers and what `encode_chunk` made."""
-    width = base.itemsize
-    unsigned = np.dtype(f"u{width}")
-    stored = np.frombuffer(zstandard.ZstdDecompressor().decompress(blob), np.uint8)
-    zigzag = np.zeros(base.size, unsigned)
-    planes = zigzag.view(np.uint8).reshape(-1, width)
-    if width == 2:
-        half = base.size // 2
-        low, high = stored[:half], stored[half : 2 * half]
-        planes[: 2 * half : 2, 0] = (low & 15) | (high << 4)
-        planes[1 : 2 * half : 2, 0] = (low >> 4) | (high & 0xF0)
-        planes[2 * half :, 0] = stored[2 * half : base.size]
-        planes[:, 1] = stored[base.size :]
-    else:
-        planes[:] = stored.reshape(width, -1).T
-    one = unsigned.type(1)
-    difference = (zigzag >> one) ^ (unsigned.type(0) - (zigzag & one))
-    tuned = np.empty_like(zigzag)
-    tuned[_order(base)] = difference
-    tuned += base.view(unsigned)
-    return tuned.view(base.dtype)
 
 
 def encode(pieces: Iterable[Piece], write: Callable[[bytes], object], threads: int = 1) -> dict:

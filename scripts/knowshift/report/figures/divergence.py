@@ -6,7 +6,7 @@ import altair as alt
 import pandas as pd
 
 from knowshift.report.figures import theme
-from knowshift.report.figures.accuracy import lines_by_size, tuned
+from knowshift.report.figures.lines import lines_by_size, tuned
 
 Tables = Mapping[str, pd.DataFrame]
 

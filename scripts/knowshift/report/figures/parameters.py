@@ -6,7 +6,7 @@ import altair as alt
 import pandas as pd
 
 from knowshift.report.figures import theme
-from knowshift.report.figures.accuracy import PERCENT, tuned
+from knowshift.report.figures.lines import PERCENT, tuned
 from knowshift.weights.regions import LAYERS
 
 Tables = Mapping[str, pd.DataFrame]

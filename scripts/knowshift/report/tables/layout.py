@@ -154,3 +154,14 @@ def pivot(
         shown = [show(found[value]) if value in found else Cell(NOTHING) for value in across]
         rows.append([*(Cell(label(part)) for part in key), *shown])
     return [*by.values(), *across.values()], rows
+
+
+SETS = {"test": "in-domain", "test_ood": "out-of-domain"}
+
+
+NOT_RUN = "No cell of this experiment has data for this table."
+
+
+def reason(rows: list) -> str | None:
+    """Why a table has no rows."""
+    return None if rows else NOT_RUN

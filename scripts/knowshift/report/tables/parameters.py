@@ -5,8 +5,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from knowshift.report.tables.layout import Cell, Printed, naming, percent, pivot, spread_percent
-from knowshift.report.tables.scores import SETS, reason
+from knowshift.report.tables.layout import SETS, Cell, Printed, naming, percent, pivot, reason, spread_percent
 from knowshift.weights.regions import LAYERS
 
 Tables = Mapping[str, pd.DataFrame]

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from knowshift.report.tables.layout import (
+    SETS,
     Cell,
     Printed,
     count,
@@ -16,18 +17,11 @@ from knowshift.report.tables.layout import (
     pivot,
     points,
     ranged,
+    reason,
     spread_percent,
 )
 
 Tables = Mapping[str, pd.DataFrame]
-
-SETS = {"test": "in-domain", "test_ood": "out-of-domain"}
-NOT_RUN = "No cell of this experiment has data for this table."
-
-
-def reason(rows: list) -> str | None:
-    """Why a table has no rows."""
-    return None if rows else NOT_RUN
 
 
 def _tests(table: pd.DataFrame) -> pd.DataFrame:

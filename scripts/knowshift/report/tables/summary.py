@@ -5,7 +5,9 @@ from collections.abc import Mapping
 import pandas as pd
 
 from knowshift.report.tables.layout import (
+    NOT_RUN,
     NOTHING,
+    SETS,
     Cell,
     Printed,
     absent,
@@ -17,8 +19,8 @@ from knowshift.report.tables.layout import (
     points,
     points_ranged,
     ranged,
+    reason,
 )
-from knowshift.report.tables.scores import NOT_RUN, SETS, reason
 
 Tables = Mapping[str, pd.DataFrame]
 
