@@ -39,16 +39,16 @@ schema: $(INSTALLED) ## write schemas/config.schema.json from scripts/knowshift/
 	PYTHONPATH=scripts $(BIN)/python scripts/knowshift/configuration/sections.py > schemas/config.schema.json.new
 	mv schemas/config.schema.json.new schemas/config.schema.json
 
-# Nothing is restored in $(BENCH_TUNED): it is the fine-tuned model. vLLM takes part where tests/benchmarks/vllm_environment.sh
+# Nothing is restored in $(BENCH_TUNED): it is the fine-tuned model. vLLM takes part where benchmarks/vllm_environment.sh
 # has made its environment.
 bench: $(BENCH)/.installed ## the benchmarks, as ratios against named peers
 	. $(BIN)/activate && snakemake --cores all $(BENCH_MODEL)/base/manifest.json $(BENCH_TUNED)/manifest.json
-	$(BENCH)/bin/python tests/benchmarks/matching.py --model $(BENCH_MODEL)
-	$(BENCH)/bin/python tests/benchmarks/evaluation.py --model $(BENCH_TUNED) --python $(BIN)/python
-	$(BENCH)/bin/python tests/benchmarks/finetuning.py --model $(BENCH_MODEL)/base
-	$(BENCH)/bin/python tests/benchmarks/restoration.py --base $(BENCH_MODEL)/base --tuned $(BENCH_TUNED) --parts sweep scale
-	$(BENCH)/bin/python tests/benchmarks/planning.py
-	$(BENCH)/bin/python tests/benchmarks/probe.py --model $(BENCH_MODEL)/base $(addprefix --vllm ,$(wildcard .venv-vllm/bin/python))
+	$(BENCH)/bin/python benchmarks/matching.py --model $(BENCH_MODEL)
+	$(BENCH)/bin/python benchmarks/evaluation.py --model $(BENCH_TUNED) --python $(BIN)/python
+	$(BENCH)/bin/python benchmarks/finetuning.py --model $(BENCH_MODEL)/base
+	$(BENCH)/bin/python benchmarks/restoration.py --base $(BENCH_MODEL)/base --tuned $(BENCH_TUNED) --parts sweep scale
+	$(BENCH)/bin/python benchmarks/planning.py
+	$(BENCH)/bin/python benchmarks/probe.py --model $(BENCH_MODEL)/base $(addprefix --vllm ,$(wildcard .venv-vllm/bin/python))
 
 clean: ## remove the environments and all results
 	rm -rf $(VENV) $(BENCH) .venv-vllm results .snakemake

@@ -1,34 +1,34 @@
 # What models answer, before and after fine-tuning, and how far their next-token distributions moved.
 #   needs   MODEL/base/, MODEL/mastery.parquet, MODEL/orders/, MODEL/runs/RUN/delta/
-#   makes   MODEL/base_scores/, MODEL/runs/RUN/outcomes.parquet, MODEL/runs/RUN/divergence.parquet, MODEL/instruct/outcomes.parquet
-rule score_base:
+#   makes   MODEL/base_evaluation/, MODEL/runs/RUN/outcomes.parquet, MODEL/runs/RUN/divergence.parquet, MODEL/instruct/outcomes.parquet
+rule evaluate_base:
     input:
         base=rules.resolve_model.output.manifest,
         mastery=rules.grade_mastery.output.mastery,
         templates=ancient([templates_of(topic) for topic in DOMAIN_OF]),  # what counts of them is in `completions`
         prompt=resource(FACTS.prompt),
     output:
-        outcomes=f"{RESULTS}/{{model}}/base_scores/outcomes.parquet",
-        logits=f"{RESULTS}/{{model}}/base_scores/logits.parquet",
+        outcomes=f"{RESULTS}/{{model}}/base_evaluation/outcomes.parquet",
+        logits=f"{RESULTS}/{{model}}/base_evaluation/logits.parquet",
     log:
-        f"{RESULTS}/logs/score_base/{{model}}.log",
+        f"{RESULTS}/logs/evaluate_base/{{model}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/score_base/{{model}}.tsv"
+        f"{RESULTS}/benchmarks/evaluate_base/{{model}}.tsv"
     priority: 1  # the longest evaluation: start it early
     conda:
         "../envs/knowshift.yaml"
     threads: 1
     resources:
         mem_mb=memory_to_ask(2, SETTINGS.evaluation),
-        gpu=gpus_to_ask("score_base", SETTINGS.evaluation),
+        gpu=gpus_to_ask("evaluate_base", SETTINGS.evaluation),
         nodes=1,
         chunk=2048,  # questions between two saves
         python="python",
     params:
         spec=lambda wc: evaluation_spec(wc.model),
-        code=digest("score_base"),
+        code=digest("evaluate_base"),
         completions=lambda wc: completions(DOMAIN_OF),
-        script=script("score_base"),
+        script=script("evaluate_base"),
         base=subpath(input.base, parent=True),
         templates=lambda wc, input: Path(input.templates[0]).parent,
     message:
@@ -111,7 +111,7 @@ rule evaluate_instruct:
 rule measure_divergence:
     input:
         outcomes=rules.evaluate.output.outcomes,
-        logits=rules.score_base.output.logits,
+        logits=rules.evaluate_base.output.logits,
     output:
         divergence=f"{RESULTS}/{{model}}/runs/{{run}}/divergence.parquet",
     log:

@@ -188,7 +188,7 @@ def histogram_of(wildcards):
     """The stored histogram that a selection by relative change starts from; the other strategies have none."""
     if wildcards.strategy not in ("top", "bottom"):
         return []
-    return [f"{RESULTS}/{wildcards.model}/runs/{wildcards.run}/updates/{wildcards.region}.histogram.parquet"]
+    return [f"{RESULTS}/{wildcards.model}/runs/{wildcards.run}/changes/{wildcards.region}.histogram.parquet"]
 
 
 def restore_spec(wildcards):
@@ -243,7 +243,7 @@ def of_runs(name):
     return lambda wc: files_of(wc.model, name)
 
 
-HISTOGRAMS = [f"updates/{region}.histogram.parquet" for region in SETTINGS.regions]
+HISTOGRAMS = [f"changes/{region}.histogram.parquet" for region in SETTINGS.regions]
 # Where deltas pass away, what reads them belongs to the stage that makes them: otherwise models would be trained twice.
 READERS = ["outcomes.parquet", *HISTOGRAMS] if GRID.keep_deltas == "restored" else []
 

@@ -86,7 +86,7 @@ rule tabulate_model:
     input:
         mastery=rules.grade_mastery.output.mastery,
         levels=rules.count_levels.output.levels,
-        base=rules.score_base.output.outcomes,
+        base=rules.evaluate_base.output.outcomes,
         instruct=lambda wc: (
             [f"{RESULTS}/{wc.model}/instruct/outcomes.parquet"] if SETTINGS.models[wc.model].instruct else []
         ),
@@ -94,7 +94,7 @@ rule tabulate_model:
         divergences=of_runs("divergence.parquet"),
         steps=of_runs("steps.parquet"),
         histograms=lambda wc: [
-            path for region in SETTINGS.regions for path in of_runs(f"updates/{region}.histogram.parquet")(wc)
+            path for region in SETTINGS.regions for path in of_runs(f"changes/{region}.histogram.parquet")(wc)
         ],
         restored=lambda wc: restored_outcomes(wc.model, feasible_runs(wc.model)),
         synonyms=[resource(path) for path in FACTS.synonyms],

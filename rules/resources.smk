@@ -41,7 +41,7 @@ def machine():
 
 def read_gpus_of(text):
     """The numbers of GPUs that a profile sets by hand, by RULE or MODEL.RULE."""
-    rules = ["probe_mastery", "score_base", "evaluate", "evaluate_instruct", "evaluate_restored", "finetune"]
+    rules = ["probe_mastery", "evaluate_base", "evaluate", "evaluate_instruct", "evaluate_restored", "finetune"]
     known = {*rules, *(f"{model}.{rule}" for model in SETTINGS.models for rule in rules)}
     entries = [entry.partition("=") for entry in text.split()]
     for key, _, number in entries:

@@ -1,18 +1,18 @@
 # Which parameters moved most, and models with a part of the update undone.
 #   needs   MODEL/base/, MODEL/runs/RUN/delta/, MODEL/mastery.parquet
-#   makes   MODEL/runs/RUN/updates/, MODEL/runs/RUN/restored/, MODEL/exports/
-rule rank_updates:
+#   makes   MODEL/runs/RUN/changes/, MODEL/runs/RUN/restored/, MODEL/exports/
+rule measure_changes:
     input:
         base=rules.resolve_model.output.manifest,
         delta=ancient(rules.diff_weights.output.delta),
         manifest=rules.diff_weights.output.manifest,
     output:
-        histogram=f"{RESULTS}/{{model}}/runs/{{run}}/updates/{{region}}.histogram.parquet",
-        tensors=f"{RESULTS}/{{model}}/runs/{{run}}/updates/{{region}}.tensors.parquet",
+        histogram=f"{RESULTS}/{{model}}/runs/{{run}}/changes/{{region}}.histogram.parquet",
+        tensors=f"{RESULTS}/{{model}}/runs/{{run}}/changes/{{region}}.tensors.parquet",
     log:
-        f"{RESULTS}/logs/rank_updates/{{model}}.{{run}}.{{region}}.log",
+        f"{RESULTS}/logs/measure_changes/{{model}}.{{run}}.{{region}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/rank_updates/{{model}}.{{run}}.{{region}}.tsv"
+        f"{RESULTS}/benchmarks/measure_changes/{{model}}.{{run}}.{{region}}.tsv"
     conda:
         "../envs/knowshift.yaml"
     threads: 1
@@ -20,8 +20,8 @@ rule rank_updates:
         mem_mb=memory(2000),
     params:
         spec=lambda wc: canonical_json({"region": pattern_of(wc.region)}),
-        code=digest("rank_updates"),
-        script=script("rank_updates"),
+        code=digest("measure_changes"),
+        script=script("measure_changes"),
         base=subpath(input.base, parent=True),
     message:
         "Relative changes of {wildcards.run} ({wildcards.region})"

@@ -16,7 +16,7 @@ rule finetunes:
 
 rule evaluations:
     input:
-        expand(rules.score_base.output.outcomes, model=SETTINGS.models),
+        expand(rules.evaluate_base.output.outcomes, model=SETTINGS.models),
         [f"{RESULTS}/{name}/instruct/outcomes.parquet" for name, model in SETTINGS.models.items() if model.instruct],
         *of_models("outcomes.parquet", "divergence.parquet", *READERS),
 

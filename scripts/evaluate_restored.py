@@ -38,7 +38,7 @@ def main() -> None:
     parser.path("--mastery", "mastery table")
     parser.path("--order", "order of training facts", required=False)
     parser.path("--prompt", "prompt template (YAML)")
-    parser.add_argument("--histogram", type=Path, nargs="?", help="of the region's relative changes (rank_updates.py); saves a pass of top and bottom")  # fmt: skip
+    parser.add_argument("--histogram", type=Path, nargs="?", help="of the region's relative changes (measure_changes.py); saves a pass of top and bottom")  # fmt: skip
     parser.path("--output", "table of answers to write (Parquet)")
     parser.path("--selection", "table of what was restored, per tensor, to write (Parquet)")
     parser.execution(chunk=CHUNK, unit="questions")

@@ -18,7 +18,7 @@ SPLITS = {"in_domain": ("train", "dev", "test"), "out_of_domain": ("dev", "test"
 # Rules with one job whatever the grid, and with one for each model.
 TABLES = ("join_tables", "tabulate_costs", "tabulate_facts", "tabulate_published", "print_tables")
 ONCE = (*TABLES, "plot", "report", "all")
-PER_MODEL = ("resolve_model", "grade_mastery", "count_levels", "score_base", "tabulate_model", "analyse_model")
+PER_MODEL = ("resolve_model", "grade_mastery", "count_levels", "evaluate_base", "tabulate_model", "analyse_model")
 BY_CHANGE = ("top", "bottom")  # strategies that start from the stored histogram
 
 # Bytes on disk: per character of a completion and per parameter of a float32 delta as measured on the default experiment, per
@@ -231,7 +231,7 @@ class _Model:
             "finetune": len(self.trained),
             "diff_weights": len(self.trained) - kept,
             "keep_delta": kept,
-            "rank_updates": sum(len(self._histograms(cell)) for cell in self.runs),
+            "measure_changes": sum(len(self._histograms(cell)) for cell in self.runs),
             "evaluate": len(self.runs),
             "measure_divergence": len(self.runs),
             "evaluate_restored": len(self.restored),
@@ -292,7 +292,7 @@ class _Model:
 
         # The pre-trained model is asked all training facts too, also those that are never drawn.
         train = sum(topic.facts["train"] for topic in self.topics.values() if topic.domain == "in_domain")
-        yield self._generating("score_base", 1, settings, questions + train, tokens + train * own)
+        yield self._generating("evaluate_base", 1, settings, questions + train, tokens + train * own)
         if self.experiment.models[self.name].instruct:
             yield self._generating("evaluate_instruct", 1, settings, questions, tokens)
         for rule, runs in {"evaluate": self.runs, "evaluate_restored": [cell for cell, *_ in self.restored]}.items():

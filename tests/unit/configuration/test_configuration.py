@@ -1,0 +1,159 @@
+"""Configuration errors are one clear line each; scripts and library keep to their places."""
+
+import copy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import tiny
+from knowshift.configuration import checking, sections
+
+REPOSITORY = Path(__file__).parents[3]
+SCRIPTS = sorted(path for path in (REPOSITORY / "scripts").glob("*.py"))
+
+
+@pytest.fixture
+def raw(tiny_facts: Path, tmp_path: Path) -> dict:
+    return copy.deepcopy(tiny.configuration(tiny_facts, tmp_path))
+
+
+@pytest.mark.parametrize(
+    "path", [REPOSITORY / "config.yaml", *(REPOSITORY / "configs").glob("*.yaml")], ids=lambda path: path.name
+)
+def test_the_configurations_of_the_project_are_valid(path: Path) -> None:
+    checking.check(yaml.safe_load(path.read_text()), REPOSITORY)
+
+
+def test_the_json_schema_is_current() -> None:
+    written = (REPOSITORY / "schemas/config.schema.json").read_text()
+    assert written == sections.json_schema(), "run: make schema"
+
+
+def change(raw: dict, key: str, value: object) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        raw = raw[int(parent)] if isinstance(raw, list) else raw[parent]
+    raw[last] = value
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("finetunning", {}, ["finetunning is no known key", "finetuning"]),
+        ("finetuning.learning_rte", 1, ["finetuning.learning_rte is no known key", "learning_rate"]),
+        ("restoration.0.percnts", [1], ["restoration.0.percnts is no known key", "percents"]),
+        ("finetuning.methods", ["adapters"], ["finetuning", "methods: adapters is neither full nor lora"]),
+        ("finetuning.methods", ["Full"], ["finetuning.methods.0", "pattern"]),
+        ("finetuning.method_data", {"lora": ["level3"]}, ["method_data.lora: level3 is not among data"]),
+        ("finetuning.lora.rank", 0, ["finetuning.lora.rank", "greater than 0"]),
+        ("finetuning.variants", {"full": {"method": "full"}}, ["variants.full: this name is that of a method already"]),
+        ("finetuning.variants", {"slow": {"epochs": 2}}, ["variants.slow.method must be full or lora"]),
+        (
+            "finetuning.variants",
+            {"slow": {"method": "full", "epoch": 2}},
+            ["variants.slow: epoch is no known key", "epochs"],
+        ),
+        (
+            "finetuning.variants",
+            {"slow": {"method": "full", "epochs": 0}},
+            ["variants.slow: epochs: input should be greater"],
+        ),
+        ("models.tiny.instruct.prompt", "talk", ["models.tiny.instruct.prompt", "'study'", "'talk'"]),
+        ("restoration.0.methods", ["dora"], ["restoration.0.methods: dora is not in the grid"]),
+        ("finetuning.data", ["level7"], ["finetuning.data.0", "level4", "'mixed'", "'level7'"]),
+        ("restoration.0.percents", [120], ["restoration.0.percents.0", "less than or equal to 100", "120"]),
+        ("restoration.0.strategy", "largest", ["restoration.0.strategy", "absolute", "'largest'"]),
+        ("restoration.0.region", "transfomer", ["restoration.0.region", "transformer", "values", "'transfomer'"]),
+        ("restoration.0.region", "mlp|attention", ["restoration.0.region", "named_regions", "0,5,7-9"]),
+        ("restoration.0.region", "7-3", ["restoration.0.region", "7-3", "end before they begin"]),
+        ("exports.0.region", "nowhere", ["exports.0.region", "'nowhere'"]),
+        ("named_regions", {"mlp": "x"}, ["named_regions.mlp", "already"]),
+        ("named_regions", {"a-b": "x"}, ["named_regions.a-b", "pattern"]),
+        ("named_regions", {"a": "(x"}, ["named_regions.a", "no regular expression"]),
+        ("finetuning.sizes", [], ["finetuning.sizes", "at least 1"]),
+        ("finetuning.seeds", [1, 1], ["finetuning.seeds", "twice"]),
+        ("facts.in_domain", ["home", "nowhere"], ["nowhere.yaml", "no templates for topic nowhere"]),
+        ("facts.out_of_domain", ["home"], ["home is both"]),
+        ("facts.synonyms", ["missing.csv"], ["facts.synonyms", "missing.csv"]),
+        ("mastery.templates", 3, ["mastery.templates is 3", "only 2"]),
+        ("mastery.boundaries", [0.5, 0.25, 0.75], ["mastery", "must rise"]),
+        ("restoration.0.sizes", [9], ["restoration.0.sizes", "9", "[8, 1000, 'all']"]),
+        ("models", {}, ["models", "at least 1"]),
+        ("models", {"facts": {"source": {"directory": "."}}}, ["models.facts", "taken"]),
+        ("models.tiny.source", {"hub": "a/b", "revision": "main"}, ["models.tiny.source", "revision"]),
+        ("models.tiny.source", {"directory": "missing"}, ["models.tiny.source.directory", "missing is no folder"]),
+        ("evaluation.per_level", {"dev": 2}, ["evaluation", "test"]),
+    ],
+)
+def test_a_mistake_is_named_with_what_is_allowed(raw: dict, key: str, value: object, said: list[str]) -> None:
+    checking.check(raw, REPOSITORY)
+    change(raw, key, value)
+    with pytest.raises(checking.ConfigurationError) as caught:
+        checking.check(raw, REPOSITORY)
+    for words in said:
+        assert words in str(caught.value)
+
+
+def test_all_mistakes_are_listed_a_line_each(raw: dict) -> None:
+    change(raw, "finetuning.data", ["level7"])
+    change(raw, "restoration.0.percents", [120])
+    with pytest.raises(checking.ConfigurationError) as caught:
+        checking.check(raw, REPOSITORY)
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_snakemake_says_it_before_any_job(raw: dict, tmp_path: Path) -> None:
+    change(raw, "finetuning.data", ["level7"])
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(raw))
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), "--cores", "1"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "finetuning.data.0" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+# --- the code ---
+
+
+def test_the_library_knows_no_snakemake_no_command_line_and_no_environment() -> None:
+    for path in (REPOSITORY / "scripts/knowshift").rglob("*.py"):
+        text = path.read_text()
+        for word in ("argparse", "os.environ", "import snakemake", "from snakemake"):
+            assert word not in text, path
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_every_script_has_help(script: Path) -> None:
+    done = subprocess.run([sys.executable, str(script), "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"python scripts/{script.name}" in done.stdout
+
+
+def test_reading_the_snakefile_imports_nothing_heavy() -> None:
+    paths = [str(REPOSITORY / folder) for folder in ("rules", "scripts")]
+    program = f"import sys; sys.path[:0] = {paths}; import knowshift.configuration.checking, code_digests.digests, knowshift.finetuning.grid; print(sorted(m for m in ('torch', 'transformers', 'pandas', 'altair') if m in sys.modules))"  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_lock_holds_every_declared_dependency_and_no_address() -> None:
+    import tomllib
+    from importlib.metadata import version
+
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    lines = (REPOSITORY / "envs/requirements.lock").read_text().splitlines()
+    locked = dict(line.split("==") for line in lines if not line.startswith("#"))
+    locked = {canonicalize_name(name): number for name, number in locked.items()}
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    for text in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+        wanted = Requirement(text)
+        assert locked[canonicalize_name(wanted.name)] in wanted.specifier, "run: make lock"
+        assert version(wanted.name).partition("+")[0] == locked[canonicalize_name(wanted.name)]
+    assert not [line for line in lines[1:] if "/" in line or ":" in line]
+    conda = yaml.safe_load((REPOSITORY / "envs/knowshift.yaml").read_text())
+    assert conda["dependencies"][-1]["pip"] == [line for line in lines if not line.startswith("#")]

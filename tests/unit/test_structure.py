@@ -1,0 +1,63 @@
+"""The library's rooms: who may import from whom (CONTRIBUTING.md has the picture)."""
+
+import ast
+from pathlib import Path
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+# A room may import from rooms of later lines; from those of its own line only where OTHERS says so.
+ORDER = [
+    ["scripts"],
+    ["cli", "planning"],
+    ["analysis", "finetuning"],
+    ["restoration", "mastery", "evaluation"],
+    ["report", "configuration", "generation", "models"],
+    ["weights", "facts"],
+    ["runtime", "randomness"],
+    ["canonical", "allowed_values"],
+]
+OTHERS = {"scripts": {"planning"}}
+FORBIDDEN = {"analysis": {"report"}, "finetuning": {"evaluation"}}
+
+
+def room(module: str) -> str:
+    """The room of a module: `knowshift.weights.deltas` is in weights."""
+    parts = module.split(".")
+    return parts[1] if parts[0] == "knowshift" else parts[0]
+
+
+def imports(path: Path) -> set[str]:
+    """The rooms that a file imports from, inside functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in ("knowshift", "cli"):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {room(name) for name in names}
+        elif isinstance(node, ast.Import):
+            found |= {room(alias.name) for alias in node.names if alias.name.split(".")[0] in ("knowshift", "cli")}
+    return found
+
+
+def files() -> list[tuple[str, Path]]:
+    """Every file with its room."""
+    paths = [path.relative_to(SCRIPTS) for path in SCRIPTS.rglob("*.py")]
+    named = [
+        ("scripts" if len(path.parts) == 1 else room(".".join(path.with_suffix("").parts)), path) for path in paths
+    ]
+    return [(name, SCRIPTS / path) for name, path in named if path.name != "__init__.py"]
+
+
+def test_imports_run_in_one_direction() -> None:
+    level = {name: number for number, names in enumerate(ORDER) for name in names}
+    assert len(files()) > 100 and {name for name, _ in files()} == set(level)
+    for name, path in files():
+        for other in imports(path) - {name}:
+            allowed = level[other] > level[name] or other in OTHERS.get(name, ())
+            assert allowed and other not in FORBIDDEN.get(name, ()), f"{path}: {name} must not import from {other}"
+
+
+def test_packages_hold_a_docstring_and_nothing_else() -> None:
+    """Rules import rooms, and must not load torch with them."""
+    for path in SCRIPTS.rglob("__init__.py"):
+        body = ast.parse(path.read_text()).body
+        assert len(body) == 1 and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant), path
