@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from knowshift.allowed_values import Matching
-from knowshift.analysis import model_tables
+from knowshift.analysis import schemas
 from knowshift.analysis.answer_matrix import read_answers
 from knowshift.analysis.calibration import tabulate_calibration
 from knowshift.analysis.claims import tabulate_claims
@@ -59,7 +59,7 @@ def main() -> None:
     graded = arguments.tables / "answers.parquet"
     answers = read_answers(graded, options.matching, mastery["fact_id"].to_pylist())
     study = Study(table("cells", CELLS), answers, mastery["level"].to_numpy(), options.seed)
-    concentration = table("concentration", model_tables.CONCENTRATION)
+    concentration = table("concentration", schemas.CONCENTRATION)
     places = pd.Index(mastery["fact_id"].to_pylist())
     divergences = {}
     for path in arguments.divergences or ():
@@ -76,13 +76,13 @@ def main() -> None:
         "strategies": tabulate_strategies(study),
         "flows": tabulate_flows(study, np.array(mastery["topic"].to_pylist(), object)),
         "fact_outputs": tabulate_fact_outputs(study, graded, mastery, options.facts),
-        "loss_curves": tabulate_loss(study, table("training_loss", model_tables.TRAINING_LOSS)),
+        "loss_curves": tabulate_loss(study, table("training_loss", schemas.TRAINING_LOSS)),
         "claims": tabulate_claims(study, shifts, concentration),
         "recommendation": recommend(study, arguments.folder),
     }
     made["shifts"], made["correlations"] = tabulate_shifts(study, shifts)
     made["calibration"], made["calibration_errors"] = tabulate_calibration(study)
-    where = table("restored_where", model_tables.RESTORED_WHERE)
+    where = table("restored_where", schemas.RESTORED_WHERE)
     made["restored_layers"], made["restored_modules"] = tabulate_where(study, where)
     for name, schema in ANALYSES.items():
         write_table(arguments.output / f"{name}.parquet", made[name], schema)
