@@ -68,7 +68,7 @@ def source_spec(model):
     source = model.source
     spec = {"source": source.model_dump()} | ({"trust_remote_code": True} if model.trust_remote_code else {})
     if isinstance(source, sections.DirectorySource):
-        spec["source"]["digest"] = digests.directory_digest(Path(source.directory), model.trust_remote_code)
+        spec["digest"] = digests.directory_digest(Path(source.directory), model.trust_remote_code)
     return canonical_json(spec)
 
 
@@ -78,10 +78,10 @@ def is_fetched(entry):
 
 
 def probe_spec(wildcards):
-    chosen = fields(MASTERY, "samples", "temperature", "max_new_tokens", "engine", "rows")
+    chosen = fields(MASTERY, "samples", "temperature", "max_new_tokens", "engine", "tokens_per_pass")
     chosen["dtype"] = SETTINGS.models[wildcards.model].dtype or MASTERY.dtype
     limit = FACTS.dev_limit if wildcards.split == "dev" else None
-    more = {"templates_used": MASTERY.templates, "split": wildcards.split, "facts_limit": limit, "seed": SETTINGS.seed}
+    more = {"templates": MASTERY.templates, "split": wildcards.split, "facts_limit": limit, "seed": SETTINGS.seed}
     return canonical_json({**chosen, **more})
 
 
@@ -160,7 +160,7 @@ def finetune_spec(wildcards):
 
 
 def evaluation_spec(model, **more):
-    chosen = fields(SETTINGS.evaluation, "per_level", "max_new_tokens", "engine", "rows")
+    chosen = fields(SETTINGS.evaluation, "per_level", "max_new_tokens", "engine", "tokens_per_pass")
     chosen["dtype"] = SETTINGS.models[model].dtype or SETTINGS.evaluation.dtype
     return canonical_json({**chosen, "seed": SETTINGS.seed, **more})
 

@@ -6,14 +6,11 @@
 Reads graded answers and tables; no model is loaded. What each number is: docs/report.md.
 """
 
-from dataclasses import dataclass
-
-from cli.command_line import CommandLine, option, run
-
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
-from knowshift.allowed_values import Matching
+from cli.command_line import CommandLine, run
 from knowshift.analysis import schemas
 from knowshift.analysis.answer_matrix import read_answers
 from knowshift.analysis.calibration import tabulate_calibration
@@ -27,17 +24,18 @@ from knowshift.analysis.schemas import ANALYSES
 from knowshift.analysis.scores import tabulate_scores, tabulate_scores_by_level
 from knowshift.analysis.shifts import measure_shifts, tabulate_shifts
 from knowshift.analysis.study import Study
+from knowshift.configuration.facts import MatchingRule
+from knowshift.configuration.section import Seeded
 from knowshift.evaluation.schemas import DIVERGENCE
 from knowshift.finetuning.schemas import CELLS
 from knowshift.mastery.schemas import MASTERY
 from knowshift.runtime.parquet import read_table, write_table
 
 
-@dataclass(frozen=True)
-class Options:
-    matching: Matching = option("when a text contains an object; substring is the paper's", "whole_words")
-    seed: int = option("the experiment's seed", 1)
-    facts: int = option("facts whose outputs are kept, per run", 2000)
+class Options(MatchingRule, Seeded):
+    """How answers are graded and estimates are drawn."""
+
+    facts: int = Field(default=2000, gt=0, description="Number of facts per run whose outputs are kept.")
 
 
 def main() -> None:

@@ -5,13 +5,13 @@
 Every number in it comes from the tables.
 """
 
-from dataclasses import dataclass
-
-from cli.command_line import CommandLine, option, run
+from typing import Any
 
 import jinja2
 import vl_convert
+from pydantic import BaseModel, Field
 
+from cli.command_line import CommandLine, run
 from knowshift.report import page
 from knowshift.report.figures.catalogue import FIGURES
 from knowshift.report.tables.catalogue import printed
@@ -19,9 +19,10 @@ from knowshift.runtime.artefacts import write_text
 from knowshift.runtime.parquet import read_frames
 
 
-@dataclass(frozen=True)
-class Options:
-    experiment: dict = option("the configuration of the experiment, as JSON", {})
+class Options(BaseModel):
+    """What the report shows besides its tables and figures."""
+
+    experiment: dict[str, Any] = Field(default={}, description="Configuration of the experiment.")
 
 
 def main() -> None:

@@ -6,16 +6,17 @@ The artefacts' paths say which run they belong to: `runs/RUN/outcomes.parquet`, 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-
-from cli.command_line import CommandLine, option, run
+from typing import Any
 
 import pyarrow as pa
+from pydantic import Field
 
-from knowshift.allowed_values import Matching
+from cli.command_line import CommandLine, run
 from knowshift.analysis import model_tables as tables
+from knowshift.configuration.facts import MatchingRule
+from knowshift.configuration.restoration import RestoredShares
 from knowshift.evaluation.grading import Grader
 from knowshift.evaluation.schemas import ANSWERS, DIVERGENCE, OUTCOMES
 from knowshift.facts.matching import Synonyms
@@ -26,11 +27,10 @@ from knowshift.restoration.schemas import HISTOGRAM, SELECTION, TENSORS
 from knowshift.runtime.parquet import read_table, write_table, write_tables
 
 
-@dataclass(frozen=True)
-class Options:
-    grid: dict = option("methods, data, sizes, seeds, as JSON")
-    percents: list = option("shares of parameters in the table of concentration", [1, 3, 5, 10, 20, 40, 60])
-    matching: Matching = option("when a text contains an object; substring is the paper's", "whole_words")
+class Options(MatchingRule, RestoredShares):
+    """What of the configuration the tables show."""
+
+    grid: dict[str, Any] = Field(description="Grid of the experiment: methods, data, sizes, seeds and method_data.")
 
 
 def restored_key(path) -> tuple[str, str, str, float]:

@@ -4,18 +4,18 @@
         --output results/tables/published.parquet
 """
 
-from dataclasses import dataclass
+from pydantic import BaseModel, Field
 
-from cli.command_line import CommandLine, option, run
-
+from cli.command_line import CommandLine, run
 from knowshift.analysis.published import paper_models, read_published
 from knowshift.analysis.schemas import PUBLISHED
 from knowshift.runtime.parquet import write_table
 
 
-@dataclass(frozen=True)
-class Options:
-    sources: dict = option("name of each model and its repository on the hub, or null, as JSON")
+class Options(BaseModel):
+    """The models of the experiment."""
+
+    sources: dict[str, str | None] = Field(description="Repository on the hub of each model by name, or null.")
 
 
 def main() -> None:

@@ -38,7 +38,7 @@ from edits import (
 )
 from workflow import ONCE, PROFILE, REPOSITORY, Jobs, each, jobs, together, would_run
 
-PROBING, TRAINING = "scripts/knowshift/mastery/probing.py", "scripts/knowshift/finetuning/loop.py"
+PROBING, TRAINING = "scripts/knowshift/mastery/probing.py", "scripts/knowshift/finetuning/schedule.py"
 COSINE = "recipe.learning_rate * 0.5 * (1 + math.cos"
 
 DRY = {
@@ -145,7 +145,7 @@ DRY = {
     # code
     "comment, docstring, formatting, shell text, unused code": (
         several(
-            code("scripts/finetune.py", "import argparse", "# a comment\nimport argparse"),
+            code("scripts/finetune.py", "import signal", "# a comment\nimport signal"),
             code(TRAINING, '"""The learning rate of', '"""What the learning rate is of'),
             unparse("scripts/knowshift/generation/torch_engine.py"),
             unparse("scripts/evaluate.py"),

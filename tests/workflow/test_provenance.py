@@ -52,7 +52,7 @@ def test_code_that_reaches_a_result_changes_its_digest_only(code: Path) -> None:
         "probe_mastery"
     }
     assert changed(code, "knowshift/report/figures/theme.py", '"fontSize": 14', '"fontSize": 15') == {"plot", "report"}
-    assert changed(code, "knowshift/finetuning/loop.py", "0.5 * (1 +", "0.4 * (1 +") == {"finetune"}
+    assert changed(code, "knowshift/finetuning/schedule.py", "0.5 * (1 +", "0.4 * (1 +") == {"finetune"}
 
 
 def test_scripts_share_modules_without_sharing_digests(code: Path) -> None:

@@ -71,7 +71,7 @@ class StrategyChoice(Section):
     )
 
 
-class Selecting(StrategyChoice, RegionChoice):
+class Selecting(RegionChoice, StrategyChoice):
     """How the parameters to restore are selected."""
 
 
@@ -98,7 +98,7 @@ class NamedRegion(RegionChoice):
     _check = field_validator("region", mode="before", json_schema_input_type=str | int)(_check_region)
 
 
-class Restoration(Selecting, NamedRegion, RestoredShares):
+class Restoration(RestoredShares, NamedRegion, Selecting):
     """One entry under `restoration`: the fine-tuned models it applies to, and what is restored in them."""
 
     models: list[str] | None = Field(default=None, description="Names under models; null takes all of them.")
@@ -114,7 +114,7 @@ class Restoration(Selecting, NamedRegion, RestoredShares):
     seeds: list[int] | None = Field(default=None, description="Seeds among finetuning.seeds; null takes all of them.")
 
 
-class Export(Selecting, NamedRegion, RestoredShare):
+class Export(RestoredShare, NamedRegion, Selecting):
     """One entry under `exports`: a restored model that is written out."""
 
     model: str = Field(description="Name of the model under models.")

@@ -58,6 +58,17 @@ def cell_questions(
     return pa.concat_tables([own, select_questions(mastery, per_level, seed).select(columns)])
 
 
+def base_questions(mastery: pa.Table, per_level: Mapping[str, int | None], seed: int) -> pa.Table:
+    """Return what the pre-trained model is asked: every in-domain training fact, then the held-out questions.
+
+    Returns:
+        The facts of `mastery` that are asked, with a column `set`.
+    """
+    train = mastery.filter(pc.and_(pc.equal(mastery["split"], "train"), pc.equal(mastery["domain"], "in_domain")))
+    train = train.append_column("set", pa.array(["train"] * len(train), pa.string()))
+    return pa.concat_tables([train, select_questions(mastery, per_level, seed)])
+
+
 def best_templates(mastery: pa.Table) -> dict[str, int]:
     """Per topic, the completion template with the most successes over all its facts; the earliest of equals."""
     totals: dict[str, list[int]] = {}

@@ -14,7 +14,7 @@ import pyarrow as pa
 from knowshift.restoration.concentration import count_of
 from knowshift.restoration.distinct_values import PairTable
 from knowshift.restoration.histograms import Filled, Histogram, fill, join
-from knowshift.restoration.relative_changes import BIN_SHIFT, BINS, changes
+from knowshift.restoration.relative_changes import BIN_SHIFT, BINS, changes, keep_freed_memory
 from knowshift.restoration.schemas import HISTOGRAM, QUANTILES, TENSORS
 from knowshift.runtime.progress import progress
 from knowshift.weights.regions import layer_and_module
@@ -64,6 +64,7 @@ def summarise(pairs: Pairs, region: str, threads: int = 1) -> tuple[pa.Table, pa
     Returns:
         Tables in the schemas `HISTOGRAM` (non-empty bins) and `TENSORS`.
     """
+    keep_freed_memory()
     pairs = pairs.within(region)
     count, low = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)
     zero_count, zero_low = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)

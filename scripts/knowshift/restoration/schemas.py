@@ -44,3 +44,13 @@ SELECTION = pa.schema(
         pa.field("sum", pa.float64(), False, {"doc": "sum of relative changes"}),
     ]
 )
+
+
+# What scripts/select_updates.py writes: a row per share and tensor.
+SELECTIONS = pa.schema(
+    [
+        pa.field("percent", pa.float64(), False, {"doc": "percentage of the region's parameters to restore"}),
+        pa.field("threshold", pa.float64(), True, {"doc": "change at the cut; null for random, or nothing selected"}),
+        *SELECTION,
+    ]
+)

@@ -76,7 +76,7 @@ def probing(tiny_model: Path, tiny_facts: Path, tmp_path: Path) -> list[str]:
     write_table(tmp_path / "facts.parquet", pa.Table.from_pylist(rows, schema=FACTS), FACTS)
     return [sys.executable, str(REPOSITORY / "scripts/probe_mastery.py"), "--model", str(tiny_model), "--facts",
             str(tmp_path / "facts.parquet"), "--templates", str(tiny_facts / "templates"), "--templates-used", "2",
-            "--samples", "40", "--max-new-tokens", "6", "--rows", "8", "--threads", "1", "--chunk", "160"]  # fmt: skip
+            "--samples", "40", "--max-new-tokens", "6", "--tokens-per-pass", "8", "--threads", "1", "--chunk", "160"]  # fmt: skip
 
 
 def chunks_of(output: Path) -> list[Path]:
