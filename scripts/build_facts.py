@@ -1,12 +1,13 @@
-"""Build the facts of one topic, from raw question files or from a table of facts.
+r"""Build the facts of one topic, from raw question files or from a table of facts.
 
     python scripts/build_facts.py --raw resources/facts --templates resources/templates/P36.yaml \
         --domain in_domain --output facts/P36.parquet
-    python scripts/build_facts.py --table mine.csv --templates templates/rivers.yaml --domain in_domain --output facts/rivers.parquet
+    python scripts/build_facts.py --table mine.csv --templates templates/rivers.yaml --domain in_domain \
+        --output facts/rivers.parquet
 
-RAW holds `{train,dev,test}/TOPIC.{split}.json`, lists of {"question", "answers"}. TABLE is CSV, TSV, JSON Lines or Parquet with
-the columns topic, subject, object and, if wanted, aliases (separated by |), split and question. Kept are facts with one
-answer, one per distinct question; what is left out is counted in the table's metadata.
+RAW holds `{train,dev,test}/TOPIC.{split}.json`, lists of {"question", "answers"}. TABLE is CSV, TSV, JSON Lines or
+Parquet with the columns topic, subject, object and, if wanted, aliases (separated by |), split and question. Kept are
+facts with one answer, one per distinct question; what is left out is counted in the table's metadata.
 """
 
 from typing import Literal
@@ -33,7 +34,8 @@ def main() -> None:
     parser.path("--templates", "The topic's templates (TOPIC.yaml).")
     parser.path(
         "--siblings",
-        "Templates of the topics with the same question template, in the order of the configuration, the topic included.",
+        "Templates of the topics with the same question template, in the order of the configuration, the topic "
+        "included.",
         required=False,
         many=True,
     )

@@ -1,12 +1,12 @@
-"""Ask a fine-tuned model the held-out questions and some of its own training set, or any model any questions.
+r"""Ask a fine-tuned model the held-out questions and some of its own training set, or any model any questions.
 
     python scripts/evaluate.py --model base/ --delta delta/ --mastery mastery.parquet --order order.parquet \
         --prompt resources/prompt.yaml --output outcomes.parquet
     python scripts/evaluate.py --model DIR --questions FILE.jsonl --output answers.parquet
 
-In the first form answers are stored ungraded; without --delta the model in --model is asked as it is. In the second, each line
-of FILE is {"question": …, "answers": […]}, and the answers are graded; other keys are ignored. An interrupted job goes on
-where it ended.
+In the first form answers are stored ungraded; without --delta the model in --model is asked as it is. In the second,
+each line of FILE is {"question": …, "answers": […]}, and the answers are graded; other keys are ignored. An interrupted
+job goes on where it ended.
 """
 
 from functools import partial

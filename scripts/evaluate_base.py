@@ -1,4 +1,4 @@
-"""Ask the pre-trained model all questions, and store its first-token logits on well-known facts.
+r"""Ask the pre-trained model all questions, and store its first-token logits on well-known facts.
 
     python scripts/evaluate_base.py --model base/ --mastery mastery.parquet --templates resources/templates \
         --prompt resources/prompt.yaml --outcomes outcomes.parquet --logits logits.parquet

@@ -1,4 +1,4 @@
-"""Undo a part of a fine-tuning in memory and ask the restored model the same questions.
+r"""Undo a part of a fine-tuning in memory and ask the restored model the same questions.
 
     python scripts/evaluate_restored.py --model base/ --delta delta/ --strategy top --region transformer --percent 20 \
         --mastery mastery.parquet --order order.parquet --prompt resources/prompt.yaml \
@@ -28,8 +28,8 @@ def main() -> None:
         "--histogram",
         type=Path,
         nargs="?",
-        help="Histogram of the region's relative changes, of measure_changes.py; saves a pass over the weights with the "
-        "strategies top and bottom.",
+        help="Histogram of the region's relative changes, of measure_changes.py; saves a pass over the weights with "
+        "the strategies top and bottom.",
     )
     parser.path("--output", "Table of answers to write (Parquet).")
     parser.path("--selection", "Table of what was restored, per tensor, to write (Parquet).")

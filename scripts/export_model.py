@@ -1,4 +1,4 @@
-"""Write a restored model as a Hugging Face directory that transformers loads; any two directories of one model will do.
+r"""Write a restored model as a Hugging Face directory that transformers loads, from any two directories of one model.
 
     python scripts/export_model.py --base base/ --tuned checkpoint/ --strategy top --region transformer --percent 20 \
         --output restored/

@@ -1,11 +1,12 @@
-"""Fine-tune a model on the first facts of an order.
+r"""Fine-tune a model on the first facts of an order.
 
     python scripts/finetune.py --model base/ --order order.parquet --prompt resources/prompt.yaml \
         --size 240 --name s1 --output checkpoint/ --steps steps.parquet
     torchrun --nproc-per-node 8 scripts/finetune.py …        the same over several processes, sharded
 
-Weights are trained and saved in float32 (the parameter analysis needs it); `--compute bfloat16` autocasts the arithmetic.
-Told to end (SIGTERM), it saves and exits with status 75; started again, it goes on from there, to the same weights.
+Weights are trained and saved in float32 (the parameter analysis needs it); `--compute bfloat16` autocasts the
+arithmetic. Told to end (SIGTERM), it saves and exits with status 75; started again, it goes on from there, to the same
+weights.
 """
 
 import signal

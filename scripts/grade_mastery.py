@@ -1,4 +1,4 @@
-"""Match completions against objects: the mastery R and the level of every probed fact.
+r"""Match completions against objects: the mastery R and the level of every probed fact.
 
     python scripts/grade_mastery.py --facts facts/*.parquet --completions completions/*.parquet \
         --synonyms resources/synonyms.csv --output mastery.parquet

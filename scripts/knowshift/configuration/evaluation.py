@@ -15,8 +15,8 @@ class Answering(Generating):
 
     per_level: dict[QuestionSet, Positive | None] = Field(
         default={"test": None, "test_ood": None},
-        description="Number of questions per mastery level of each question set; null takes all of them, and a set that is "
-        "not named takes none.",
+        description="Number of questions per mastery level of each question set; null takes all of them, and a set "
+        "that is not named takes none.",
     )
     max_new_tokens: Positive = Field(default=16, description="Largest number of tokens of an answer.")
 
@@ -26,8 +26,8 @@ class TrainingQuestions(Section):
 
     training_set: NotNegative | None = Field(
         default=None,
-        description="Number of facts of its own training set that a fine-tuned model is asked, from the first; null takes "
-        "all.",
+        description="Number of facts of its own training set that a fine-tuned model is asked, from the first; null "
+        "takes all.",
     )
 
 

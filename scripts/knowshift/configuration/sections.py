@@ -1,7 +1,7 @@
 """The configuration of an experiment: all sections together, and what must hold between them.
 
-Each section is declared in a module of its own; `checking.py` turns the YAML of an experiment into these settings. The JSON
-schema that editors use follows from them (`make schema`):
+Each section is declared in a module of its own; `checking.py` turns the YAML of an experiment into these settings. The
+JSON schema that editors use follows from them (`make schema`):
 
     python -m knowshift.configuration.sections > schemas/config.schema.json
 """

@@ -1,4 +1,4 @@
-"""Writes fine-tuned weights: adapters are merged, and tensors that several processes hold are gathered one at a time."""
+"""Writes fine-tuned weights: adapters are merged, and sharded tensors are gathered one at a time."""
 
 from pathlib import Path
 

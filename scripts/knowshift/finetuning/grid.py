@@ -75,7 +75,7 @@ def feasible(planned: Sequence[Cell], levels: pa.Table) -> list[Cell]:
 
 
 def is_restored(entry: Restoration, model: str, cell: Cell) -> bool:
-    """Tell whether an entry under `restoration` applies to a cell of a model; what it does not name, it takes all of."""
+    """Tell whether an entry under `restoration` applies to a cell of a model; a list that is null takes all."""
     asked = {"models": model, "methods": cell.method, "data": cell.data, "sizes": cell.size, "seeds": cell.seed}
     return all(value in (getattr(entry, key) or [value]) for key, value in asked.items())
 

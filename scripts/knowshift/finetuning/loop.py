@@ -1,9 +1,9 @@
 """Supervised fine-tuning on a few hundred to a few thousand facts (paper, section 3.1 and appendix B).
 
-One plain loop, the same on a CPU, on a GPU and in many processes: with torch.distributed initialised the model is sharded
-(`knowshift.finetuning.sharding`), every process takes its part of each batch, and a step computes what it would compute with the
-whole batch in one process. Questions are short, so the examples of a step are packed end to end into one sequence, and no
-padding is computed.
+One plain loop, the same on a CPU, on a GPU and in many processes: with torch.distributed initialised the model is
+sharded (`knowshift.finetuning.sharding`), every process takes its part of each batch, and a step computes what it would
+compute with the whole batch in one process. Questions are short, so the examples of a step are packed end to end into
+one sequence, and no padding is computed.
 """
 
 import math
@@ -34,8 +34,8 @@ def summed_loss(model: PreTrainedModel, examples: Sequence[Example], loss_on: st
         model: whole or sharded.
         examples: may be none, so that a process without examples takes part in the backward pass.
         loss_on: which tokens are targets, see `Recipe`.
-        packed: put the examples end to end into one sequence, where their position ids tell attention where each begins;
-            otherwise each is a sequence of a padded batch.
+        packed: put the examples end to end into one sequence, where their position ids tell attention where each
+            begins; otherwise each is a sequence of a padded batch.
     """
     sequences = [examples] if packed else [[example] for example in examples] or [[]]
     longest = max(1, *(sum(len(ids) for ids, _ in sequence) for sequence in sequences))

@@ -1,4 +1,4 @@
-"""Draws training sets as orders of facts: a set of size n is the first n facts, so smaller sets are parts of larger ones.
+"""Draws training sets as orders of facts: a set of size n is the first n facts, so that sets are nested.
 
 Section 3.3 of the paper describes the training sets; that sizes are nested is this project's choice.
 """

@@ -1,4 +1,4 @@
-"""Saves what a training needs to go on after an interruption: weights, optimizer state, and a row per step that is done.
+"""Saves what a training needs to go on after an interruption: weights, optimizer state, rows of the steps done.
 
 Every process saves its own part in a safetensors file. A step counts as saved once `steps.json` has its row.
 """
@@ -61,7 +61,8 @@ class TrainingState:
             tensors[name] = own_part(parameter).detach().contiguous()
             for part, value in optimizer.state[parameter].items():
                 own = own_part(torch.as_tensor(value)).contiguous()
-                # State of another shape than the parameter's is small; parameters may share it, which safetensors refuses.
+                # State of another shape than the parameter's is small; parameters may share it, which safetensors
+                # refuses.
                 tensors[f"{name}/{part}"] = own if own.shape == tensors[name].shape else own.clone()
         with whole_file(self._file(len(rows))) as partial:
             save_file(tensors, partial)
@@ -81,7 +82,7 @@ def _trained(model: PreTrainedModel) -> list[tuple[str, torch.nn.Parameter]]:
 
 
 def _optimizer_state(saved: torch.Tensor, parameter: torch.nn.Parameter) -> torch.Tensor | int:
-    """Return saved state of a parameter as the optimizer holds it: sharded and on a device as the parameter, or an int."""
+    """Return saved state as the optimizer holds it: sharded and on a device like its parameter, or an int."""
     if not saved.is_floating_point() and saved.dim() == 0:
         return int(saved)
     if saved.shape != own_part(parameter).shape:

@@ -22,7 +22,7 @@ def learning_rate_at(step: int, steps: int, recipe: Recipe) -> float:
 
 
 def batches(count: int, recipe: Recipe, seed: int) -> list[list[int]]:
-    """Return the indices of the examples of every optimizer step; each epoch is a seeded order of all `count` examples."""
+    """Return the indices of the examples of every optimizer step; each epoch takes all in a seeded order."""
     steps = []
     for epoch in range(recipe.epochs):
         order = np.random.default_rng(derive_seed(seed, "epoch", epoch)).permutation(count).tolist()

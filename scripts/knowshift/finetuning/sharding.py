@@ -46,7 +46,8 @@ def load_sharded(
     for layer in model.get_decoder().layers:
         fully_shard(layer)
     fully_shard(model)
-    # FSDP gathers parameters in the model's forward. The loss does not call it, so FSDP is told of the loss as another one.
+    # FSDP gathers parameters in the model's forward. The loss does not call it, so FSDP is told of the loss as another
+    # one.
     model.summed_loss = partial(summed_loss, model)
     register_fsdp_forward_method(model, "summed_loss")
 

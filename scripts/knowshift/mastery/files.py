@@ -56,7 +56,8 @@ def read_completion_templates(path: Path, topic: str, count: int) -> tuple[str, 
     templates = read_topic_templates(file).completions
     if len(templates) < count:
         raise KnowshiftError(
-            f"{file} has {len(templates)} completion templates, but mastery.templates is {count}; write more or lower it"
+            f"{file} has {len(templates)} completion templates, but mastery.templates is {count}; write more or lower "
+            f"it"
         )
     return templates[:count]
 

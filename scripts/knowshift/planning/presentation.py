@@ -17,7 +17,7 @@ def short(number: float) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], texts: int) -> str:
-    """Lay out columns, each as wide as its widest cell; the first `texts` of them are flush left, the others flush right."""
+    """Lay out columns as wide as their widest cell, the first `texts` of them flush left and the others flush right."""
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     lines = []
     for row in [head, *rows]:
