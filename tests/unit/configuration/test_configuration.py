@@ -105,6 +105,14 @@ def test_all_mistakes_are_listed_a_line_each(raw: dict) -> None:
     assert len(str(caught.value).splitlines()) == 2
 
 
+@pytest.mark.parametrize("section", ["mastery", "evaluation"])
+def test_an_old_key_gives_one_line_that_names_the_new_one(raw: dict, section: str) -> None:
+    raw[section]["rows"] = raw[section].pop("tokens_per_pass")
+    with pytest.raises(checking.ConfigurationError) as caught:
+        checking.check(raw, REPOSITORY)
+    assert str(caught.value) == f"configuration: {section}.rows is now called {section}.tokens_per_pass"
+
+
 def test_snakemake_says_it_before_any_job(raw: dict, tmp_path: Path) -> None:
     change(raw, "finetuning.data", ["level7"])
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(raw))
