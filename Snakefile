@@ -24,7 +24,6 @@ if not workflow.config_settings.configfiles:
 
 
 include: "rules/common.smk"
-include: "rules/inputs.smk"
 include: "rules/resources.smk"
 include: "rules/facts.smk"
 include: "rules/models.smk"

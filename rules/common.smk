@@ -4,8 +4,10 @@
 #          is recorded as neutral)
 # Threads, memory and GPUs are execution: they stand in `threads` and `resources` (resources.smk), and profiles override them.
 import json
+import re
 from decimal import Decimal
 from functools import cache
+from pathlib import Path
 
 from knowshift.configuration import checking
 from knowshift.configuration import sections
@@ -26,7 +28,6 @@ except (checking.ConfigurationError, neutral.NeutralError) as error:
     raise WorkflowError(str(error)) from None
 
 RESULTS = SETTINGS.results
-FACTS, GRID = SETTINGS.facts, SETTINGS.finetuning
 SPLITS = {"in_domain": ["train", "dev", "test"], "out_of_domain": ["dev", "test"]}  # that are probed and scored
 
 
@@ -43,13 +44,13 @@ wildcard_constraints:
 
 
 @cache
-def resource(path):
+def located(path):
     """A file or folder that the configuration names, here or in the workflow's own folder."""
     return checking.locate(path, BASE)
 
 
 def templates_of(topic):
-    return f"{resource(FACTS.templates)}/{topic}.yaml"
+    return f"{located(SETTINGS.facts.templates)}/{topic}.yaml"
 
 
 def digest(script):
@@ -70,3 +71,10 @@ def fields(section, *names):
 def number(value):
     """A number in all its digits without needless ones, as in paths: 20.0 is 20."""
     return f"{Decimal(str(value)).normalize():f}"
+
+
+DOMAINS = {"in_domain": SETTINGS.facts.in_domain, "out_of_domain": SETTINGS.facts.out_of_domain}
+DOMAIN_OF = {topic: domain for domain, topics in DOMAINS.items() for topic in topics}
+UNITS = [(topic, split) for domain, topics in DOMAINS.items() for topic in topics for split in SPLITS[domain]]
+# The cells of the grid, of every model; a level of some model may hold too few facts for one.
+PLANNED_CELLS = cells(**fields(SETTINGS.finetuning, *sections.GRID_KEYS))

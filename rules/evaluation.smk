@@ -1,12 +1,18 @@
 # What models answer, before and after fine-tuning, and how far their next-token distributions moved.
 #   needs   MODEL/base/, MODEL/mastery.parquet, MODEL/orders/, MODEL/runs/RUN/delta/
 #   makes   MODEL/base_evaluation/, MODEL/runs/RUN/outcomes.parquet, MODEL/runs/RUN/divergence.parquet, MODEL/instruct/outcomes.parquet
+def evaluation_spec(model, **more):
+    chosen = fields(SETTINGS.evaluation, "per_level", "max_new_tokens", "engine", "rows")
+    chosen["dtype"] = SETTINGS.models[model].dtype or SETTINGS.evaluation.dtype
+    return canonical_json({**chosen, "seed": SETTINGS.seed, **more})
+
+
 rule evaluate_base:
     input:
         base=rules.resolve_model.output.manifest,
         mastery=rules.grade_mastery.output.mastery,
         templates=ancient([templates_of(topic) for topic in DOMAIN_OF]),  # what counts of them is in `completions`
-        prompt=resource(FACTS.prompt),
+        prompt=located(SETTINGS.facts.prompt),
     output:
         outcomes=f"{RESULTS}/{{model}}/base_evaluation/outcomes.parquet",
         logits=f"{RESULTS}/{{model}}/base_evaluation/logits.parquet",
@@ -39,6 +45,11 @@ rule evaluate_base:
         " --outcomes {output.outcomes:q} --logits {output.logits:q} 2> {log:q}"
 
 
+def run_questions(run):
+    """What of the spec of a run's evaluation is its own: it asks some of its training set too."""
+    return {"training_set": SETTINGS.evaluation.training_set, "size": size_of(run)}
+
+
 rule evaluate:
     input:
         base=rules.resolve_model.output.manifest,
@@ -46,7 +57,7 @@ rule evaluate:
         manifest=rules.diff_weights.output.manifest,
         mastery=rules.grade_mastery.output.mastery,
         order=order_of,
-        prompt=resource(FACTS.prompt),
+        prompt=located(SETTINGS.facts.prompt),
     output:
         outcomes=f"{RESULTS}/{{model}}/runs/{{run}}/outcomes.parquet",
     log:
@@ -79,7 +90,7 @@ rule evaluate_instruct:
     input:
         model=rules.resolve_instruct.output.manifest,
         mastery=rules.grade_mastery.output.mastery,
-        prompt=resource(FACTS.prompt),
+        prompt=located(SETTINGS.facts.prompt),
     output:
         outcomes=f"{RESULTS}/{{model}}/instruct/outcomes.parquet",
     log:

@@ -123,11 +123,11 @@ def gpus_to_ask(rule, section, part="base"):
 def memory_to_ask(copies, section, part="base"):
     """Resource function: memory for so many copies of a model's weights, and for what else a job needs."""
 
-    def resource(wildcards, attempt):
+    def amount(wildcards, attempt):
         width = sizing.WIDTH[dtype_of(wildcards.model, section) if machine().gpu_gb else "float32"]
         return attempt * sizing.megabytes(parameters_of(wildcards.model, part), copies * width)
 
-    return resource
+    return amount
 
 
 def memory(megabytes):
@@ -194,13 +194,13 @@ def on_several_nodes(value):
         value: a number or text, or a function of the number of nodes.
     """
 
-    def resource(wildcards):
+    def amount(wildcards):
         nodes = training_nodes(wildcards)
         if nodes == 1:
             return None
         return value(nodes) if callable(value) else value
 
-    return resource
+    return amount
 
 
 def training_launcher(wildcards, resources, threads):
@@ -212,7 +212,7 @@ def training_launcher(wildcards, resources, threads):
 # What no job could do is said now, where the profile states the GPUs.
 if stated("gpu_gb") is not None:
     for name, entry in SETTINGS.models.items():
-        asking_gpus("probe_mastery", name, MASTERY)
+        asking_gpus("probe_mastery", name, SETTINGS.mastery)
         asking_gpus("evaluate", name, SETTINGS.evaluation)
         if entry.instruct:
             asking_gpus("evaluate_instruct", name, SETTINGS.evaluation, "instruct")

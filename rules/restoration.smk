@@ -1,6 +1,11 @@
 # Which parameters moved most, and models with a part of the update undone.
 #   needs   MODEL/base/, MODEL/runs/RUN/delta/, MODEL/mastery.parquet
 #   makes   MODEL/runs/RUN/changes/, MODEL/runs/RUN/restored/, MODEL/exports/
+def pattern_of(region):
+    """What scripts are told of a region: of a named one, its regular expression."""
+    return SETTINGS.named_regions.get(region, region)
+
+
 rule measure_changes:
     input:
         base=rules.resolve_model.output.manifest,
@@ -30,6 +35,37 @@ rule measure_changes:
         " --threads {threads} --histogram {output.histogram:q} --tensors {output.tensors:q} 2> {log:q}"
 
 
+def histogram_of(wildcards):
+    """The stored histogram that a selection by relative change starts from; the other strategies have none."""
+    if wildcards.strategy not in ("top", "bottom"):
+        return []
+    return [f"{RESULTS}/{wildcards.model}/runs/{wildcards.run}/changes/{wildcards.region}.histogram.parquet"]
+
+
+def restored_part(wildcards):
+    """What of a fine-tuning is undone."""
+    return {
+        "strategy": wildcards.strategy,
+        "region": pattern_of(wildcards.region),
+        "percent": float(wildcards.percent),
+    }
+
+
+def restore_spec(wildcards):
+    return evaluation_spec(wildcards.model, **run_questions(wildcards.run), **restored_part(wildcards))
+
+
+def restored_outcomes(model, runs):
+    """The restored models of the configuration that are among `runs`."""
+    return [
+        f"{RESULTS}/{model}/runs/{cell.run}/restored/{entry.strategy}-{entry.region}-{number(percent)}.parquet"
+        for cell in runs
+        for entry in SETTINGS.restoration
+        if is_restored(entry, model, cell)
+        for percent in entry.percents
+    ]
+
+
 rule evaluate_restored:
     input:
         base=rules.resolve_model.output.manifest,
@@ -37,7 +73,7 @@ rule evaluate_restored:
         manifest=rules.diff_weights.output.manifest,
         mastery=rules.grade_mastery.output.mastery,
         order=order_of,
-        prompt=resource(FACTS.prompt),
+        prompt=located(SETTINGS.facts.prompt),
         histogram=histogram_of,
     output:
         outcomes=f"{RESULTS}/{{model}}/runs/{{run}}/restored/{{strategy}}-{{region}}-{{percent}}.parquet",
@@ -94,3 +130,14 @@ rule export_model:
     shell:
         "python {params.script:q} --base {params.base:q} --delta {input.delta:q} --spec {params.spec:q}"
         " --threads {threads} --output {params.folder:q} 2> {log:q}"
+
+
+def exported_models():
+    """An input function for each export. It waits for the levels: what a dry run cannot know yet is not trained again."""
+
+    def exported(entry):
+        path = f"{entry.run}/{entry.strategy}-{entry.region}-{number(entry.percent)}/manifest.json"
+        level_counts(entry.model)
+        return f"{RESULTS}/{entry.model}/exports/{path}"
+
+    return [lambda wc, entry=entry: exported(entry) for entry in SETTINGS.exports]

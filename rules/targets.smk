@@ -9,6 +9,16 @@ rule mastery:
         expand(rules.count_levels.output.levels, model=SETTINGS.models),
 
 
+HISTOGRAMS = [f"changes/{region}.histogram.parquet" for region in SETTINGS.regions]
+# Where deltas pass away, what reads them belongs to the stage that makes them: otherwise models would be trained twice.
+READERS = ["outcomes.parquet", *HISTOGRAMS] if SETTINGS.finetuning.keep_deltas == "restored" else []
+
+
+def of_models(*names):
+    """Input functions of a stage's target, one per model: models do not wait for one another."""
+    return [lambda wc, model=model: files_of(model, *dict.fromkeys(names)) for model in SETTINGS.models]
+
+
 rule finetunes:
     input:
         *of_models("delta.json", *READERS),
@@ -21,6 +31,11 @@ rule evaluations:
         *of_models("outcomes.parquet", "divergence.parquet", *READERS),
 
 
+def restored_of_models():
+    """The same for all restored models."""
+    return [lambda wc, model=model: restored_outcomes(model, feasible_runs(model)) for model in SETTINGS.models]
+
+
 rule restorations:
     input:
         *of_models(*HISTOGRAMS),
@@ -30,6 +45,12 @@ rule restorations:
 rule export:
     input:
         exported_models(),
+
+
+def final_results():
+    """Tables and figures, so that one that was deleted is made again although the report does not ask for it."""
+    answers = expand(f"{RESULTS}/{{model}}/tables/answers.parquet", model=SETTINGS.models)
+    return [*rules.tabulate_facts.output, *rules.join_tables.output, *rules.plot.output, *answers]
 
 
 rule plan:
