@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-import knowshift.analysis.schemas as schemas_of
 from knowshift.analysis.costs import STAGES
 from knowshift.analysis.published import paper_models, read_published
+from knowshift.analysis.run_schemas import CONCENTRATION, MODEL_TABLES
 from knowshift.analysis.schemas import ANALYSES, COSTS
 from knowshift.facts.schemas import FACT_COUNTS
 from knowshift.finetuning.schemas import CELLS
@@ -20,13 +20,8 @@ from knowshift.mastery.schemas import LEVEL_COUNTS
 from knowshift.report.figures.flow import FATES
 from knowshift.runtime.parquet import write_table
 
-# Of no use to the report: they stay empty.
-EMPTY = {
-    "accuracy": schemas_of.ACCURACY, "accuracy_by_level": schemas_of.ACCURACY_BY_LEVEL,
-    "training_accuracy": schemas_of.TRAINING_ACCURACY, "training_loss": schemas_of.TRAINING_LOSS,
-    "divergence": schemas_of.DIVERGENCE_MEANS, "restored": schemas_of.RESTORED,
-    "restored_where": schemas_of.RESTORED_WHERE,
-}  # fmt: skip
+# The report does not read these tables; they stay empty.
+EMPTY = {name: schema for name, schema in MODEL_TABLES.items() if name != "concentration"}
 PUBLISHED = Path(__file__).parents[2] / "resources/published"
 HELD_OUT = ["test", "test_ood"]
 HOW = {"strategy": "top", "region": "transformer", "percent": 20.0}  # what is restored where only one share is shown
@@ -78,7 +73,7 @@ class Tables:
 
     def write(self, folder: Path) -> None:
         """All tables that the report reads, below `folder`."""
-        schemas = {"mastery": LEVEL_COUNTS, "cells": CELLS, "concentration": schemas_of.CONCENTRATION, **ANALYSES}
+        schemas = {"mastery": LEVEL_COUNTS, "cells": CELLS, "concentration": CONCENTRATION, **ANALYSES}
         rows = {name: list(getattr(self, name)()) for name in schemas} | {name: [] for name in EMPTY}
         for name, schema in {**schemas, **EMPTY}.items():
             joined = pa.schema([pa.field("model", pa.string(), False), *schema])

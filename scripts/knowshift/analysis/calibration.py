@@ -13,7 +13,7 @@ from knowshift.analysis.schemas import (
     CALIBRATION,
     CALIBRATION_ERRORS,
 )
-from knowshift.analysis.study import BASE, TESTS, Cell, Study
+from knowshift.analysis.study import BASE, TESTS, Condition, Study
 
 BINS = 10  # of probability
 
@@ -45,9 +45,9 @@ def tabulate_calibration(study: Study) -> tuple[pa.Table, pa.Table]:
 
 
 def _states(study: Study) -> Iterator[tuple[dict, Sequence[Answerer]]]:
-    yield {"state": "before", **Cell("pre-trained").columns}, [BASE]
+    yield {"state": "before", **Condition("pre-trained").columns}, [BASE]
     for method, kinds in study.kinds.items():
-        for cell in (cell for data in kinds for cell in study.largest(method, data)):
-            yield {"state": "after", **cell.columns}, cell.answerers
-            if share := chosen_restoration(study, cell):
+        for condition in (condition for data in kinds for condition in study.largest(method, data)):
+            yield {"state": "after", **condition.columns}, condition.answerers
+            if share := chosen_restoration(study, condition):
                 yield {"state": "restored", **share.columns}, share.answerers

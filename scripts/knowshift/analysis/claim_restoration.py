@@ -8,9 +8,9 @@ import pandas as pd
 
 from knowshift.analysis.answer_matrix import Panel
 from knowshift.analysis.estimates import Estimate, mean_of
-from knowshift.analysis.recommendation import Recipe, choose
+from knowshift.analysis.recommendation import Candidate, choose
 from knowshift.analysis.restoration_tests import share_undone
-from knowshift.analysis.study import Cell, Restoration, Study
+from knowshift.analysis.study import Condition, RestoredCondition, Study
 from knowshift.analysis.verdicts import Part, listed
 
 MOST_UNDONE = 0.9  # of the summed relative change
@@ -25,7 +25,7 @@ def restoration_parts(study: Study, panel: Panel, concentration: pd.DataFrame) -
     sweep = [
         one
         for one in study.restorations
-        if one.cell.method == study.main_method
+        if one.condition.method == study.main_method
         and one.strategy == "top"
         and one.region == "transformer"
         and one.percent
@@ -33,34 +33,37 @@ def restoration_parts(study: Study, panel: Panel, concentration: pd.DataFrame) -
     if not sweep:
         return [replace(part, note="nothing was restored") for part in (harmless, gains, larger, unknown)]
 
-    def gain(one: Restoration) -> Estimate:
+    def gain(one: RestoredCondition) -> Estimate:
         return panel.headline(one.answerers) - panel.headline(one.unrestored)
 
     harmless = _harmless(harmless, sweep, concentration, gain)
-    cells = list(dict.fromkeys(one.cell for one in sweep))
-    best = {cell: choose(study, [Recipe(cell, one) for one in sweep if one.cell == cell]) for cell in cells}
+    conditions = list(dict.fromkeys(one.condition for one in sweep))
+    best = {
+        condition: choose(study, [Candidate(condition, one) for one in sweep if one.condition == condition])
+        for condition in conditions
+    }
     if None in best.values():
         return [
             harmless,
             *(replace(part, note="no dev questions to choose a share on") for part in (gains, larger, unknown)),
         ]
-    gained = {cell: gain(recipe.restoration) for cell, recipe in best.items()}
-    shares = listed(sorted({f"{recipe.restoration.percent:g} %" for recipe in best.values()}))
-    gains = replace(gains, estimate=mean_of(list(gained.values())), compared=f"{shares} of {len(cells)} cells of data kind and size")  # fmt: skip
+    gained = {condition: gain(candidate.restoration) for condition, candidate in best.items()}
+    shares = listed(sorted({f"{candidate.restoration.percent:g} %" for candidate in best.values()}))
+    gains = replace(gains, estimate=mean_of(list(gained.values())), compared=f"{shares} of {len(conditions)} cells of data kind and size")  # fmt: skip
     return [harmless, gains, _by_size(larger, gained), _by_level(unknown, gained)]
 
 
-def _harmless(part: Part, sweep: list[Restoration], concentration: pd.DataFrame, gain: Callable) -> Part:
+def _harmless(part: Part, sweep: list[RestoredCondition], concentration: pd.DataFrame, gain: Callable) -> Part:
     held = concentration.set_index(["run", "region", "percent"])["share_without_zeros"].to_dict()
     undone = {}
     for one in sweep:
         shares = [share_undone(held, run, one.strategy, one.region, one.percent) for run in one.runs]
         undone[one] = None if None in shares else float(np.mean(shares))
-    cells = {one.cell for one in sweep}
+    conditions = {one.condition for one in sweep}
     percents = [
         percent
         for percent in sorted({one.percent for one in sweep})
-        if {one.cell for one in sweep if one.percent == percent} == cells
+        if {one.condition for one in sweep if one.percent == percent} == conditions
         and all(undone[one] is not None for one in sweep if one.percent == percent)
         and np.mean([undone[one] for one in sweep if one.percent == percent]) <= MOST_UNDONE
     ]
@@ -75,22 +78,24 @@ def _harmless(part: Part, sweep: list[Restoration], concentration: pd.DataFrame,
     return replace(part, estimate=mean_of([gain(one) for one in chosen]), compared=compared, note=note)
 
 
-def _by_size(part: Part, gained: Mapping[Cell, Estimate]) -> Part:
-    by_data: dict[str, list[Cell]] = {}
-    for cell in sorted(gained, key=lambda cell: cell.size):
-        by_data.setdefault(cell.data, []).append(cell)
-    pairs = [(cells[0], cells[-1]) for cells in by_data.values() if len(cells) > 1]
+def _by_size(part: Part, gained: Mapping[Condition, Estimate]) -> Part:
+    by_data: dict[str, list[Condition]] = {}
+    for condition in sorted(gained, key=lambda condition: condition.size):
+        by_data.setdefault(condition.data, []).append(condition)
+    pairs = [(conditions[0], conditions[-1]) for conditions in by_data.values() if len(conditions) > 1]
     if not pairs:
         return replace(part, note="no data kind was restored at two sizes")
     compared = "; ".join(f"{small.data}: {small.size:,} and {large.size:,} facts" for small, large in pairs)
     return replace(part, estimate=mean_of([gained[large] - gained[small] for small, large in pairs]), compared=compared)
 
 
-def _by_level(part: Part, gained: Mapping[Cell, Estimate]) -> Part:
-    by_size: dict[int, list[Cell]] = {}
-    for cell in sorted((cell for cell in gained if cell.data != "mixed"), key=lambda cell: cell.data):
-        by_size.setdefault(cell.size, []).append(cell)
-    pairs = [(cells[0], cells[-1]) for cells in by_size.values() if len(cells) > 1]
+def _by_level(part: Part, gained: Mapping[Condition, Estimate]) -> Part:
+    by_size: dict[int, list[Condition]] = {}
+    for condition in sorted(
+        (condition for condition in gained if condition.data != "mixed"), key=lambda condition: condition.data
+    ):
+        by_size.setdefault(condition.size, []).append(condition)
+    pairs = [(conditions[0], conditions[-1]) for conditions in by_size.values() if len(conditions) > 1]
     if not pairs:
         return replace(part, note="no two levels were restored at one size")
     compared = "; ".join(f"{low.data} and {high.data} at {low.size:,} facts" for low, high in pairs)

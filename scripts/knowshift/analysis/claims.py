@@ -13,7 +13,7 @@ from knowshift.analysis.columns import table
 from knowshift.analysis.estimates import Estimate, largest_of, mean_of, smallest_of
 from knowshift.analysis.schemas import CLAIMS
 from knowshift.analysis.shifts import FEWEST_POINTS, Shift, correlation
-from knowshift.analysis.study import Cell, Study
+from knowshift.analysis.study import Condition, Study
 from knowshift.analysis.verdicts import Part, listed, whole
 
 PAPER_SIZES = (60, 120, 240, 480, 960, 1920)
@@ -69,9 +69,9 @@ def peak_size(sizes: Sequence[int]) -> int:
     return min(sizes[1:-1], key=lambda size: abs(np.log(size / target)))
 
 
-def _over_kinds(study: Study, size: int, of: Callable[[Cell], Estimate]) -> Estimate:
+def _over_kinds(study: Study, size: int, of: Callable[[Condition], Estimate]) -> Estimate:
     method = study.main_method
-    return mean_of([of(study.cell(method, data, size)) for data in study.kinds[method]])
+    return mean_of([of(study.condition(method, data, size)) for data in study.kinds[method]])
 
 
 def _peak(study: Study, panel: Panel, sizes: Sequence[int]) -> list[Part]:
@@ -90,7 +90,7 @@ def _peak(study: Study, panel: Panel, sizes: Sequence[int]) -> list[Part]:
     peak = peak_size(sizes)
 
     def at(size: int) -> Estimate:
-        return _over_kinds(study, size, lambda cell: panel.headline(cell.answerers))
+        return _over_kinds(study, size, lambda condition: panel.headline(condition.answerers))
 
     kinds = f"facts, mean over {listed(study.kinds[study.main_method])}"
     compared = [f"{listed([peak, other])} {kinds}" for other in (sizes[0], sizes[-1])]
@@ -112,13 +112,13 @@ def _levels(study: Study, panel: Panel) -> list[Part]:
     worst = Part(2, "b", "Level 0 is the worst data.", "worst of the other levels less level 0")
     best = Part(2, "c", "A middle level is the best data.", "best of levels 1 to 3 less the better of 0 and 4")
     kinds = sorted(kind for kind in study.kinds.get(method, []) if kind != "mixed")
-    cells = {kind: study.largest(method, kind)[0] for kind in kinds}
-    same = len({cell.size for cell in cells.values()}) == 1
+    conditions = {kind: study.largest(method, kind)[0] for kind in kinds}
+    same = len({condition.size for condition in conditions.values()}) == 1
     if len(kinds) < 2 or not same:
         note = "it needs two data kinds of single levels at one size"
         return [replace(part, note=note, compared=listed(kinds)) for part in (spread, worst, best)]
-    accuracy = {kind: panel.headline(cell.answerers) for kind, cell in cells.items()}
-    size = next(iter(cells.values())).size
+    accuracy = {kind: panel.headline(condition.answerers) for kind, condition in conditions.items()}
+    size = next(iter(conditions.values())).size
     compared = f"{listed(kinds)} at {size:,} facts"
     differs = [] if size == PAPER_LARGEST else [f"the paper's size is {PAPER_LARGEST:,}"]
     lacking = [f"level{level}" for level in range(5) if f"level{level}" not in kinds]
@@ -142,20 +142,25 @@ def _divergence(study: Study, shift: Shift | None, sizes: Sequence[int]) -> list
     tracks = Part(3, "c", "KL tracks the loss of accuracy.", "rank correlation of KL and of the accuracy lost on level 4", "correlation")  # fmt: skip
     if shift is None or not shift.facts:
         return [replace(part, note="no level-4 test fact has a divergence") for part in (falls, rises, tracks)]
-    cells = [
-        cell for cell in study.cells if cell.method == study.main_method and all(run in shift.kl for run in cell.runs)
+    conditions = [
+        condition
+        for condition in study.conditions
+        if condition.method == study.main_method and all(run in shift.kl for run in condition.runs)
     ]
     if len(sizes) < 3:
         note = f"it needs three sizes that every data kind was run at; there are {len(sizes)}"
         falls, rises = (replace(part, note=note, compared=f"sizes {listed(sizes)}") for part in (falls, rises))
     else:
         peak = peak_size(sizes)
-        at = {size: _over_kinds(study, size, lambda cell: shift.of(cell)[0]) for size in (sizes[0], peak, sizes[-1])}
+        at = {
+            size: _over_kinds(study, size, lambda condition: shift.of(condition)[0])
+            for size in (sizes[0], peak, sizes[-1])
+        }
         compared = [f"{listed([other, peak])} facts, mean over data kinds" for other in (sizes[0], sizes[-1])]
         falls = replace(falls, estimate=at[sizes[0]] - at[peak], compared=compared[0], note=_scale(sizes))
         rises = replace(rises, estimate=at[sizes[-1]] - at[peak], compared=compared[1], note=_scale(sizes))
-    tracks = replace(tracks, compared=f"{len(cells)} cells of data kind and size, {shift.facts} facts")
-    found = correlation(shift, cells)
+    tracks = replace(tracks, compared=f"{len(conditions)} cells of data kind and size, {shift.facts} facts")
+    found = correlation(shift, conditions)
     if found is None:
         return [falls, rises, replace(tracks, note=f"a correlation needs {FEWEST_POINTS} cells")]
     return [falls, rises, replace(tracks, estimate=Estimate(-found.value, -found.replicates))]

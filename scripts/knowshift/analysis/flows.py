@@ -11,7 +11,7 @@ from knowshift.analysis.answer_matrix import Answerer, Panel
 from knowshift.analysis.columns import table
 from knowshift.analysis.recommendation import chosen_restoration
 from knowshift.analysis.schemas import FACT_OUTPUTS, FLOWS
-from knowshift.analysis.study import BASE, TESTS, Cell, Restoration, Study
+from knowshift.analysis.study import BASE, TESTS, Condition, RestoredCondition, Study
 
 _STATES = ["topic", "level", "before", "after", "restored"]
 
@@ -23,26 +23,26 @@ def tabulate_flows(study: Study, topics: np.ndarray) -> pa.Table:
         topics: of every fact of the mastery table.
     """
     parts = [table([], FLOWS)]
-    for cell in study.cells:
-        share = chosen_restoration(study, cell)
-        for run, seed in zip(cell.runs, cell.seeds, strict=True):
+    for condition in study.conditions:
+        share = chosen_restoration(study, condition)
+        for run, seed in zip(condition.runs, condition.seeds, strict=True):
             mine = share if share and run in share.runs else None
             for panel in (study.panels[name] for name in TESTS if name in study.panels):
                 counts = _count(panel, run, mine, topics)
-                head = {"run": run, **_head(cell, mine), "seed": seed, "set": panel.name}
+                head = {"run": run, **_head(condition, mine), "seed": seed, "set": panel.name}
                 parts.append(table([head | row for row in counts], FLOWS))
     return pa.concat_tables(parts)
 
 
-def _head(cell: Cell, share: Restoration | None) -> dict:
-    return share.columns if share else cell.columns
+def _head(condition: Condition, share: RestoredCondition | None) -> dict:
+    return share.columns if share else condition.columns
 
 
-def _restored_key(run: str, share: Restoration) -> Answerer:
+def _restored_key(run: str, share: RestoredCondition) -> Answerer:
     return Answerer(run, share.strategy, share.region, share.percent)
 
 
-def _count(panel: Panel, run: str, share: Restoration | None, topics: np.ndarray) -> list[dict]:
+def _count(panel: Panel, run: str, share: RestoredCondition | None, topics: np.ndarray) -> list[dict]:
     keys = [BASE, Answerer(run), *([_restored_key(run, share)] if share else [])]
     right = panel.correct[:, [panel.columns[key] for key in keys]]
     columns = [topics[panel.facts], panel.strata, *right.T]
@@ -66,13 +66,16 @@ def tabulate_fact_outputs(study: Study, path: Path, mastery: pa.Table, limit: in
         places = study.rng("fact outputs").choice(places, limit, replace=False)
     kept = set(places.tolist())
     chosen: list[tuple[dict, list[Answerer]]] = []
-    for cell in (
-        cell for method, kinds in study.kinds.items() for kind in kinds for cell in study.largest(method, kind)
+    for condition in (
+        condition
+        for method, kinds in study.kinds.items()
+        for kind in kinds
+        for condition in study.largest(method, kind)
     ):
-        share = chosen_restoration(study, cell)
-        run = (share.runs if share else cell.runs)[0]
+        share = chosen_restoration(study, condition)
+        run = (share.runs if share else condition.runs)[0]
         keys = [BASE, Answerer(run), *([_restored_key(run, share)] if share else [])]
-        chosen.append(({"run": run, **_head(cell, share)}, keys))
+        chosen.append(({"run": run, **_head(condition, share)}, keys))
     facts = mastery.select(["fact_id", "topic", "level", "question", "object"])
     shown = facts["fact_id"].take(pa.array(sorted(kept), pa.int64()))
     outputs = _outputs(path, {key for _, keys in chosen for key in keys}, shown)

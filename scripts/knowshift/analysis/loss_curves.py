@@ -21,8 +21,8 @@ def tabulate_loss(study: Study, losses: pd.DataFrame) -> pa.Table:
     """
     by_run = dict(iter(losses.groupby("run")[["step", "loss"]]))
     rows = []
-    for cell in study.cells:
-        curves = [by_run[run] for run in cell.runs if run in by_run]
+    for condition in study.conditions:
+        curves = [by_run[run] for run in condition.runs if run in by_run]
         if not curves:
             continue
         width = int(np.ceil(max(curve["step"].max() for curve in curves) / POINTS))
@@ -30,5 +30,5 @@ def tabulate_loss(study: Study, losses: pd.DataFrame) -> pa.Table:
         middle = wide.index.to_numpy() * width + (width + 1) / 2
         columns = {"step": middle, "loss": wide.mean(1), "lowest": wide.min(1), "highest": wide.max(1)}
         points = pd.DataFrame(columns).to_dict("records")
-        rows += [{**cell.columns, "seeds": len(curves)} | point for point in points]
+        rows += [{**condition.columns, "seeds": len(curves)} | point for point in points]
     return table(rows, LOSS_CURVES)

@@ -9,20 +9,20 @@ from knowshift.analysis.answer_matrix import Answerer, Panel
 from knowshift.analysis.columns import estimate_columns, interval_columns, table
 from knowshift.analysis.estimates import mean_of
 from knowshift.analysis.schemas import RECOMMENDATION, STRATEGIES
-from knowshift.analysis.scores import reference_cells
-from knowshift.analysis.study import BASE, TESTS, Cell, Restoration, Study
+from knowshift.analysis.scores import reference_conditions
+from knowshift.analysis.study import BASE, TESTS, Condition, RestoredCondition, Study
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Candidate:
     """How a model may be made: a cell, and what of its update is undone."""
 
-    cell: Cell
-    restoration: Restoration | None = None
+    condition: Condition
+    restoration: RestoredCondition | None = None
 
     @property
     def answerers(self) -> list[Answerer]:
-        return self.restoration.answerers if self.restoration else self.cell.answerers
+        return self.restoration.answerers if self.restoration else self.condition.answerers
 
     @property
     def restored_columns(self) -> dict:
@@ -32,15 +32,15 @@ class Recipe:
         return {name: getattr(self.restoration, name) for name in ("strategy", "region", "percent")}
 
 
-def recipes(study: Study) -> list[Recipe]:
+def list_candidates(study: Study) -> list[Candidate]:
     """All that were run: every cell, and every restoration of it."""
     return [
-        *(Recipe(cell) for cell in study.cells),
-        *(Recipe(one.cell, one) for one in study.restorations if one.percent),
+        *(Candidate(condition) for condition in study.conditions),
+        *(Candidate(one.condition, one) for one in study.restorations if one.percent),
     ]
 
 
-def choose(study: Study, candidates: Sequence[Recipe]) -> Recipe | None:
+def choose(study: Study, candidates: Sequence[Candidate]) -> Candidate | None:
     """The recipe with the highest accuracy on dev: mean over the levels that dev has, and over seeds.
 
     Of equals the one with fewer training facts, then with less restored. None without candidates or dev questions.
@@ -50,46 +50,46 @@ def choose(study: Study, candidates: Sequence[Recipe]) -> Recipe | None:
         return None
     return min(
         candidates,
-        key=lambda recipe: (
-            -round(dev.known_level_mean(recipe.answerers), 12),
-            recipe.cell.size,
-            recipe.restored_columns["percent"],
+        key=lambda candidate: (
+            -round(dev.known_level_mean(candidate.answerers), 12),
+            candidate.condition.size,
+            candidate.restored_columns["percent"],
         ),
         default=None,
     )
 
 
-def chosen_restoration(study: Study, cell: Cell) -> Restoration | None:
+def chosen_restoration(study: Study, condition: Condition) -> RestoredCondition | None:
     """The share to restore of a cell, chosen on dev; the smallest where there is no dev. None: nothing was restored."""
-    sweep = [one for one in study.restorations if one.cell == cell and one.percent]
-    best = choose(study, [Recipe(cell, one) for one in sweep])
+    sweep = [one for one in study.restorations if one.condition == condition and one.percent]
+    best = choose(study, [Candidate(condition, one) for one in sweep])
     return best.restoration if best else min(sweep, key=lambda one: one.percent, default=None)
 
 
 def tabulate_strategies(study: Study) -> pa.Table:
     """Ways to a model beside one another, in the schema `STRATEGIES`."""
     rows = [
-        {"strategy": cell.method, "chosen": "as it is"} | row
-        for cell, keys in reference_cells(study)
-        for row in _on_tests(study, cell.columns, keys, compare=bool(keys[0] != BASE))
+        {"strategy": condition.method, "chosen": "as it is"} | row
+        for condition, keys in reference_conditions(study)
+        for row in _on_tests(study, condition.columns, keys, compare=bool(keys[0] != BASE))
     ]
-    full = [cell for cell in study.cells if cell.method == "full"]
+    full = [condition for condition in study.conditions if condition.method == "full"]
     plans = {
-        "mixed": [Recipe(cell) for cell in full if cell.data == "mixed"],
-        "divided": [Recipe(cell) for cell in full if cell.data != "mixed"],
-        "lora": [Recipe(cell) for cell in study.cells if cell.method == "lora"],
-        "restored": [recipe for recipe in recipes(study) if recipe.restoration],
+        "mixed": [Candidate(condition) for condition in full if condition.data == "mixed"],
+        "divided": [Candidate(condition) for condition in full if condition.data != "mixed"],
+        "lora": [Candidate(condition) for condition in study.conditions if condition.method == "lora"],
+        "restored": [candidate for candidate in list_candidates(study) if candidate.restoration],
     }
     for name, candidates in plans.items():
         best, how = choose(study, candidates), "on dev"
         if best is None and name in ("mixed", "lora"):
-            mixed = [recipe for recipe in candidates if recipe.cell.data == "mixed"]
-            best, how = max(mixed, key=lambda recipe: recipe.cell.size, default=None), "largest size"
+            mixed = [candidate for candidate in candidates if candidate.condition.data == "mixed"]
+            best, how = max(mixed, key=lambda candidate: candidate.condition.size, default=None), "largest size"
         if best is None:
             continue
         one = best.restoration
         undone = {"selection": one.strategy, "region": one.region, "percent": one.percent} if one else {}
-        for row in _on_tests(study, best.cell.columns | undone, best.answerers):
+        for row in _on_tests(study, best.condition.columns | undone, best.answerers):
             rows.append({"strategy": name, "chosen": how} | row)
     return table(rows, STRATEGIES)
 
@@ -111,10 +111,10 @@ def recommend(study: Study, folder: str) -> pa.Table:
     Args:
         folder: the model's folder of results, as the workflow knows it.
     """
-    candidates = recipes(study)
+    candidates = list_candidates(study)
     best = choose(study, candidates)
     if best is None:
-        reason = "no dev questions were asked" if study.cells else "no fine-tuned model was run"
+        reason = "no dev questions were asked" if study.conditions else "no fine-tuned model was run"
         return table([{"reason": reason}], RECOMMENDATION)
     dev = study.panels["dev"]
     key = max(best.answerers, key=lambda key: dev.known_level_mean([key]))  # the first of equals
@@ -122,7 +122,7 @@ def recommend(study: Study, folder: str) -> pa.Table:
     share = f"{undone['strategy']}-{undone['region']}-{undone['percent']:g}"
     head = {
         "run": key.run,
-        **best.cell.columns,
+        **best.condition.columns,
         **undone,
         "dev_accuracy": dev.known_level_mean(best.answerers),
         "dev_questions": dev.questions,

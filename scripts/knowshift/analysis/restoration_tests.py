@@ -10,7 +10,7 @@ from knowshift.analysis.answer_matrix import Answerer, Panel
 from knowshift.analysis.columns import estimate_columns, interval_columns, known, table
 from knowshift.analysis.estimates import Estimate, holm, mean_of, permutation_p
 from knowshift.analysis.schemas import RESTORATIONS
-from knowshift.analysis.study import Restoration, Study
+from knowshift.analysis.study import RestoredCondition, Study
 
 
 def tabulate_restorations(study: Study, concentration: pd.DataFrame) -> pa.Table:
@@ -34,14 +34,14 @@ def tabulate_restorations(study: Study, concentration: pd.DataFrame) -> pa.Table
     return table(rows, RESTORATIONS)
 
 
-def _with_zero(study: Study) -> list[Restoration]:
+def _with_zero(study: Study) -> list[RestoredCondition]:
     """All restorations, each sweep beginning with nothing restored."""
-    sweeps: dict[tuple, list[Restoration]] = {}
+    sweeps: dict[tuple, list[RestoredCondition]] = {}
     for one in study.restorations:
-        sweeps.setdefault((one.cell, one.strategy, one.region), []).append(one)
+        sweeps.setdefault((one.condition, one.strategy, one.region), []).append(one)
     found = []
-    for (cell, strategy, region), sweep in sweeps.items():
-        zero = [] if sweep[0].percent == 0 else [Restoration(cell, strategy, region, 0.0, sweep[0].runs)]
+    for (condition, strategy, region), sweep in sweeps.items():
+        zero = [] if sweep[0].percent == 0 else [RestoredCondition(condition, strategy, region, 0.0, sweep[0].runs)]
         found += [*zero, *sweep]
     return found
 
@@ -53,7 +53,7 @@ def share_undone(undone: Mapping[tuple, float], run: str, strategy: str, region:
     return undone.get((run, region, percent)) if strategy == "top" else None
 
 
-def _compare(study: Study, panel: Panel, restoration: Restoration) -> dict:
+def _compare(study: Study, panel: Panel, restoration: RestoredCondition) -> dict:
     unrestored = restoration.unrestored
     restored = restoration.answerers if restoration.percent else unrestored
     differences = panel.differences(restored, unrestored)
@@ -66,7 +66,7 @@ def _compare(study: Study, panel: Panel, restoration: Restoration) -> dict:
     return _restoration_row(restoration, panel.questions, each, before, differences, p)
 
 
-def _compare_trained(study: Study, restoration: Restoration) -> dict:
+def _compare_trained(study: Study, restoration: RestoredCondition) -> dict:
     given, runs = study.answers["training_set"], restoration.runs
     keys = restoration.answerers if restoration.percent else restoration.unrestored
     each = [study.trained[run][key] for run, key in zip(runs, keys, strict=True)]
@@ -82,7 +82,7 @@ def _compare_trained(study: Study, restoration: Restoration) -> dict:
 
 
 def _restoration_row(
-    restoration: Restoration,
+    restoration: RestoredCondition,
     questions: int,
     each: list[Estimate],
     before: Estimate,

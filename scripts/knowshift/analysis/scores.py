@@ -7,32 +7,32 @@ from knowshift.analysis.answer_matrix import Answerer
 from knowshift.analysis.columns import estimate_columns, interval_columns, known, table
 from knowshift.analysis.estimates import Estimate, mean_of
 from knowshift.analysis.schemas import SCORES, SCORES_BY_LEVEL
-from knowshift.analysis.study import BASE, INSTRUCT, TESTS, Cell, Study
+from knowshift.analysis.study import BASE, INSTRUCT, TESTS, Condition, Study
 from knowshift.mastery.schemas import LEVELS
 
 
-def reference_cells(study: Study) -> list[tuple[Cell, list[Answerer]]]:
+def reference_conditions(study: Study) -> list[tuple[Condition, list[Answerer]]]:
     """The models that were not fine-tuned here."""
-    instruct = [(Cell("instruct"), [INSTRUCT])] if study.has_instruct else []
-    return [(Cell("pre-trained"), [BASE]), *instruct]
+    instruct = [(Condition("instruct"), [INSTRUCT])] if study.has_instruct else []
+    return [(Condition("pre-trained"), [BASE]), *instruct]
 
 
 def tabulate_scores(study: Study) -> pa.Table:
     """Accuracy of every cell on every set, in the schema `SCORES`."""
     rows = []
-    everyone = [*reference_cells(study), *((cell, cell.answerers) for cell in study.cells)]
+    everyone = [*reference_conditions(study), *((condition, condition.answerers) for condition in study.conditions)]
     for panel in study.panels.values():
         before = panel.headline([BASE])
-        for cell, keys in everyone:
+        for condition, keys in everyone:
             each = [panel.headline([key]) for key in keys]
-            head = {**cell.columns, "set": panel.name, "seeds": len(keys), "questions": panel.questions}
-            rows.append(head | _score(each, mean_of(each) - before if cell.runs else None))
-    for cell in study.cells:
-        trained = [study.trained[run] for run in cell.runs if run in study.trained]
+            head = {**condition.columns, "set": panel.name, "seeds": len(keys), "questions": panel.questions}
+            rows.append(head | _score(each, mean_of(each) - before if condition.runs else None))
+    for condition in study.conditions:
+        trained = [study.trained[run] for run in condition.runs if run in study.trained]
         if trained:
-            each = [mine[Answerer(run)] for run, mine in zip(cell.runs, trained, strict=True)]
-            asked = [len(study.answers["training_set"][Answerer(run)].facts) for run in cell.runs]
-            head = {**cell.columns, "set": "training_set", "seeds": len(each), "questions": max(asked)}
+            each = [mine[Answerer(run)] for run, mine in zip(condition.runs, trained, strict=True)]
+            asked = [len(study.answers["training_set"][Answerer(run)].facts) for run in condition.runs]
+            head = {**condition.columns, "set": "training_set", "seeds": len(each), "questions": max(asked)}
             rows.append(head | _score(each, mean_of(each) - mean_of([mine[BASE] for mine in trained])))
     return table(rows, SCORES)
 
@@ -46,13 +46,13 @@ def _score(each: list[Estimate], gain: Estimate | None) -> dict:
 def tabulate_scores_by_level(study: Study) -> pa.Table:
     """Accuracy by mastery level of the question on the test sets, in the schema `SCORES_BY_LEVEL`."""
     rows = []
-    everyone = [*reference_cells(study), *((cell, cell.answerers) for cell in study.cells)]
+    everyone = [*reference_conditions(study), *((condition, condition.answerers) for condition in study.conditions)]
     for panel in (study.panels[name] for name in TESTS if name in study.panels):
         counts = np.bincount(panel.strata, minlength=len(LEVELS))
-        for cell, keys in everyone:
-            common = not cell.runs or (cell.asked == str(study.common_size(cell.method)))
+        for condition, keys in everyone:
+            common = not condition.runs or (condition.asked == str(study.common_size(condition.method)))
             for level in LEVELS:
-                head = {**cell.columns, "common": common, "set": panel.name, "level": level}
+                head = {**condition.columns, "common": common, "set": panel.name, "level": level}
                 each = [panel.on_level([key], level) for key in keys]
                 count = {"seeds": len(keys), "questions": int(counts[level])}
                 rows.append(head | count | estimate_columns("accuracy", each))

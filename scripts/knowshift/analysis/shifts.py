@@ -10,7 +10,7 @@ from knowshift.analysis.answer_matrix import Answerer, Panel
 from knowshift.analysis.columns import estimate_columns, interval_columns, known, table
 from knowshift.analysis.estimates import Estimate, bootstrap_means, mean_of, spearman_estimate
 from knowshift.analysis.schemas import CORRELATIONS, SHIFTS
-from knowshift.analysis.study import BASE, TESTS, Cell, Study
+from knowshift.analysis.study import BASE, TESTS, Condition, Study
 from knowshift.mastery.schemas import LEVELS
 
 FEWEST_POINTS = 5  # of a correlation
@@ -45,9 +45,11 @@ class Shift:
             for at, run in enumerate(self.runs)
         }
 
-    def of(self, cell: Cell) -> tuple[Estimate, Estimate]:
+    def of(self, condition: Condition) -> tuple[Estimate, Estimate]:
         """Divergence and accuracy of a cell, means over its seeds."""
-        return mean_of([self.kl[run] for run in cell.runs]), mean_of([self.accuracy[run] for run in cell.runs])
+        return mean_of([self.kl[run] for run in condition.runs]), mean_of(
+            [self.accuracy[run] for run in condition.runs]
+        )
 
 
 def measure_shifts(study: Study, divergences: Mapping[str, pd.Series]) -> dict[str, Shift]:
@@ -59,15 +61,25 @@ def tabulate_shifts(study: Study, shifts: Mapping[str, Shift]) -> tuple[pa.Table
     """Divergence beside accuracy on level 4, and their correlation, in the schemas `SHIFTS` and `CORRELATIONS`."""
     rows, correlations = [], []
     for name, shift in shifts.items():
-        cells = [cell for cell in study.cells if all(run in shift.kl for run in cell.runs)]
+        conditions = [condition for condition in study.conditions if all(run in shift.kl for run in condition.runs)]
         before = known(study.panels[name].on_level([BASE], LEVELS[-1]).value)
-        for cell in cells:
-            head = {**cell.columns, "set": name, "seeds": len(cell.runs), "facts": shift.facts, "before": before}
-            accuracy = interval_columns("accuracy", shift.of(cell)[1])
-            rows.append(head | estimate_columns("kl", [shift.kl[run] for run in cell.runs]) | accuracy)
+        for condition in conditions:
+            head = {
+                **condition.columns,
+                "set": name,
+                "seeds": len(condition.runs),
+                "facts": shift.facts,
+                "before": before,
+            }
+            accuracy = interval_columns("accuracy", shift.of(condition)[1])
+            rows.append(head | estimate_columns("kl", [shift.kl[run] for run in condition.runs]) | accuracy)
         for method, kinds in study.kinds.items():
             for data in [*kinds, None]:
-                some = [cell for cell in cells if cell.method == method and data in (cell.data, None)]
+                some = [
+                    condition
+                    for condition in conditions
+                    if condition.method == method and data in (condition.data, None)
+                ]
                 head = {"method": method, "data": data, "set": name, "points": len(some)}
                 found = correlation(shift, some)
                 ends = {"low": known(found.low), "high": known(found.high)} if found else {}
@@ -75,9 +87,9 @@ def tabulate_shifts(study: Study, shifts: Mapping[str, Shift]) -> tuple[pa.Table
     return table(rows, SHIFTS), table(correlations, CORRELATIONS)
 
 
-def correlation(shift: Shift, cells: list[Cell]) -> Estimate | None:
+def correlation(shift: Shift, conditions: list[Condition]) -> Estimate | None:
     """Rank correlation of divergence and level-4 accuracy over cells; None with too few of them, or no divergence."""
-    if len(cells) < FEWEST_POINTS or not shift.facts:
+    if len(conditions) < FEWEST_POINTS or not shift.facts:
         return None
-    pairs = [shift.of(cell) for cell in cells]
+    pairs = [shift.of(condition) for condition in conditions]
     return spearman_estimate(*(np.array([pair[side].value for pair in pairs]) for side in (0, 1)))

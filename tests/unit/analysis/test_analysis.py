@@ -17,7 +17,7 @@ from knowshift.analysis.loss_curves import tabulate_loss
 from knowshift.analysis.published import paper_models, read_published
 from knowshift.analysis.recommendation import recommend, tabulate_strategies
 from knowshift.analysis.restoration_tests import tabulate_restorations
-from knowshift.analysis.restored_places import tabulate_where
+from knowshift.analysis.restored_locations import tabulate_where
 from knowshift.analysis.scores import tabulate_scores, tabulate_scores_by_level
 from knowshift.analysis.shifts import measure_shifts, tabulate_shifts
 from knowshift.analysis.study import BASE, Study
@@ -51,7 +51,7 @@ def verdicts(study: Study, kl: dict[int, float] | None = None, undone: pd.DataFr
     facts = study.panels["test"].facts
     divergences = {
         run: pd.Series(kl[cell.size] + 0.001 * np.arange(len(facts)), facts)
-        for cell in study.cells
+        for cell in study.conditions
         if kl
         for run in cell.runs
     }
