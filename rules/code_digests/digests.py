@@ -6,8 +6,8 @@ imported. A new column of a report's table therefore changes no digest of traini
 
 These do not count: comments, docstrings, formatting, unused imports and functions, installed packages, and where code
 lives. A definition counts by its content and by the definitions that it reads, never by the names of the modules that
-hold them, so moving it, or renaming a module, changes no digest. Modules that only log, write, resume and check are left
-out: a new progress bar retrains nothing. The digest of a local model folder is taken here too.
+hold them, so moving it, or renaming a module, changes no digest. Modules that only log, write, resume and check are
+left out: a new progress bar retrains nothing. The digest of a local model folder is taken here too.
 """
 
 import hashlib
