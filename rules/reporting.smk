@@ -82,6 +82,24 @@ FIGURES = [
 ]
 
 
+def restored_percents():
+    """Region to the shares that the most changed parameters are restored by, for the table of concentration.
+
+    It takes the entries of all models, so that their tables have the same shares.
+    """
+    return {
+        region: sorted(
+            {
+                percent
+                for entry in SETTINGS.restoration
+                if (entry.strategy, entry.region) == ("top", region)
+                for percent in entry.percents
+            }
+        )
+        for region in SETTINGS.regions
+    }
+
+
 rule tabulate_model:
     input:
         mastery=rules.grade_mastery.output.mastery,
@@ -108,7 +126,11 @@ rule tabulate_model:
         mem_mb=memory(2000),
     params:
         spec=canonical_json(
-            {"grid": fields(SETTINGS.finetuning, *sections.GRID_KEYS), "matching": SETTINGS.facts.matching}
+            {
+                "grid": fields(SETTINGS.finetuning, *sections.GRID_KEYS),
+                "percents": restored_percents(),
+                "matching": SETTINGS.facts.matching,
+            }
         ),
         code=digest("tabulate_model"),
         script=script("tabulate_model"),
