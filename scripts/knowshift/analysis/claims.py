@@ -1,4 +1,4 @@
-"""The paper's four claims, put to one model's study on its in-domain test set."""
+"""The paper's four claims, judged on the in-domain test set of one model's study."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -18,25 +18,28 @@ from knowshift.analysis.verdicts import Part, listed, whole
 
 PAPER_SIZES = (60, 120, 240, 480, 960, 1920)
 PAPER_PEAK, PAPER_LARGEST = 240, 1920
-RANGE = 0.12  # of accuracy, between data kinds
+RANGE = 0.12  # difference of accuracy between the best and the worst data kind
 
 STATEMENTS = {
     1: "Accuracy peaks near 240 training facts and falls by 1,920 (by up to 14 points).",
-    2: "At 1,920 facts the mastery level of the data moves accuracy by over 12 points; level 0 is worst, a middle level best.",
+    2: "At 1,920 facts the mastery level of the data moves accuracy by over 12 points; level 0 is worst,"
+    " a middle level best.",
     3: "KL to the pre-trained model first falls, then rises with data size, and tracks the loss of accuracy.",
-    4: "Up to 90 % of the update can be undone without harm, often with gain (10 points at best), more for larger or less-known data.",
+    4: "Up to 90 % of the update can be undone without harm, often with gain (10 points at best), more for larger or"
+    " less-known data.",
 }
 
 
 def tabulate_claims(study: Study, shifts: Mapping[str, Shift], concentration: pd.DataFrame) -> pa.Table:
-    """A verdict per claim and per part of it, on the in-domain test set, in the schema `CLAIMS`.
+    """Give a verdict on every claim and every part of it, in the schema `CLAIMS`.
 
     Args:
-        shifts: by set.
-        concentration: a table in the schema `CONCENTRATION`.
+        study: The study.
+        shifts: Set name to divergence and accuracy on level 4.
+        concentration: A table in the schema `CONCENTRATION`.
     """
     panel, method = study.panels["test"], study.main_method
-    sizes = study.sizes(method) if method else []
+    sizes = study.sizes(method)
     parts = {
         1: _peak(study, panel, sizes),
         2: _levels(study, panel),
@@ -51,18 +54,19 @@ def tabulate_claims(study: Study, shifts: Mapping[str, Shift], concentration: pd
 
 
 def _scale(sizes: Sequence[int]) -> str | None:
+    """A note that says how the sizes differ from the paper's; None if they do not."""
     if tuple(sizes) == PAPER_SIZES:
         return None
     return f"the paper's sizes are {listed(PAPER_SIZES)}; this run's are {listed(sizes)}"
 
 
 def peak_size(sizes: Sequence[int]) -> int:
-    """The size between the smallest and the largest that stands for the paper's 240: the nearest on a log scale.
+    """The size that stands for the paper's 240: of those between smallest and largest, the nearest on a log scale.
 
-    Where 240 lies outside the sizes, the nearest to an eighth of the largest, as 240 is of 1,920.
+    If 240 lies outside the sizes, it is the nearest to an eighth of the largest size, as 240 is an eighth of 1,920.
 
     Args:
-        sizes: at least three, rising.
+        sizes: At least three sizes, rising.
     """
     inside = sizes[0] < PAPER_PEAK < sizes[-1]
     target = PAPER_PEAK if inside else sizes[-1] * PAPER_PEAK / PAPER_LARGEST
@@ -70,11 +74,13 @@ def peak_size(sizes: Sequence[int]) -> int:
 
 
 def _over_kinds(study: Study, size: int, of: Callable[[Condition], Estimate]) -> Estimate:
+    """The mean of a number over all data kinds at one size."""
     method = study.main_method
     return mean_of([of(study.condition(method, data, size)) for data in study.kinds[method]])
 
 
 def _peak(study: Study, panel: Panel, sizes: Sequence[int]) -> list[Part]:
+    """The parts of claim 1."""
     rise = Part(
         1,
         "a",
@@ -101,6 +107,7 @@ def _peak(study: Study, panel: Panel, sizes: Sequence[int]) -> list[Part]:
 
 
 def _levels(study: Study, panel: Panel) -> list[Part]:
+    """The parts of claim 2."""
     method = study.main_method
     spread = Part(
         2,
@@ -137,9 +144,16 @@ def _levels(study: Study, panel: Panel) -> list[Part]:
 
 
 def _divergence(study: Study, shift: Shift | None, sizes: Sequence[int]) -> list[Part]:
+    """The parts of claim 3."""
     falls = Part(3, "a", "KL first falls with data size.", "KL at the smallest size less at the middle one", "nats")
     rises = Part(3, "b", "KL then rises.", "KL at the largest size less at the middle one", "nats")
-    tracks = Part(3, "c", "KL tracks the loss of accuracy.", "rank correlation of KL and of the accuracy lost on level 4", "correlation")  # fmt: skip
+    tracks = Part(
+        3,
+        "c",
+        "KL tracks the loss of accuracy.",
+        "rank correlation of KL and of the accuracy lost on level 4",
+        "correlation",
+    )
     if shift is None or not shift.facts:
         return [replace(part, note="no level-4 test fact has a divergence") for part in (falls, rises, tracks)]
     conditions = [
@@ -152,10 +166,7 @@ def _divergence(study: Study, shift: Shift | None, sizes: Sequence[int]) -> list
         falls, rises = (replace(part, note=note, compared=f"sizes {listed(sizes)}") for part in (falls, rises))
     else:
         peak = peak_size(sizes)
-        at = {
-            size: _over_kinds(study, size, lambda condition: shift.of(condition)[0])
-            for size in (sizes[0], peak, sizes[-1])
-        }
+        at = {size: _over_kinds(study, size, shift.mean_kl) for size in (sizes[0], peak, sizes[-1])}
         compared = [f"{listed([other, peak])} facts, mean over data kinds" for other in (sizes[0], sizes[-1])]
         falls = replace(falls, estimate=at[sizes[0]] - at[peak], compared=compared[0], note=_scale(sizes))
         rises = replace(rises, estimate=at[sizes[-1]] - at[peak], compared=compared[1], note=_scale(sizes))

@@ -15,7 +15,7 @@ def known(value: float | None) -> float | None:
 
 def spread(values: Sequence[float]) -> float | None:
     """The standard deviation over seeds; None with one seed."""
-    return known(np.std(values, ddof=1)) if len(values) > 1 else None
+    return known(float(np.std(values, ddof=1))) if len(values) > 1 else None
 
 
 def estimate_columns(name: str, estimates: Sequence[Estimate]) -> dict:

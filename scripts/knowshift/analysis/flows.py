@@ -1,4 +1,4 @@
-"""What became of each fact: known before, after fine-tuning, after restoration; and the outputs themselves."""
+"""What became of each fact: whether it is answered before, after fine-tuning and after restoration, and by which output."""
 
 from pathlib import Path
 
@@ -17,10 +17,11 @@ _STATES = ["topic", "level", "before", "after", "restored"]
 
 
 def tabulate_flows(study: Study, topics: np.ndarray) -> pa.Table:
-    """How many facts went which way, per run and topic, in the schema `FLOWS`.
+    """Count the facts that went each way, per run and topic, in the schema `FLOWS`.
 
     Args:
-        topics: of every fact of the mastery table.
+        study: The study.
+        topics: (F,) the topic of every fact of the mastery table.
     """
     parts = [table([], FLOWS)]
     for condition in study.conditions:
@@ -35,6 +36,7 @@ def tabulate_flows(study: Study, topics: np.ndarray) -> pa.Table:
 
 
 def _head(condition: Condition, share: RestoredCondition | None) -> dict:
+    """The columns that name a condition, and what was restored of it."""
     return share.columns if share else condition.columns
 
 
@@ -43,28 +45,31 @@ def _restored_key(run: str, share: RestoredCondition) -> Answerer:
 
 
 def _count(panel: Panel, run: str, share: RestoredCondition | None, topics: np.ndarray) -> list[dict]:
+    """Numbers of a run's facts by topic, level, and whether they are answered before, after and restored."""
     keys = [BASE, Answerer(run), *([_restored_key(run, share)] if share else [])]
     right = panel.correct[:, [panel.columns[key] for key in keys]]
     columns = [topics[panel.facts], panel.strata, *right.T]
     frame = pd.DataFrame(dict(zip(_STATES, columns, strict=False)))
-    return frame.groupby(list(frame), sort=True).size().rename("facts").reset_index().to_dict("records")
+    counts = frame.groupby(list(frame), sort=True, as_index=False).agg(facts=("topic", "size"))
+    return counts.to_dict("records")
 
 
 def tabulate_fact_outputs(study: Study, path: Path, mastery: pa.Table, limit: int) -> pa.Table:
-    """Facts with what was answered before, after and restored, in the schema `FACT_OUTPUTS`.
+    """List facts with the outputs before, after and restored, in the schema `FACT_OUTPUTS`.
 
-    Of each method and data kind one run: of the largest common size, the first seed that was restored.
+    Each method and data kind is shown by one run: at the largest common size, the first seed that was restored.
 
     Args:
-        path: the answers, in the schema `ANSWERS`.
-        mastery: a table in the schema `MASTERY`.
-        limit: facts per run at most, drawn at random, the same ones for every run.
+        study: The study.
+        path: The graded answers, in the schema `ANSWERS`.
+        mastery: A table in the schema `MASTERY`.
+        limit: The largest number of facts per run; they are drawn at random, the same ones for every run.
     """
     panels = [study.panels[name] for name in TESTS if name in study.panels]
-    places = np.concatenate([panel.facts for panel in panels])
-    if len(places) > limit:
-        places = study.rng("fact outputs").choice(places, limit, replace=False)
-    kept = set(places.tolist())
+    positions = np.concatenate([panel.facts for panel in panels])
+    if len(positions) > limit:
+        positions = study.rng("fact outputs").choice(positions, limit, replace=False)
+    kept = set(positions.tolist())
     chosen: list[tuple[dict, list[Answerer]]] = []
     for condition in (
         condition
@@ -82,9 +87,9 @@ def tabulate_fact_outputs(study: Study, path: Path, mastery: pa.Table, limit: in
     rows = []
     for head, keys in chosen:
         for panel in panels:
-            for row, place in enumerate(panel.facts.tolist()):
-                if place in kept:
-                    fact = {name: facts[name][place].as_py() for name in facts.column_names}
+            for row, position in enumerate(panel.facts.tolist()):
+                if position in kept:
+                    fact = {name: facts[name][position].as_py() for name in facts.column_names}
                     rows.append(
                         {**head, **fact, "set": panel.name, **_states(panel, row, keys, fact["fact_id"], outputs)}
                     )
@@ -92,6 +97,7 @@ def tabulate_fact_outputs(study: Study, path: Path, mastery: pa.Table, limit: in
 
 
 def _states(panel: Panel, row: int, keys: list[Answerer], fact: str, outputs: dict[tuple, str]) -> dict:
+    """The columns of one fact: output, whether it is right, and probability, before, after and restored."""
     columns: dict = {}
     for state, key in zip(("before", "after", "restored"), keys, strict=False):
         column = panel.columns[key]
@@ -102,7 +108,7 @@ def _states(panel: Panel, row: int, keys: list[Answerer], fact: str, outputs: di
 
 
 def _outputs(path: Path, wanted: set[Answerer], facts: pa.ChunkedArray) -> dict[tuple, str]:
-    """What some models answered to test questions, by model, set and fact."""
+    """(model, set, fact) to what some models answered to test questions."""
     columns = [*Answerer._fields, "set", "fact_id", "output"]
     some = ds.field("run").isin([key.run for key in wanted]) & ds.field("set").isin(list(TESTS))
     some &= ds.field("fact_id").isin(facts.combine_chunks())

@@ -1,4 +1,4 @@
-"""Choices: a recipe is chosen on dev and reported on test, never the other way round."""
+"""The comparison of strategies and the recommended model: candidates are chosen on dev and reported on test."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,31 +9,32 @@ from knowshift.analysis.answer_matrix import Answerer, Panel
 from knowshift.analysis.columns import estimate_columns, interval_columns, table
 from knowshift.analysis.estimates import mean_of
 from knowshift.analysis.schemas import RECOMMENDATION, STRATEGIES
-from knowshift.analysis.scores import reference_conditions
-from knowshift.analysis.study import BASE, TESTS, Condition, RestoredCondition, Study
+from knowshift.analysis.scores import references
+from knowshift.analysis.study import BASE, TESTS, Condition, RestoredCondition, Study, reference_columns
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """How a model may be made: a cell, and what of its update is undone."""
+    """A model that may be recommended: a condition, and what is restored of it (None: nothing)."""
 
     condition: Condition
     restoration: RestoredCondition | None = None
 
     @property
     def answerers(self) -> list[Answerer]:
+        """The models, one per run."""
         return self.restoration.answerers if self.restoration else self.condition.answerers
 
     @property
     def restored_columns(self) -> dict:
-        """What is undone, as columns of a table; nothing is 0 % of the default region."""
+        """The columns that say what is restored; nothing restored is 0 % of the region transformer."""
         if self.restoration is None:
             return {"strategy": "top", "region": "transformer", "percent": 0.0}
         return {name: getattr(self.restoration, name) for name in ("strategy", "region", "percent")}
 
 
 def list_candidates(study: Study) -> list[Candidate]:
-    """All that were run: every cell, and every restoration of it."""
+    """Everything that was run: every condition, and every restored condition."""
     return [
         *(Candidate(condition) for condition in study.conditions),
         *(Candidate(one.condition, one) for one in study.restorations if one.percent),
@@ -41,9 +42,10 @@ def list_candidates(study: Study) -> list[Candidate]:
 
 
 def choose(study: Study, candidates: Sequence[Candidate]) -> Candidate | None:
-    """The recipe with the highest accuracy on dev: mean over the levels that dev has, and over seeds.
+    """The candidate with the highest accuracy on dev, mean over the levels that dev has questions of, and over seeds.
 
-    Of equals the one with fewer training facts, then with less restored. None without candidates or dev questions.
+    Among equals it is the one with fewer training facts, then with less restored. It is None if there are no candidates
+    or no dev questions.
     """
     dev = study.panels.get("dev")
     if dev is None:
@@ -60,18 +62,18 @@ def choose(study: Study, candidates: Sequence[Candidate]) -> Candidate | None:
 
 
 def chosen_restoration(study: Study, condition: Condition) -> RestoredCondition | None:
-    """The share to restore of a cell, chosen on dev; the smallest where there is no dev. None: nothing was restored."""
+    """The restoration of a condition that is best on dev, or the smallest without dev; None if nothing was restored."""
     sweep = [one for one in study.restorations if one.condition == condition and one.percent]
     best = choose(study, [Candidate(condition, one) for one in sweep])
     return best.restoration if best else min(sweep, key=lambda one: one.percent, default=None)
 
 
 def tabulate_strategies(study: Study) -> pa.Table:
-    """Ways to a model beside one another, in the schema `STRATEGIES`."""
+    """Compare the best model of each strategy, in the schema `STRATEGIES`."""
     rows = [
-        {"strategy": condition.method, "chosen": "as it is"} | row
-        for condition, keys in reference_conditions(study)
-        for row in _on_tests(study, condition.columns, keys, compare=bool(keys[0] != BASE))
+        {"strategy": name, "chosen": "as it is"} | row
+        for name, key in references(study).items()
+        for row in _on_tests(study, reference_columns(name), [key], compare=key != BASE)
     ]
     full = [condition for condition in study.conditions if condition.method == "full"]
     plans = {
@@ -95,6 +97,7 @@ def tabulate_strategies(study: Study) -> pa.Table:
 
 
 def _on_tests(study: Study, head: dict, keys: Sequence[Answerer], compare: bool = True) -> list[dict]:
+    """Rows of some models on the test sets, with their gain over the pre-trained model if `compare` is set."""
     rows = []
     for name in TESTS:
         if panel := study.panels.get(name):
@@ -106,10 +109,11 @@ def _on_tests(study: Study, head: dict, keys: Sequence[Answerer], compare: bool 
 
 
 def recommend(study: Study, folder: str) -> pa.Table:
-    """The recipe that is best on dev, its best run, and what that run is worth on test; in the schema `RECOMMENDATION`.
+    """The candidate that is best on dev, its best run, and that run's accuracy on test, in the schema `RECOMMENDATION`.
 
     Args:
-        folder: the model's folder of results, as the workflow knows it.
+        study: The study.
+        folder: The model's folder of results, as the command that exports a model names it.
     """
     candidates = list_candidates(study)
     best = choose(study, candidates)
@@ -134,6 +138,7 @@ def recommend(study: Study, folder: str) -> pa.Table:
 
 
 def _worth(panel: Panel, key: Answerer) -> dict:
+    """The columns of the exported model's accuracy on a test set, and of its gains."""
     accuracy = panel.headline([key])
     return {
         "set": panel.name,

@@ -131,10 +131,10 @@ def _restored(answers: AnswersBySet, levels: np.ndarray) -> pa.Table:
     """Accuracy after restoration, with the fine-tuned model as 0 %."""
     models = _by_answerer(answers)
     sweeps: dict[tuple, dict[float, dict[str, Answers]]] = {}
-    for (*kind, percent), sets in models.items():
-        if percent is not None:
-            sweep = sweeps.setdefault(tuple(kind), {0.0: models[Answerer(kind[0])]})
-            sweep[percent] = sets
+    for key, sets in models.items():
+        if key.percent is not None:
+            kind = (key.run, key.strategy, key.region)
+            sweeps.setdefault(kind, {0.0: models[Answerer(key.run)]})[key.percent] = sets
     rows = []
     for (run, strategy, region), sweep in sweeps.items():
         start = {name: _score(given, levels)["accuracy"] for name, given in models[Answerer(run)].items()}

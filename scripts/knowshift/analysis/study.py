@@ -21,8 +21,8 @@ class Condition:
     """A method, data kind and size with its runs, which differ in their seed alone.
 
     Attributes:
-        method: full, lora or a variant; `pre-trained` and `instruct` are models that were not fine-tuned here.
-        data: The data kind; None if the model was not fine-tuned here, as for the next two.
+        method: full, lora or a variant.
+        data: The data kind: level0 to level4, or mixed.
         size: The number of training facts used.
         asked: The size in the configuration: a number as text, or `all`.
         runs: The names of the runs, one per seed.
@@ -30,11 +30,11 @@ class Condition:
     """
 
     method: str
-    data: str | None = None
-    size: int | None = None
-    asked: str | None = None
-    runs: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = ()
+    data: str
+    size: int
+    asked: str
+    runs: tuple[str, ...]
+    seeds: tuple[int, ...]
 
     @property
     def columns(self) -> dict:
@@ -45,6 +45,11 @@ class Condition:
     def answerers(self) -> list[Answerer]:
         """The fine-tuned models, one per run."""
         return [Answerer(run) for run in self.runs]
+
+
+def reference_columns(method: str) -> dict:
+    """The same columns for a model that was not fine-tuned here: `pre-trained` or `instruct`."""
+    return {"method": method, "data": None, "size": None, "asked": None}
 
 
 @dataclass(frozen=True)
@@ -101,16 +106,28 @@ class Study:
         self.answers, self.levels, self.seed = answers, levels, seed
         self.panels = {name: Panel(name, dict(answers[name]), levels, seed) for name in HELD_OUT if answers.get(name)}
         asked = {key for given in answers.values() for key in given}
-        found = cells[(cells["state"] == "run") & cells["run"].isin([key.run for key in asked])]
+        runs_asked = {key.run for key in asked}
+        by_condition: dict[tuple, tuple[int, list[str], list[int]]] = {}
+        for cell in cells.to_dict("records"):
+            if cell["state"] == "run" and cell["run"] in runs_asked:
+                same = (cell["method"], cell["data"], cell["size"])
+                _, runs, seeds = by_condition.setdefault(same, (cell["facts"], [], []))
+                runs.append(cell["run"])
+                seeds.append(cell["seed"])
         self.conditions = [
-            Condition(method, data, int(group["facts"].iloc[0]), size, tuple(group["run"]), tuple(group["seed"]))
-            for (method, data, size), group in found.groupby(["method", "data", "size"], sort=False)
+            Condition(method, data, facts, size, tuple(runs), tuple(seeds))
+            for (method, data, size), (facts, runs, seeds) in by_condition.items()
         ]
         self.conditions.sort(key=lambda condition: (condition.method, condition.data, condition.size))
+        restored = {
+            (key.run, (key.strategy, key.region, key.percent))
+            for key in asked
+            if key.strategy is not None and key.region is not None and key.percent is not None
+        }
         self.restorations = [
             RestoredCondition(condition, *kind, tuple(run for run in condition.runs if Answerer(run, *kind) in asked))
             for condition in self.conditions
-            for kind in sorted({key[1:] for key in asked if key.run in condition.runs and key.percent is not None})
+            for kind in sorted({kind for run, kind in restored if run in condition.runs})
         ]
 
     @property
@@ -156,9 +173,9 @@ class Study:
         return common or sorted(conditions, key=lambda one: one.size)[-1:]
 
     @cached_property
-    def main_method(self) -> str | None:
-        """The method that claims are about: full fine-tuning, or the first method if that was not run."""
-        return "full" if "full" in self.kinds else next(iter(self.kinds), None)
+    def main_method(self) -> str:
+        """The method that claims are about: full fine-tuning, or the first method if full fine-tuning was not run."""
+        return "full" if "full" in self.kinds else next(iter(self.kinds), "full")
 
     @cached_property
     def trained(self) -> dict[str, dict[Answerer, Estimate]]:
