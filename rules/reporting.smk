@@ -139,9 +139,9 @@ rule tabulate_model:
         "Tables of {wildcards.model}"
     shell:
         "python {params.script:q} --mastery {input.mastery:q} --levels {input.levels:q}"
-        " --base-outcomes {input.base:q} --instruct-outcomes {input.instruct:q} --outcomes {input.outcomes:q} --divergences {input.divergences:q}"
-        " --steps {input.steps:q} --histograms {input.histograms:q} --restored {input.restored:q}"
-        " --synonyms {input.synonyms:q} --spec {params.spec:q} --output {params.tables:q} 2> {log:q}"
+        " --base-outcomes {input.base:q} --instruct-outcomes {input.instruct:q} --outcomes {input.outcomes:q}"
+        " --divergences {input.divergences:q} --steps {input.steps:q} --histograms {input.histograms:q}"
+        " --restored {input.restored:q} --synonyms {input.synonyms:q} --spec {params.spec:q} --output {params.tables:q} 2> {log:q}"
 
 
 # From graded answers alone: another interval or test asks no model again.
@@ -169,8 +169,9 @@ rule analyse_model:
     message:
         "Intervals, tests and verdicts of {wildcards.model}"
     shell:
-        "python {params.script:q} --tables {params.tables:q} --mastery {input.mastery:q} --divergences {input.divergences:q}"
-        " --folder {params.folder:q} --spec {params.spec:q} --output {params.analysis:q} 2> {log:q}"
+        "python {params.script:q} --tables {params.tables:q} --mastery {input.mastery:q}"
+        " --divergences {input.divergences:q} --folder {params.folder:q} --spec {params.spec:q}"
+        " --output {params.analysis:q} 2> {log:q}"
 
 
 # Not called `tabulate`: a script of that name would stand before the PyPI package that torch imports.
@@ -195,7 +196,8 @@ rule join_tables:
     message:
         "Tables of all models"
     shell:
-        "python {params.script:q} --folders {params.folders:q} --tables {params.names:q} --output {params.tables:q} 2> {log:q}"
+        "python {params.script:q} --folders {params.folders:q} --tables {params.names:q}"
+        " --output {params.tables:q} 2> {log:q}"
 
 
 # Benchmarks and speeds are no inputs: were they gone, what wrote them would run again. The tables say when all is done.

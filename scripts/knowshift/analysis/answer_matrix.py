@@ -170,11 +170,11 @@ class Panel:
         return Estimate(float(self.means[level, columns].mean()), self.replicates[:, level, columns].mean(1))
 
     def differences(self, ones: Sequence[Answerer], others: Sequence[Answerer]) -> np.ndarray:
-        """(N, P) the answers of P models minus those of P others: 1 if only the first is right, -1 if only the second."""
+        """(N, P) the difference of P pairs of models: 1 if only the first is right, -1 if only the second, else 0."""
         first, second = ([self.columns[key] for key in keys] for keys in (ones, others))
         return self.correct[:, first].astype(np.int8) - self.correct[:, second].astype(np.int8)
 
     def known_level_mean(self, keys: Sequence[Answerer]) -> float:
-        """The mean accuracy over those levels that have questions, mean over models, by which recipes are chosen on dev."""
+        """The mean accuracy over those levels that have questions, mean over models; dev is compared by it."""
         columns = [self.columns[key] for key in keys]
         return float(np.nanmean(self.means[:, columns], axis=0).mean())

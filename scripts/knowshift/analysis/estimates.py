@@ -1,4 +1,4 @@
-"""Statistics over facts: bootstrap intervals, paired permutation tests, Holm's correction, rank correlation, calibration.
+"""Statistics over facts: bootstrap intervals, permutation tests, Holm's correction, rank correlation, calibration.
 
 The functions know arrays alone; `docs/method.md` says where each is used.
 """
@@ -103,10 +103,10 @@ def stratum_means(values: np.ndarray, strata: np.ndarray, count: int) -> np.ndar
 def bootstrap_means(
     values: np.ndarray, strata: np.ndarray, count: int, rng: np.random.Generator, replicates: int = REPLICATES
 ) -> np.ndarray:
-    """Compute `stratum_means` on resamples that draw, with replacement, as many facts from each stratum as it has.
+    """Compute `stratum_means` on resamples, which draw as many facts from each stratum as it has, with replacement.
 
-    A fact is drawn with its whole row, so columns stay paired. `scipy.stats.bootstrap` resamples one statistic at a time
-    and knows no strata; here hundreds of models share each resample, as one matrix product per stratum.
+    A fact is drawn with its whole row, so columns stay paired. `scipy.stats.bootstrap` knows no strata; here hundreds
+    of models share each resample, as one matrix product per stratum.
 
     Returns:
         (B, S, C) means of each of B resamples; NaN for a stratum without facts.

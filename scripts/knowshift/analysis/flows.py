@@ -1,4 +1,4 @@
-"""What became of each fact: whether it is answered before, after fine-tuning and after restoration, and by which output."""
+"""What became of each fact: which are answered before, after fine-tuning and after restoration, and the outputs."""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
-"""Accuracy of every single run, from the answer matrix: by set, by level, on its training set, beside divergence, restored.
+"""Accuracy of every single run: by set, by level, on its training set, beside divergence, and restored.
 
-`scores.py` has the means over seeds with their intervals; both take level accuracies and the headline from
-`answer_matrix.py`.
+`scores.py` has the means over seeds with their intervals. Both take the accuracy on a level and the headline accuracy
+from `answer_matrix.py`.
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,8 @@
 """The tables of a model's analysis, of costs and of published figures: their columns, types and units.
 
-Accuracies, shares, probabilities and gains run from 0 to 1. `low` and `high` are the ends of a 95 % bootstrap interval
-over facts; `spread` is the standard deviation over seeds, null with one seed. docs/report.md explains how each number is
-computed. The texts of the columns are stored in the files, so a new wording changes their bytes.
+Accuracies, shares, probabilities and gains run from 0 to 1. `low` and `high` are the ends of a 95 % bootstrap
+interval over facts; `spread` is the standard deviation over seeds, null with one seed. docs/report.md explains how each
+number is computed. The texts of the columns are stored in the files, so a new wording changes their bytes.
 """
 
 import pyarrow as pa

@@ -108,7 +108,7 @@ def tabulate_shifts(study: Study, shifts: Mapping[str, Shift]) -> tuple[pa.Table
 
 
 def correlation(shift: Shift, conditions: list[Condition]) -> Estimate | None:
-    """Rank correlation of divergence and level-4 accuracy over conditions; None if these are too few or not measured."""
+    """Rank correlation of divergence and level-4 accuracy over conditions; None if too few were measured."""
     if len(conditions) < FEWEST_POINTS or not shift.facts:
         return None
     kl = np.array([shift.mean_kl(condition).value for condition in conditions])

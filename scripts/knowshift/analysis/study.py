@@ -1,4 +1,4 @@
-"""The study of one model: which conditions were run, what was restored of them, and the answers to every set of questions."""
+"""The study of one model: the conditions that were run, what was restored of them, and all answers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
 """Verdicts on claims: a claim holds, does not hold, or cannot be told.
 
-Every part of a claim is one number with a bound. The part holds if the whole interval lies above the bound, does not hold
-if the whole interval lies below it, and cannot be told otherwise. A claim holds if all of its parts hold, and does not
-hold if one of them does not.
+Every part of a claim is one number with a bound. The part holds if the whole interval lies above the bound, does not
+hold if the whole interval lies below it, and cannot be told otherwise. A claim holds if all of its parts hold, and does
+not hold if one of them does not.
 """
 
 from collections.abc import Sequence
@@ -79,7 +79,7 @@ class Part:
 def whole(statement: str, parts: Sequence[Part]) -> dict:
     """The row of a claim as a whole, with the number that decides it.
 
-    The number is that of a part that fails, else of one that is open, else of the part that holds with the least margin.
+    The number is that of a part that fails, else of one that is open, else of the one that holds by least.
     """
     verdicts = [part.verdict for part in parts]
     verdict = FAILS if FAILS in verdicts else OPEN if OPEN in verdicts else HOLDS

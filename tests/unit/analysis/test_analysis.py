@@ -237,8 +237,9 @@ def answers_of(rows: dict[Answerer, list[tuple[str, str, int, bool]]]) -> pa.Tab
     """(fact, set, level, right) per model, as the table of graded answers."""
     return pa.Table.from_pylist(
         [
-            {**key._asdict(), "fact_id": fact, "set": name, "level": level, "output": f"{key.run} {fact}", "whole_words": right,
-             "substring": True, "exact": right, "gold_logprob": float(np.log(0.8 if right else 0.2))}
+            {**key._asdict(), "fact_id": fact, "set": name, "level": level, "output": f"{key.run} {fact}",
+             "whole_words": right, "substring": True, "exact": right,
+             "gold_logprob": float(np.log(0.8 if right else 0.2))}
             for key, given in rows.items()
             for fact, name, level, right in given
         ],
@@ -257,8 +258,8 @@ def test_flows_by_hand(tmp_path: Path) -> None:
         "f": (False, False, False),
     }
     rows = {
-        key: [(fact, "test", 1, right[place]) for fact, right in states.items()]
-        for place, key in enumerate((BASE, run, half))
+        key: [(fact, "test", 1, right[index]) for fact, right in states.items()]
+        for index, key in enumerate((BASE, run, half))
     }
     rows[BASE] = [*reversed(rows[BASE]), ("g", "train", 0, False)]
     rows[run] = [("g", "training_set", 0, True), *rows[run]]
