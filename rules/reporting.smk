@@ -141,7 +141,8 @@ rule tabulate_model:
         "python {params.script:q} --mastery {input.mastery:q} --levels {input.levels:q}"
         " --base-outcomes {input.base:q} --instruct-outcomes {input.instruct:q} --outcomes {input.outcomes:q}"
         " --divergences {input.divergences:q} --steps {input.steps:q} --histograms {input.histograms:q}"
-        " --restored {input.restored:q} --synonyms {input.synonyms:q} --spec {params.spec:q} --output {params.tables:q} 2> {log:q}"
+        " --restored {input.restored:q} --synonyms {input.synonyms:q} --spec {params.spec:q}"
+        " --output {params.tables:q} 2> {log:q}"
 
 
 # From graded answers alone: another interval or test asks no model again.
