@@ -14,6 +14,7 @@ from code_digests import digests
 from knowshift.canonical import canonical_json
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.finetuning.grid import Cell, cells, feasible, is_restored
+from knowshift.weights.delta_format import DELTA_FORMAT
 from knowshift.weights.regions import LAYERS
 from snakemake.logging import logger
 

@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
 from knowshift.finetuning.sharding import load_sharded
-from knowshift.weights.safetensors_files import Weights
+from knowshift.weights.safetensors_files import WeightFiles
 from knowshift.weights.torch_bits import as_tensor
 
 
@@ -19,10 +19,10 @@ def main(directory: Path) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     model = load_sharded(directory, "float32", torch.device("cpu"))
     grown = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-    weights, held = Weights(directory), 0
+    weights, held = WeightFiles(directory), 0
     for name, parameter in model.named_parameters():
         assert isinstance(parameter, DTensor), name
-        whole = as_tensor(weights.read(name), weights.places[name].dtype)
+        whole = as_tensor(weights.read(name), weights.tensors[name].dtype)
         rows = torch.chunk(whole, world)  # FSDP cuts the first dimension as this does
         mine = rows[rank] if rank < len(rows) else whole[:0]
         assert torch.equal(parameter.to_local(), mine), name
