@@ -1,7 +1,7 @@
 """The distinct pairs of a value before and a value after training, and how often each occurs.
 
-16-bit values that training moved a little form few different pairs, some ten thousand per tensor. They are counted by the
-compiled loops in `kernels`, and all else is computed from the distinct ones.
+16-bit values that training moved a little form few different pairs, some ten thousand per tensor. They are counted by
+the compiled loops in `kernels`, and all else is computed from the distinct ones.
 """
 
 from typing import NamedTuple

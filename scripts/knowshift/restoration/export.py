@@ -20,13 +20,13 @@ tags: [knowshift]
 # {name}
 
 The fine-tuned model `{after}`, whose base is {before}, with a part of the update undone. Of the {n:,} parameters in
-the region `{region}`, {k_count:,} ({percent:g} %) have their values from before fine-tuning again, chosen by the strategy
-`{strategy}`: {chosen}.
+the region `{region}`, {k_count:,} ({percent:g} %) have their values from before fine-tuning again, chosen by the
+strategy `{strategy}`: {chosen}.
 All other parameters are those of the fine-tuned model, stored as {dtypes}.
 
 Made with knowshift: `export_model.py --strategy {strategy} --region '{region}' --percent {percent:g} --seed {seed}`.
-`selection.json` holds the numbers, and how many parameters of each tensor were restored. The method is that of Ye et al.,
-EMNLP 2025 (arXiv:2509.16596).
+`selection.json` holds the numbers, and how many parameters of each tensor were restored. The method is that of Ye et
+al., EMNLP 2025 (arXiv:2509.16596).
 """
 CHOSEN = {
     "top": "those that fine-tuning changed most, relative to their value",

@@ -1,7 +1,7 @@
 """Histograms of relative changes (r), filled by the compiled loops in `kernels`.
 
-A bin is the upper 20 of the 31 bits that a non-negative float32 has below its sign: the larger value has the larger bits,
-and a bin spans at most 1/4096 of its value.
+A bin is the upper 20 of the 31 bits that a non-negative float32 has below its sign: the larger value has the larger
+bits, and a bin spans at most 1/4096 of its value.
 """
 
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ from knowshift.restoration.relative_changes import BIN_SHIFT, BINS, EPSILON, LOW
 from knowshift.weights.bit_patterns import as_float32
 from knowshift.weights.versions import PIECE, Piece
 
-# One 64-bit integer per bin holds the number of values and the sum of the low bits that the bin leaves out. Sums are thus
-# exact, so neither the order of pieces nor the number of threads changes them.
+# One 64-bit integer per bin holds the number of values and the sum of the low bits that the bin leaves out. Sums are
+# thus exact, so neither the order of pieces nor the number of threads changes them.
 _ONE = 1 << COUNT_SHIFT
 _WANTED = 1 << 63  # marks a bin whose values are wanted one by one
 _INFINITY = 0x7F800000  # the bits of a float32

@@ -1,4 +1,4 @@
-"""Restored models in memory: a fine-tuned model with a part of its changes undone, of which nothing is written to disk."""
+"""Restored models in memory: a fine-tuned model with a part of its changes undone, never written to disk."""
 
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def load_restored(
     Raises:
         KnowshiftError: see `Delta` and `select`.
     """
-    # Imported here because llvmlite comes with it: a process of vLLM imports this module too, and fails beside llvmlite.
+    # Imported here because it loads llvmlite: a process of vLLM imports this module too, and fails beside llvmlite.
     from knowshift.restoration.selection import select
 
     source = Delta(delta, base, threads)

@@ -1,12 +1,12 @@
 """Loops over all weights of a model, compiled by numba.
 
-Each reads an element once, where numpy would walk over it a dozen times. They do not hold Python's global lock, so threads
-run side by side. Compiled code is kept beside this file or, where that cannot be written, in the user's cache directory
-(NUMBA_CACHE_DIR names another).
+Each reads an element once, where numpy would walk over it a dozen times. They do not hold Python's global lock, so
+threads run side by side. Compiled code is kept beside this file or, where that cannot be written, in the user's cache
+directory (NUMBA_CACHE_DIR names another).
 
 Integers are cast back to their width after each operation, because numba, unlike numpy, widens them to 64 bits, which
-costs half of the speed. What other modules define comes as an argument: compiled code keeps the values of globals, and is
-not compiled again when another module changes.
+costs half of the speed. What other modules define comes as an argument: compiled code keeps the values of globals, and
+is not compiled again when another module changes.
 """
 
 from collections.abc import Callable
@@ -35,19 +35,19 @@ def count_changes(before, after, shift, epsilon, bin_shift, packed, found):
     """Add the relative changes r of a piece of a tensor to a histogram of their float32 bits.
 
     Args:
-        before: the values before training, unsigned integers of shape (n,). Shifted to the left by `shift`, they are the
-            bits of float32 values.
+        before: the values before training, unsigned integers of shape (n,). Shifted to the left by `shift`, they are
+            the bits of float32 values.
         after: the values after training, of the same type and shape.
         shift: see `before`.
         epsilon: float32, added to the denominator.
         bin_shift: how many low bits of r a bin leaves out.
-        packed: uint64, an entry per bin: the number of values and, below it, the sum of their low bits. Where the highest
-            bit is set, the values of the bin are wanted one by one.
+        packed: uint64, an entry per bin: the number of values and, below it, the sum of their low bits. Where the
+            highest bit is set, the values of the bin are wanted one by one.
         found: uint32 of shape (n,) at least: is filled with the bits of the values above 0 that are wanted one by one.
 
     Returns:
-        How many r are 0; how many values before training are 0; the smallest bits above 0, less 1; the largest bits; how
-        many entries of `found` are filled. If the largest bits are those of a NaN, counting has stopped.
+        How many r are 0; how many values before training are 0; the smallest bits above 0, less 1; the largest bits;
+        how many entries of `found` are filled. If the largest bits are those of a NaN, counting has stopped.
     """
     bits = np.empty(_BLOCK, np.uint32)
     bin_shift, low = uint64(bin_shift), uint64((1 << bin_shift) - 1)
@@ -90,14 +90,14 @@ def count_pairs(before, after, table, far):
     Args:
         before: the values before training, uint16 of shape (n,).
         after: the values after training, uint16 of shape (n,).
-        table: uint32 of shape (NEAR, 2^15): by the distance of the two values in units in the last place, plus NEAR / 2,
-            and by the bits of the value before without the sign. The row of distance 0 means nothing: it takes what is not
-            to be counted, spread out, because additions to one entry wait for one another.
+        table: uint32 of shape (NEAR, 2^15). The row is the distance of the two values in units in the last place, plus
+            NEAR / 2; the column is the bits of the value before, without the sign. The row of distance 0 means nothing:
+            it takes what is not to be counted, spread out, because additions to one entry wait for one another.
         far: uint32 of shape (n,) at least: is filled with the indices of pairs that are too far apart for the table.
 
     Returns:
-        How many pairs are too far apart; how many are equal; how many are equal and 0; the smallest and the largest bits
-        before, without the sign.
+        How many pairs are too far apart; how many are equal; how many are equal and 0; the smallest and the largest
+        bits before, without the sign.
     """
     entries, wide = np.empty(_BLOCK, np.uint32), np.zeros(_BLOCK, np.uint8)
     eight, counts = wide.view(np.uint64), table.reshape(-1)

@@ -1,4 +1,4 @@
-"""The exact selection of parameters to restore: the first k % of a whole region, without sorting it (paper, section 4.2).
+"""The exact selection of parameters to restore: k % of a whole region, without sorting it (paper, section 4.2).
 
 The floor(n * k / 100) parameters with the largest sort keys are selected over all tensors together. Ties are broken by
 (tensor name, flat index), so that any two machines select the same ones. Any number of shares takes two passes over the
@@ -23,7 +23,7 @@ from knowshift.weights.versions import Versions
 
 @dataclass(frozen=True)
 class Selection:
-    """The parameters that one share of a region selects: all with a larger key than `key`, and some whose key equals it.
+    """The parameters that one share of a region selects: all whose key is above `key`, and some whose key equals it.
 
     Attributes:
         sort_keys: the strategy's keys.

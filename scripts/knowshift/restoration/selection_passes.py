@@ -1,7 +1,7 @@
 """The two passes over the weights of a region that an exact selection takes.
 
-The first counts how many sort keys each bin holds (a bin is the upper 20 of a key's 31 bits), which tells in which bins the
-cuts between restored and other parameters fall. The second looks into these bins, tensor by tensor.
+The first counts how many sort keys each bin holds (a bin is the upper 20 of a key's 31 bits), which tells in which bins
+the cuts between restored and other parameters fall. The second looks into these bins, tensor by tensor.
 """
 
 import threading

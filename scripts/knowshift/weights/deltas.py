@@ -6,8 +6,8 @@ of similar size by similar amounts, so parameters with the same exponent move by
 place: the differences are sorted by the exponents of the base, which the reader has too, and stored byte plane by byte
 plane under zstd.
 
-A delta holds the identity of its base and refuses any other. It knows no shares, regions or strategies, so that no later
-question asks for it to be made again.
+A delta holds the identity of its base and refuses any other. It knows no shares, regions or strategies, so that no
+later question asks for it to be made again.
 """
 
 import hashlib

@@ -18,7 +18,7 @@ LAYERS = r"\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*"  # a list of layers, such as 0-3 or 0
 
 
 def layer_and_module(name: str) -> tuple[int | None, str]:
-    """Split a tensor's name into its decoder layer (None outside the layers) and its module, such as `mlp.down_proj`."""
+    """Tell a tensor's decoder layer (None outside the layers) and module, such as `mlp.down_proj`, from its name."""
     match = _LAYER.search(name)
     return (int(match[1]), match[2]) if match else (None, name.rpartition(".")[0] or name)
 
