@@ -3,7 +3,7 @@
 Tensors are numpy arrays of bit patterns, see `bit_patterns`. Pieces are copied into memory of their own, not mapped, so
 that a process holds only what it asked for, however large the files are.
 
-safetensors' own reader and writer will not do for this: the reader has no bfloat16 for numpy, and the writer wants every
+safetensors' own reader and writer will not do: the reader has no bfloat16 for numpy, and the writer wants every
 tensor in memory and orders metadata at random.
 """
 
