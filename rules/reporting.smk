@@ -15,7 +15,7 @@ localrules:
 
 
 PAGE = [
-    resource(f"resources/report/{path.relative_to(BASE / 'resources/report')}")
+    located(f"resources/report/{path.relative_to(BASE / 'resources/report')}")
     for path in sorted(Path(BASE, "resources/report").rglob("*"))
     if path.is_file()
 ]
@@ -97,7 +97,7 @@ rule tabulate_model:
             path for region in SETTINGS.regions for path in of_runs(f"changes/{region}.histogram.parquet")(wc)
         ],
         restored=lambda wc: restored_outcomes(wc.model, feasible_runs(wc.model)),
-        synonyms=[resource(path) for path in FACTS.synonyms],
+        synonyms=[located(path) for path in SETTINGS.facts.synonyms],
     output:
         expand(f"{RESULTS}/{{{{model}}}}/tables/{{table}}.parquet", table=[*TABLES, "answers"]),
     log:
@@ -107,7 +107,9 @@ rule tabulate_model:
     resources:
         mem_mb=memory(2000),
     params:
-        spec=canonical_json({"grid": fields(GRID, *sections.GRID_KEYS), "matching": FACTS.matching}),
+        spec=canonical_json(
+            {"grid": fields(SETTINGS.finetuning, *sections.GRID_KEYS), "matching": SETTINGS.facts.matching}
+        ),
         code=digest("tabulate_model"),
         script=script("tabulate_model"),
         tables=lambda wc, output: Path(output[0]).parent,
@@ -136,7 +138,7 @@ rule analyse_model:
     resources:
         mem_mb=memory(4000),
     params:
-        spec=canonical_json({"matching": FACTS.matching, "seed": SETTINGS.seed}),
+        spec=canonical_json({"matching": SETTINGS.facts.matching, "seed": SETTINGS.seed}),
         code=digest("analyse_model"),
         script=script("analyse_model"),
         folder=lambda wc, input: Path(input.tables[0]).parents[1],
@@ -199,7 +201,7 @@ rule tabulate_costs:
 
 rule tabulate_published:
     input:
-        [resource(f"resources/published/{name}.csv") for name in PUBLISHED],
+        [located(f"resources/published/{name}.csv") for name in PUBLISHED],
     output:
         published=f"{RESULTS}/tables/published.parquet",
     log:
@@ -261,6 +263,16 @@ rule print_tables:
         "Tables as they are printed"
     shell:
         "python {params.script:q} --tables {params.tables:q} --output {params.tables:q} 2> {log:q}"
+
+
+def numbers(wildcards):
+    """What charts and the page are made of: these tables fill one folder."""
+    return [
+        *rules.join_tables.output,
+        rules.tabulate_costs.output.costs,
+        rules.tabulate_published.output.published,
+        rules.tabulate_facts.output.facts,
+    ]
 
 
 rule plot:
