@@ -68,7 +68,7 @@ def test_outcomes_do_not_depend_on_order_neighbours_or_threads(engine: Engine) -
 def test_what_a_prompt_is_forced_to_drafts_greedy_answers_and_changes_none(engine: Engine) -> None:
     decoding = Decoding(10, frozenset(range(0, 200, 9)))
     plain = prompts(40, 1)
-    answers = [rows[0] for rows in engine.generate(plain, decoding)]
+    answers = [samples[0] for samples in engine.generate(plain, decoding)]
     assert {len(answer) for answer in answers} >= {0, 1, 2, 10}
     draw, steps = np.random.default_rng(2), []
     drafted = [
@@ -78,9 +78,9 @@ def test_what_a_prompt_is_forced_to_drafts_greedy_answers_and_changes_none(engin
     whole = [Prompt(prompt.ids, prompt.keys, tuple(answer)) for prompt, answer in zip(plain, answers, strict=True)]
     handle = engine.model.register_forward_hook(lambda *_: steps.append(1))
     try:
-        assert [rows[0] for rows in engine.generate(drafted, decoding)] == answers
+        assert [samples[0] for samples in engine.generate(drafted, decoding)] == answers
         steps.clear()
-        assert [rows[0] for rows in engine.generate(whole, decoding)] == answers
+        assert [samples[0] for samples in engine.generate(whole, decoding)] == answers
         read = sum(len(prompt.ids) + len(prompt.forced) for prompt in whole)
         assert (
             len(steps) <= read / engine.tokens_per_pass + 4
@@ -164,7 +164,7 @@ def test_samples_differ_and_seeds_decide(engine: Engine) -> None:
     assert engine.generate([Prompt(ids, tuple(derive_seed(2, "a", s) for s in range(8)))], decoding) != once
 
 
-def test_rows_stop_at_an_end_token_or_the_limit_only(engine: Engine) -> None:
+def test_samples_stop_at_an_end_token_or_the_limit_only(engine: Engine) -> None:
     ends = frozenset(range(0, 200, 5))
     outputs = engine.generate(prompts(20, 4), Decoding(6, ends, 0.7))
     lengths = [len(sample) for prompt in outputs for sample in prompt]
@@ -241,7 +241,7 @@ def test_greedy_agrees_with_transformers_on_real_questions(smollm2: Path) -> Non
     plain = load_model(smollm2, "float32")
     ends = end_ids(smollm2, tokenizer)
     engine = Engine(load_model(smollm2, "float32"), tokens_per_pass=32, threads=2)
-    ours = [rows for (rows,) in engine.generate([Prompt(tuple(row)) for row in ids], Decoding(16, ends))]
+    ours = [answer for (answer,) in engine.generate([Prompt(tuple(row)) for row in ids], Decoding(16, ends))]
     differing = 0
     for start in range(0, len(ids), 50):
         some = ids[start : start + 50]
