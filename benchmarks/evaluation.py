@@ -29,7 +29,7 @@ import pyarrow as pa  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 import torch  # noqa: E402
 
-from knowshift.evaluation.answering import score  # noqa: E402
+from knowshift.evaluation.answering import answer_questions  # noqa: E402
 from knowshift.facts.templates import read_prompt_template  # noqa: E402
 from knowshift.generation.interface import Decoding  # noqa: E402
 from knowshift.generation.torch_engine import Engine  # noqa: E402
@@ -81,8 +81,8 @@ def ours(model_path: Path, rows: list[dict], arguments: argparse.Namespace) -> A
         }
     )
     decoding, prompt = Decoding(NEW_TOKENS, end_ids(model_path, tokenizer)), read_prompt_template(PROMPT)
-    engine = Engine(model, rows=arguments.rows, threads=arguments.threads)
-    return lambda: score(engine, tokenizer, questions, prompt, decoding)["output"].to_pylist()
+    engine = Engine(model, tokens_per_pass=arguments.rows, threads=arguments.threads)
+    return lambda: answer_questions(engine, tokenizer, questions, prompt, decoding)["output"].to_pylist()
 
 
 def harness(model_path: Path, rows: list[dict], arguments: argparse.Namespace) -> Callable[[int], Answer]:

@@ -72,7 +72,7 @@ def test_what_a_model_is_generated_with_counts_wherever_it_is_asked(code: Path) 
     assert (
         changed(code, "knowshift/generation/kv_cache.py", "add_(attention_mask)", "add_(attention_mask * 1)") == asking
     )
-    register = "AttentionInterface.register(ATTENTION, slot_attention)"  # no name leads to it
+    register = "AttentionInterface.register(ATTENTION, slot_attention)"
     assert (
         changed(code, "knowshift/generation/kv_cache.py", register, register.replace("(ATTENTION", '("other"'))
         == asking

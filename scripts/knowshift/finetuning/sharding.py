@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from knowshift.finetuning.distributed_tensors import own_rows
 from knowshift.finetuning.loop import summed_loss
 from knowshift.finetuning.lora import Lora, add_adapters, plain_name
-from knowshift.models.loading import DTYPES, local
+from knowshift.models.loading import DTYPES, loading_options
 from knowshift.weights.safetensors_files import WeightFiles
 from knowshift.weights.torch_bits import as_tensor
 
@@ -29,7 +29,7 @@ def load_sharded(directory: Path, dtype: str, device: torch.device, lora: Lora |
         device: of this process.
         lora: adapters to add, which are not initialised yet.
     """
-    settings = local(directory)
+    settings = loading_options(directory)
     config = AutoConfig.from_pretrained(directory, **settings)
     with init_empty_weights(include_buffers=False):
         model = AutoModelForCausalLM.from_config(
