@@ -12,6 +12,7 @@ from knowshift.configuration import sections
 import neutral
 from code_digests import digests
 from knowshift.canonical import canonical_json
+from knowshift.facts.source_rows import PROBED_SPLITS as SPLITS
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.finetuning.grid import Cell, cells, feasible, is_restored
 from knowshift.weights.regions import LAYERS
@@ -27,7 +28,6 @@ except (checking.ConfigurationError, neutral.NeutralError) as error:
 
 RESULTS = SETTINGS.results
 FACTS, GRID = SETTINGS.facts, SETTINGS.finetuning
-SPLITS = {"in_domain": ["train", "dev", "test"], "out_of_domain": ["dev", "test"]}  # that are probed and scored
 
 
 wildcard_constraints:
