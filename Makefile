@@ -26,8 +26,9 @@ test-slurm: $(VENV)/.installed-slurm ## the workflow on a real SLURM cluster, se
 smoke: $(INSTALLED) ## the real model and real facts through every rule, on the smallest grid
 	. $(BIN)/activate && snakemake --cores all --configfile configs/smoke.yaml
 
-lint: $(INSTALLED) ## the style checks
+lint: $(INSTALLED) ## the style checks, and the types of the library
 	. $(BIN)/activate && ruff check . && ruff format --check . && snakefmt --check Snakefile rules && snakemake --lint
+	. $(BIN)/activate && basedpyright --level error
 
 format: $(INSTALLED) ## put the code into form
 	. $(BIN)/activate && ruff check --fix . && ruff format . && snakefmt Snakefile rules
