@@ -1,6 +1,7 @@
-"""What reruns after an edit: of each edit the exact set of jobs, by rule and cell (README, What reruns after an edit).
+"""Tests of what runs again after an edit: for each edit the exact set of jobs, by rule and cell (docs/reruns.md).
 
-Here a dry run tells, or a damaged file is rebuilt; test_edits_run.py has the edits below which a dry run cannot see.
+A dry run shows the jobs of the edits here, or a damaged file is built again. A dry run cannot see all that follows the
+edits in test_edits_run.py.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The whole workflow on a tiny model that knows some invented facts: what it makes."""
+"""Tests of what the whole workflow makes of a tiny model that knows some invented facts."""
 
 import json
 import shutil
@@ -16,6 +16,7 @@ from workflow import REPOSITORY, snakemake, would_run
 
 
 def table(experiment: Path, name: str):
+    """Read a table of the results as a pandas data frame."""
     return pq.read_table(experiment / f"results/tables/{name}.parquet").to_pandas()
 
 
