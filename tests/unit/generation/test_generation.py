@@ -221,6 +221,7 @@ def test_an_attention_that_is_not_ours_is_refused(kind: str, more: dict, said: s
         Engine(small_model(kind, **more), rows=8, threads=1).generate(prompts(3, 1), Decoding(3, frozenset()))
 
 
+@pytest.mark.slow
 def test_greedy_agrees_with_transformers_on_real_questions(smollm2: Path) -> None:
     """500 test questions of the default facts, except where the two best logits lie within 1e-4."""
     tokenizer = load_tokenizer(smollm2)

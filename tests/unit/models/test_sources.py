@@ -92,6 +92,7 @@ def from_hub(hub: Hub, folder: Path, **environment: str) -> subprocess.Completed
     return resolve({"hub": "org/tiny", "revision": COMMIT}, folder / "base", HF_ENDPOINT=hub.url, HF_HOME=str(folder / "cache"), **environment)  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_model_of_the_hub(hub: Hub, tiny_model: Path, tmp_path: Path) -> None:
     hub.breaks = 1
     done = from_hub(hub, tmp_path, HF_TOKEN="hf_secret")
@@ -106,6 +107,7 @@ def test_a_model_of_the_hub(hub: Hub, tiny_model: Path, tmp_path: Path) -> None:
     assert from_hub(hub, tmp_path).returncode == 0 and not hub.starts  # from the hub's cache
 
 
+@pytest.mark.slow  # downloads are tried again, with pauses
 @pytest.mark.parametrize(
     ("status", "code", "message"),
     [
@@ -142,6 +144,7 @@ class OddForCausalLM(LlamaForCausalLM):
 """
 
 
+@pytest.mark.slow
 def test_code_of_a_model_runs_only_where_it_is_trusted(tiny_model: Path, tmp_path: Path) -> None:
     odd, mark, output = tmp_path / "odd", tmp_path / "ran", tmp_path / "base"
     odd.mkdir()

@@ -128,6 +128,7 @@ def test_what_a_user_can_mend_is_one_line(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_models_come_from_safetensors_only(tmp_path: Path, tiny_model: Path) -> None:
     (tmp_path / "pickled").mkdir()
     (tmp_path / "pickled/config.json").write_text("{}")
