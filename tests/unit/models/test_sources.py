@@ -125,6 +125,7 @@ def test_a_hub_that_refuses(hub: Hub, tmp_path: Path, status: int, code: str | N
     assert not (tmp_path / "base").exists()
 
 
+@pytest.mark.slow
 def test_pickled_weights_are_not_taken(hub: Hub, tmp_path: Path) -> None:
     del hub.files["model.safetensors"]
     done = from_hub(hub, tmp_path)
