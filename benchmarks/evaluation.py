@@ -3,10 +3,10 @@
     .venv-bench/bin/python benchmarks/evaluation.py --python .venv/bin/python \
         --model results/smollm2-135m/exports/full-mixed-100-s1/top-transformer-0
 
-Both ask the same test questions of the default facts with the same prompt (checked token by token), greedily, in float32, up
-to 16 new tokens. Timed are generation alone (models loaded, everything in this process) and whole processes
-(`scripts/evaluate.py` and `lm_eval`, from start to written answers), in turns; medians are shown, and the share of questions
-that both answer equally. The harness first tries several batch sizes and then uses its best.
+Both ask the same test questions of the default facts with the same prompt (checked token by token), greedily, in
+float32, up to 16 new tokens. Timed are generation alone (models loaded, everything in this process) and whole processes
+(`scripts/evaluate.py` and `lm_eval`, from start to written answers), in turns; medians are shown, and the share of
+questions that both answer equally. The harness first tries several batch sizes and then uses its best.
 """
 
 import argparse

@@ -1,6 +1,7 @@
-"""What Snakemake needs to find in order to plan an experiment whose mastery is known, or that is finished: files, no models.
+"""Stand-ins for the files of an experiment whose mastery is known, or that is finished, for tests of planning.
 
-Planning looks at times, names and recorded parameters, and reads two kinds of file: the levels and the models' manifests.
+Snakemake plans by names, times and recorded parameters of files, and reads two kinds: the levels and the manifests of
+models. All others may be empty.
 """
 
 import csv
@@ -18,7 +19,8 @@ from knowshift.facts.source_rows import PROBED_SPLITS as SPLITS
 from knowshift.mastery.schemas import LEVEL_COUNTS
 
 REPOSITORY = Path(__file__).parents[2]
-# In place of Snakemake's executor for --touch, which waits 0.1 s for each job and makes no file: one that does not, and makes it.
+# Snakemake's executor for --touch waits 0.1 s for each job and creates no missing file. This one does not wait, and
+# creates them.
 TOUCH = """
 import sys
 from snakemake import cli
@@ -37,7 +39,7 @@ cli.main(sys.argv[1:])
 
 
 def published_levels() -> dict[str, dict[str, list[int]]]:
-    """Facts per level of each split of the paper's models, in the spelling of configs/paper.yaml."""
+    """Return the facts per level: model, as configs/paper.yaml spells it, to split to a number for each level."""
     levels: dict[str, dict[str, list[int]]] = {}
     with (REPOSITORY / "resources/published/mastery_distribution.csv").open(newline="") as file:
         for row in csv.DictReader(file):
@@ -64,12 +66,13 @@ def configuration() -> dict:
 
 
 def empty(path: Path, content: str = "") -> None:
+    """Write a file that is empty, or has some content, and its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(content)
 
 
 def know_mastery(experiment: Mapping, folder: Path, levels: Mapping[str, Mapping[str, Sequence[int]]]) -> None:
-    """Put everything up to the levels in place.
+    """Write stand-ins for everything up to the levels.
 
     Args:
         experiment: a configuration, as in YAML; its paths are relative to `folder`.
@@ -103,7 +106,7 @@ def know_mastery(experiment: Mapping, folder: Path, levels: Mapping[str, Mapping
 
 
 def command(*arguments: str, snakefile: Path = REPOSITORY / "Snakefile") -> list[str]:
-    """The command line of Snakemake under the default profile."""
+    """Return the command line of Snakemake under the default profile."""
     return [sys.executable, "-m", "snakemake", *_common(snakefile), *arguments]
 
 
@@ -112,7 +115,7 @@ def _common(snakefile: Path) -> list[str]:
 
 
 def finish(folder: Path, *arguments: str) -> None:
-    """Make every file that is missing, empty, and record all jobs as done: a finished experiment."""
+    """Create every missing file and record all jobs as done, so that the experiment counts as finished."""
     run = [sys.executable, "-c", TOUCH, *_common(REPOSITORY / "Snakefile"), "--touch", "--forceall", *arguments]
     done = subprocess.run(
         [*run, "--scheduler", "greedy", "--quiet", "all"], cwd=folder, capture_output=True, text=True, check=False
@@ -121,13 +124,13 @@ def finish(folder: Path, *arguments: str) -> None:
 
 
 def job_counts(output: str) -> dict[str, int]:
-    """Rule to number of jobs, from what a dry run prints first."""
+    """Read the number of jobs of each rule from the table that a dry run prints first."""
     table = output.partition("job ")[2].partition("total")[0].splitlines()[2:]
     return {line.split()[0]: int(line.split()[1]) for line in table if line.split()}
 
 
 def dry_run(folder: Path, *arguments: str, **environment: str) -> str:
-    """What a dry run prints."""
+    """Return what a dry run prints; more keyword arguments are environment variables."""
     done = subprocess.run(
         command("--dry-run", *arguments),
         cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, check=False,

@@ -1,4 +1,4 @@
-"""What one of several processes sees of a sharded model; started by torchrun, see test_finetune.py."""
+"""A process that loads its shard of a model and checks it; torchrun starts several, see test_finetune.py."""
 
 import resource
 import sys
@@ -14,6 +14,7 @@ from knowshift.weights.torch_bits import as_tensor
 
 
 def main(directory: Path) -> None:
+    """Load this process's shard of the model in a directory, and assert that it is its part and no more was read."""
     dist.init_process_group("gloo")
     rank, world = dist.get_rank(), dist.get_world_size()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

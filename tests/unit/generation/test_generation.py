@@ -230,6 +230,7 @@ def test_an_attention_that_is_not_ours_is_refused(kind: str, more: dict, said: s
         )
 
 
+@pytest.mark.slow
 def test_greedy_agrees_with_transformers_on_real_questions(smollm2: Path) -> None:
     """500 test questions of the default facts, except where the two best logits lie within 1e-4."""
     tokenizer = load_tokenizer(smollm2)

@@ -20,6 +20,7 @@ REPOSITORY = Path(__file__).parents[3]
 PYTHON = Path(os.environ.get("KNOWSHIFT_VLLM", REPOSITORY / ".venv-vllm/bin/python"))
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.vllm,
     pytest.mark.skipif(not PYTHON.exists(), reason="no environment with vLLM; benchmarks/vllm_environment.sh makes it"),
     pytest.mark.timeout(900),

@@ -28,6 +28,7 @@ def resolve(source: str, output: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_models_come_from_safetensors_only(tmp_path: Path, tiny_model: Path) -> None:
     (tmp_path / "pickled").mkdir()
     (tmp_path / "pickled/config.json").write_text("{}")

@@ -98,6 +98,7 @@ def from_hub(hub: Hub, folder: Path, **environment: str) -> subprocess.Completed
     return resolve(source, folder / "base", HF_ENDPOINT=hub.url, HF_HOME=str(folder / "cache"), **environment)
 
 
+@pytest.mark.slow
 def test_a_model_of_the_hub(hub: Hub, tiny_model: Path, tmp_path: Path) -> None:
     hub.breaks = 1
     done = from_hub(hub, tmp_path, HF_TOKEN="hf_secret")
@@ -112,6 +113,7 @@ def test_a_model_of_the_hub(hub: Hub, tiny_model: Path, tmp_path: Path) -> None:
     assert from_hub(hub, tmp_path).returncode == 0 and not hub.starts  # from the hub's cache
 
 
+@pytest.mark.slow  # downloads are tried again, with pauses
 @pytest.mark.parametrize(
     ("status", "code", "message"),
     [
@@ -129,6 +131,7 @@ def test_a_hub_that_refuses(hub: Hub, tmp_path: Path, status: int, code: str | N
     assert not (tmp_path / "base").exists()
 
 
+@pytest.mark.slow
 def test_pickled_weights_are_not_taken(hub: Hub, tmp_path: Path) -> None:
     del hub.files["model.safetensors"]
     done = from_hub(hub, tmp_path)
@@ -148,6 +151,7 @@ class OddForCausalLM(LlamaForCausalLM):
 """
 
 
+@pytest.mark.slow
 def test_code_of_a_model_runs_only_where_it_is_trusted(tiny_model: Path, tmp_path: Path) -> None:
     odd, mark, output = tmp_path / "odd", tmp_path / "ran", tmp_path / "base"
     odd.mkdir()

@@ -149,6 +149,7 @@ def dry_run(folder: Path, engine: str, dtype: str | None = None, **machine: obje
     return {script: command for command, script in commands}, said
 
 
+@pytest.mark.slow
 def test_rules_take_what_their_model_needs(tmp_path: Path) -> None:
     commands, said = dry_run(tmp_path, "vllm", gpu_gb=80, gpus_per_node=8)
     assert {"finetune", "probe_mastery", "evaluate_base", "resolve_model"} <= commands.keys(), said[-3000:]

@@ -164,6 +164,7 @@ def test_exports_are_the_restored_model_in_the_shards_of_the_base(tmp_path: Path
     assert not (tmp_path / "restored/config.json").exists()  # taken from the tuned model, which has none
 
 
+@pytest.mark.slow
 def test_the_benchmarks_reference_restores_as_many_of_each_tensor(tiny_model: Path, tmp_path: Path) -> None:
     weights = load_file(tiny_model / "model.safetensors")
     draw = torch.Generator().manual_seed(2)
