@@ -176,9 +176,9 @@ DRY = {
     "a function of training": (code(TRAINING, COSINE, COSINE.replace("0.5", "0.50001")), ALL_TRAINED),
     "a column of a report's table": (
         code(
-            "scripts/knowshift/analysis/model_tables.py",
+            "scripts/knowshift/analysis/run_schemas.py",
             "_RUN, _SET, *_SCORES]",
-            '_RUN, _SET, *_SCORES, pa.field("x", pa.int8())]',
+            '_RUN, _SET, *_SCORES, field("x", pa.int8())]',
         ),
         tables(),
     ),

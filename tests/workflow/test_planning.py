@@ -125,6 +125,14 @@ def test_every_stage_is_a_target(known: Path, target: str, some: dict[str, int],
     assert counts.items() >= some.items() and not absent & counts.keys()
 
 
+def test_the_shares_that_are_restored_reach_the_table_of_concentration(known: Path) -> None:
+    entries = [{"percents": [15, 2]}, {"percents": [7], "strategy": "random"}, {"percents": [9], "region": "mlp"}]
+    settings = ("--config", f"restoration={json.dumps(entries)}", 'regions=["transformer", "mlp"]')
+    text = planned.dry_run(known, "results/tiny/tables/concentration.parquet", "--printshellcmds", *settings)
+    spec = re.search(r"tabulate_model\.py .* --spec '(.*?)'", text)
+    assert spec and json.loads(spec[1])["percents"] == {"transformer": [2, 15], "mlp": [9]}
+
+
 def test_mastery_is_a_target_and_where_deltas_pass_away_their_readers_belong_to_it(known: Path) -> None:
     assert "Nothing to be done" in planned.dry_run(known, "mastery")
     kept = ("--config", 'finetuning={"keep_deltas": "restored"}')

@@ -62,9 +62,9 @@ def test_scripts_share_modules_without_sharing_digests(code: Path) -> None:
     assert changed(
         code, "knowshift/mastery/levels.py", "first[fact][template] = place if", "first[fact][template] = 1 if"
     ) == {"grade_mastery"}
-    column = 'pa.field("correct", pa.int64(), False),'
-    more = f'{column}\n    pa.field("wrong", pa.int64(), False),'
-    assert changed(code, "knowshift/analysis/model_tables.py", column, more) == {"tabulate_model"}
+    column = 'field("correct", pa.int64()),'
+    more = f'{column}\n    field("wrong", pa.int64()),'
+    assert changed(code, "knowshift/analysis/run_schemas.py", column, more) == {"tabulate_model"}
     assert changed(code, "knowshift/randomness.py", "def derive_seed", "UNUSED = 1\n\n\ndef derive_seed") == set()
     seeds = changed(code, "knowshift/canonical.py", "sort_keys=True, separators", "sort_keys=False, separators")
     assert {"probe_mastery", "draw_order", "finetune"} <= seeds  # seeds are made with it; writing is not in them
