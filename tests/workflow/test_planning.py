@@ -20,12 +20,13 @@ from knowshift.configuration import checking, sections
 from knowshift.planning.accelerators import ACCELERATORS, generating_seconds, starting_seconds, training_seconds
 from knowshift.planning.inventory import Beforehand
 from knowshift.planning.plan import ANSWER_BYTES, DELTA_BYTES, Topic, Weights, plan
-from knowshift.report.figures.catalogue import FIGURES
+from knowshift.report import contents
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.weights.parameter_counts import named_parameters
 
 REPOSITORY = Path(__file__).parents[2]
 PAPER = REPOSITORY / "configs/paper.yaml"
+FIGURES = [entry.name for entry in contents.FIGURES]
 
 
 def paper() -> sections.Configuration:
