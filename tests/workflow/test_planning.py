@@ -17,11 +17,12 @@ from knowshift.configuration import checking, sections
 from knowshift.planning.accelerators import ACCELERATORS
 from knowshift.planning.inventory import Inventory
 from knowshift.planning.plan import make_plan
-from knowshift.report.figures.catalogue import FIGURES
+from knowshift.report import contents
 from knowshift.weights.parameter_counts import named_parameters
 
 REPOSITORY = Path(__file__).parents[2]
 PAPER = REPOSITORY / "configs/paper.yaml"
+FIGURES = [entry.name for entry in contents.FIGURES]
 
 
 def paper() -> sections.Configuration:

@@ -4,7 +4,6 @@ Screenshots lie in pytest's folder of temporary files (`--basetemp`), to be look
 is what is tested; the tiny experiment's are real, and so are those of the default run where it has been made.
 """
 
-import ast
 import csv
 import io
 import re
@@ -21,11 +20,12 @@ import pyarrow.parquet as pq
 import pytest
 
 import made_up_tables
-from knowshift.report.figures.catalogue import FIGURES
+from knowshift.report import contents
 from knowshift.report.figures.flow import FATES
 from knowshift.report.figures.theme import DARK, LEVEL_COLORS
 
 REPOSITORY = Path(__file__).parents[2]
+FIGURES = [entry.name for entry in contents.FIGURES]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 OF_NO_ACCOUNT = "Maximum optimization runs"  # Vega-Lite gives up merging the data sources of a chart of sixty panels
 PHONE, SCREEN = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
@@ -135,11 +135,6 @@ def check_whole(opened: Opened, path: Path) -> None:
 
 def width_of(opened: Opened) -> int:
     return opened.page.evaluate("Math.max(document.documentElement.scrollWidth, document.body.scrollWidth)")
-
-
-def test_the_rule_names_the_figures_that_there_are() -> None:
-    text = (REPOSITORY / "rules/reporting.smk").read_text()
-    assert ast.literal_eval(re.search(r"^FIGURES = (\[.*?\])", text, re.DOTALL | re.MULTILINE)[1]) == list(FIGURES)
 
 
 def test_a_report_as_large_as_the_default_one(report: Path, open_page, tmp_path: Path) -> None:
