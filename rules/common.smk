@@ -15,8 +15,10 @@ from knowshift.configuration import sections
 import neutral
 from code_digests import digests
 from knowshift.canonical import canonical_json
+from knowshift.facts.source_rows import PROBED_SPLITS
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.finetuning.grid import Cell, cells, feasible, is_restored
+from knowshift.weights.delta_format import DELTA_FORMAT
 from knowshift.weights.regions import LAYERS
 from snakemake.logging import logger
 
@@ -29,7 +31,6 @@ except (checking.ConfigurationError, neutral.NeutralError) as error:
     raise WorkflowError(str(error)) from None
 
 RESULTS = SETTINGS.results
-SPLITS = {"in_domain": ["train", "dev", "test"], "out_of_domain": ["dev", "test"]}  # that are probed and scored
 
 
 wildcard_constraints:
@@ -76,6 +77,6 @@ def number(value):
 
 DOMAINS = {"in_domain": SETTINGS.facts.in_domain, "out_of_domain": SETTINGS.facts.out_of_domain}
 DOMAIN_OF = {topic: domain for domain, topics in DOMAINS.items() for topic in topics}
-UNITS = [(topic, split) for domain, topics in DOMAINS.items() for topic in topics for split in SPLITS[domain]]
+UNITS = [(topic, split) for domain, topics in DOMAINS.items() for topic in topics for split in PROBED_SPLITS[domain]]
 # The cells of the grid, for every model. Some may turn out infeasible: a level may hold fewer facts than they ask for.
 PLANNED_CELLS = cells(**fields(SETTINGS.finetuning, *sections.GRID_KEYS))

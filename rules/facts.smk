@@ -61,7 +61,7 @@ def raw_files(topic):
         return f"{RAW}/manifest.json"
     if SETTINGS.facts.source == "table":
         return ancient(RAW)  # the topic's own rows count, by a param: other topics do not rerun with them
-    return [f"{RAW}/{split}/{name}.{split}.json" for name in siblings(topic) for split in SPLITS["in_domain"]]
+    return [f"{RAW}/{split}/{name}.{split}.json" for name in siblings(topic) for split in PROBED_SPLITS["in_domain"]]
 
 
 @cache

@@ -174,7 +174,7 @@ rule diff_weights:
     resources:
         mem_mb=memory(2000),
     params:
-        code="knowshift-delta-2",
+        code=DELTA_FORMAT,
         script=script("diff_weights"),
         base=subpath(input.base, parent=True),
     message:

@@ -2,6 +2,7 @@
 #   needs   what the stages above made
 #   makes   MODEL/tables/, MODEL/analysis/, tables/, figures/, report.html
 from knowshift.analysis.schemas import ANALYSES
+from knowshift.report import contents
 
 
 localrules:
@@ -30,55 +31,6 @@ TABLES = [
     "restored_where",
     "training_accuracy",
     "training_loss",
-]
-PRINTED = [
-    "accuracy",
-    "accuracy_levels",
-    "calibration",
-    "claims",
-    "concentration",
-    "correlation",
-    "costs",
-    "level4_and_kl",
-    "mastery_levels",
-    "mastery_topics",
-    "recommendation",
-    "restored",
-    "restored_blocks",
-    "restored_by_layer",
-    "restored_by_module",
-    "restored_training",
-    "strategies",
-]
-PUBLISHED = [
-    "models",
-    "accuracy_1920",
-    "mastery_distribution",
-    "restored_accuracy",
-    "restored_layer_blocks",
-    "restored_share_by_layer",
-    "restored_share_by_module",
-    "restored_train_accuracy",
-    "strategies",
-    "update_concentration",
-]
-FIGURES = [
-    "mastery",
-    "accuracy_by_size",
-    "accuracy_by_level",
-    "training_accuracy",
-    "flow",
-    "flow_topics",
-    "divergence",
-    "correlation",
-    "calibration",
-    "concentration",
-    "restored",
-    "restored_where",
-    "restored_blocks",
-    "strategies",
-    "loss",
-    "costs",
 ]
 
 
@@ -226,7 +178,10 @@ rule tabulate_costs:
 
 rule tabulate_published:
     input:
-        [located(f"resources/published/{name}.csv") for name in PUBLISHED],
+        [
+            located(f"resources/published/{path.name}")
+            for path in sorted(Path(BASE, "resources/published").glob("*.csv"))
+        ],
     output:
         published=f"{RESULTS}/tables/published.parquet",
     log:
@@ -273,7 +228,7 @@ rule print_tables:
         rules.join_tables.output,
         rules.tabulate_costs.output.costs,
     output:
-        expand(f"{RESULTS}/tables/{{table}}.{{kind}}", table=PRINTED, kind=["csv", "tex"]),
+        [f"{RESULTS}/tables/{table.name}.{kind}" for table in contents.TABLES for kind in ("csv", "tex")],
     log:
         f"{RESULTS}/logs/print_tables.log",
     conda:
@@ -304,15 +259,15 @@ rule plot:
     input:
         numbers,
     output:
-        expand(f"{RESULTS}/figures/{{figure}}.{{kind}}", figure=FIGURES, kind=["vl.json", "png"]),
+        [f"{RESULTS}/figures/{figure.name}.{kind}" for figure in contents.FIGURES for kind in ("vl.json", "png")],
         [
             report(
-                f"{RESULTS}/figures/{figure}.svg",
-                f"../resources/captions/{figure}.rst",
+                f"{RESULTS}/figures/{figure.name}.svg",
+                f"../resources/captions/{figure.name}.rst",
                 "Figures",
-                labels={"figure": figure},
+                labels={"figure": figure.name},
             )
-            for figure in FIGURES
+            for figure in contents.FIGURES
         ],
     log:
         f"{RESULTS}/logs/plot.log",

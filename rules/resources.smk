@@ -79,7 +79,7 @@ def foreseen(model, part):
     entry = SETTINGS.models[model] if part == "base" else SETTINGS.models[model].instruct
     if isinstance(entry.source, sections.DirectorySource) and (stored := counted(entry.source.directory)):
         return stored
-    return named_parameters(getattr(entry.source, "hub", model)) or sizing.ASSUMED
+    return named_parameters(getattr(entry.source, "hub", model)) or sizing.ASSUMED_PARAMETERS
 
 
 def parameters_of(model, part="base"):
@@ -103,7 +103,7 @@ def asking_gpus(rule, model, section, part="base"):
     if not machine().gpu_gb:
         return 0
     dtype, given = dtype_of(model, section), gpus_set(rule, model)
-    needed = sizing.asking_gpus(parameters_of(model, part), dtype, section.engine, machine())
+    needed = sizing.inference_gpus(parameters_of(model, part), dtype, section.engine, machine())
     if section.engine == "vllm":
         return needed if given is None else given
     if needed > 1 and given is None:
@@ -124,7 +124,7 @@ def memory_to_ask(copies, section, part="base"):
     """Make a resource function: MB for so many copies of a model's weights and for the rest of the job."""
 
     def amount(wildcards, attempt):
-        width = sizing.WIDTH[dtype_of(wildcards.model, section) if machine().gpu_gb else "float32"]
+        width = sizing.DTYPE_BYTES[dtype_of(wildcards.model, section) if machine().gpu_gb else "float32"]
         return attempt * sizing.megabytes(parameters_of(wildcards.model, part), copies * width)
 
     return amount

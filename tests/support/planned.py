@@ -1,6 +1,7 @@
-"""What Snakemake needs to find in order to plan an experiment whose mastery is known, or that is finished: files, no models.
+"""Stand-ins for the files of an experiment whose mastery is known, or that is finished, for tests of planning.
 
-Planning looks at times, names and recorded parameters, and reads two kinds of file: the levels and the models' manifests.
+Snakemake plans by names, times and recorded parameters of files, and reads two kinds: the levels and the manifests of
+models. All others may be empty.
 """
 
 import csv
@@ -14,11 +15,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from knowshift.facts.source_rows import PROBED_SPLITS as SPLITS
 from knowshift.mastery.schemas import LEVEL_COUNTS
 
 REPOSITORY = Path(__file__).parents[2]
-SPLITS = {"in_domain": ("train", "dev", "test"), "out_of_domain": ("dev", "test")}
-# In place of Snakemake's executor for --touch, which waits 0.1 s for each job and makes no file: one that does not, and makes it.
+# Snakemake's executor for --touch waits 0.1 s for each job and creates no missing file. This one does not wait, and
+# creates them.
 TOUCH = """
 import sys
 from snakemake import cli
@@ -37,7 +39,7 @@ cli.main(sys.argv[1:])
 
 
 def published_levels() -> dict[str, dict[str, list[int]]]:
-    """Facts per level of each split of the paper's models, in the spelling of configs/paper.yaml."""
+    """Return the facts per level: model, as configs/paper.yaml spells it, to split to a number for each level."""
     levels: dict[str, dict[str, list[int]]] = {}
     with (REPOSITORY / "resources/published/mastery_distribution.csv").open(newline="") as file:
         for row in csv.DictReader(file):
@@ -45,13 +47,32 @@ def published_levels() -> dict[str, dict[str, list[int]]]:
     return levels
 
 
+def configuration() -> dict:
+    """A configuration of the facts that come with the project, for tests that the user's config.yaml must not change."""
+    return {
+        "results": "results",
+        "models": {"smollm2-135m": {"source": {"hub": "owner/smollm2-135m", "revision": "0" * 40}}},
+        "facts": {
+            "source": "folder",
+            "path": "resources/facts",
+            "in_domain": ["city_country", "city_state", "country_capital", "country_continent"],
+            "out_of_domain": ["country_language", "country_currency", "symbol_element"],
+        },
+        "mastery": {"templates": 3, "samples": 4, "max_new_tokens": 8, "dtype": "bfloat16"},
+        "finetuning": {"data": ["level0", "level2", "mixed"], "sizes": [30, 100], "seeds": [1, 2]},
+        "evaluation": {"per_level": {"dev": 4, "test": 25, "test_ood": 15}, "training_set": 30, "max_new_tokens": 10},
+        "restoration": [{"sizes": [100], "seeds": [1], "percents": [1, 3, 5, 10, 20, 40, 60]}],
+    }
+
+
 def empty(path: Path, content: str = "") -> None:
+    """Write a file that is empty, or has some content, and its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(content)
 
 
 def know_mastery(experiment: Mapping, folder: Path, levels: Mapping[str, Mapping[str, Sequence[int]]]) -> None:
-    """Put everything up to the levels in place.
+    """Write stand-ins for everything up to the levels.
 
     Args:
         experiment: a configuration, as in YAML; its paths are relative to `folder`.
@@ -85,7 +106,7 @@ def know_mastery(experiment: Mapping, folder: Path, levels: Mapping[str, Mapping
 
 
 def command(*arguments: str, snakefile: Path = REPOSITORY / "Snakefile") -> list[str]:
-    """The command line of Snakemake under the default profile."""
+    """Return the command line of Snakemake under the default profile."""
     return [sys.executable, "-m", "snakemake", *_common(snakefile), *arguments]
 
 
@@ -94,7 +115,7 @@ def _common(snakefile: Path) -> list[str]:
 
 
 def finish(folder: Path, *arguments: str) -> None:
-    """Make every file that is missing, empty, and record all jobs as done: a finished experiment."""
+    """Create every missing file and record all jobs as done, so that the experiment counts as finished."""
     run = [sys.executable, "-c", TOUCH, *_common(REPOSITORY / "Snakefile"), "--touch", "--forceall", *arguments]
     done = subprocess.run(
         [*run, "--scheduler", "greedy", "--quiet", "all"], cwd=folder, capture_output=True, text=True, check=False
@@ -103,13 +124,13 @@ def finish(folder: Path, *arguments: str) -> None:
 
 
 def job_counts(output: str) -> dict[str, int]:
-    """Rule to number of jobs, from what a dry run prints first."""
+    """Read the number of jobs of each rule from the table that a dry run prints first."""
     table = output.partition("job ")[2].partition("total")[0].splitlines()[2:]
     return {line.split()[0]: int(line.split()[1]) for line in table if line.split()}
 
 
 def dry_run(folder: Path, *arguments: str, **environment: str) -> str:
-    """What a dry run prints."""
+    """Return what a dry run prints; more keyword arguments are environment variables."""
     done = subprocess.run(
         command("--dry-run", *arguments),
         cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, check=False,

@@ -23,16 +23,19 @@ SCRIPTS = sorted(set(filter(None, neutral.scripts_of_rules().values())))
 
 @pytest.fixture
 def code(tmp_path: Path) -> Path:
+    """A copy of scripts/."""
     shutil.copytree(REPOSITORY / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path / "scripts"
 
 
 def digests(scripts: Path) -> dict[str, str]:
+    """Map each script of a rule to the digest of its code."""
     fresh = provenance.Code(scripts)
     return {name: fresh.digest(name) for name in SCRIPTS}
 
 
 def changed(scripts: Path, file: str, old: str, new: str) -> set[str]:
+    """Replace a text in a file, and return the scripts whose digests change."""
     before = digests(scripts)
     text = (scripts / file).read_text()
     assert old in text
@@ -72,7 +75,7 @@ def test_what_a_model_is_generated_with_counts_wherever_it_is_asked(code: Path) 
     assert (
         changed(code, "knowshift/generation/kv_cache.py", "add_(attention_mask)", "add_(attention_mask * 1)") == asking
     )
-    register = "AttentionInterface.register(ATTENTION, slot_attention)"  # no name leads to it
+    register = "AttentionInterface.register(ATTENTION, slot_attention)"
     assert (
         changed(code, "knowshift/generation/kv_cache.py", register, register.replace("(ATTENTION", '("other"'))
         == asking
@@ -205,6 +208,7 @@ LIBRARY = {
 
 @pytest.fixture
 def made(tmp_path: Path) -> Path:
+    """The made-up library, in files."""
     for name, text in LIBRARY.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(textwrap.dedent(text))

@@ -22,7 +22,7 @@ from knowshift.analysis.scores import tabulate_scores, tabulate_scores_by_level
 from knowshift.analysis.shifts import measure_shifts, tabulate_shifts
 from knowshift.analysis.study import BASE, Study
 from knowshift.evaluation.schemas import ANSWERS
-from knowshift.report.tables.layout import Cell, Printed, naming, pivot, spread_percent
+from knowshift.report.tables.layout import PrintedTable, TableCell, naming, pivot, spread_percent
 from knowshift.runtime.errors import KnowshiftError
 from made_up_studies import make_study
 
@@ -382,10 +382,10 @@ def test_printed_tables_read_the_same_in_csv_and_latex() -> None:
     across = {(0.0,): "0 %", (5.0,): "5 %"}
     columns, rows = pivot(
         table, naming(table, "data", "size"), across, ["percent"],
-        lambda row: Cell(spread_percent(row["accuracy"], row["spread"]), "gain", bool(row["percent"])),
+        lambda row: TableCell(spread_percent(row["accuracy"], row["spread"]), "gain", bool(row["percent"])),
     )  # fmt: skip
-    one = Printed("a_table", "scores", "100 % & more_", columns, rows)
+    one = PrintedTable("100 % & more_", columns, rows)
     assert one.csv() == 'training data,facts,0 %,5 %\nlevel 0,"1,920",50.0 ± 1.0,61.0\n–,–,–,–\n'
-    latex = one.latex()
+    latex = one.latex("a_table")
     assert r"\caption{100 \% \& more\_}" in latex and r"level 0 & 1,920 & 50.0 $\pm$ 1.0 & \textbf{61.0} \\" in latex
-    assert "nothing of it was run" in Printed("b", "scores", "t", columns, [], "nothing of it was run").latex()
+    assert "nothing of it was run" in PrintedTable("t", columns, [], "nothing of it was run").latex("b")

@@ -88,7 +88,7 @@ BAD = [
 def test_a_bad_row_is_named_and_left_out(tmp_path: Path, row: dict, said: str) -> None:
     path = write(tmp_path, ".jsonl", [GOOD, row])
     source = FactTable(path).read(TOPIC, SHARES)
-    (line,) = source.bad
+    (line,) = source.problems
     assert line.startswith(f"{path}, line 2: ") and said in line and len(line) < 1000
     assert sum(map(len, source.rows.values())) == 1
 

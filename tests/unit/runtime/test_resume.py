@@ -90,6 +90,7 @@ def wait_for(condition, seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_a_killed_probe_goes_on_and_gives_the_same_bytes(probing: list[str], tmp_path: Path) -> None:
     killed, whole = tmp_path / "killed.parquet", tmp_path / "whole.parquet"
     with subprocess.Popen([*probing, "--output", str(killed)], stderr=subprocess.PIPE) as process:
@@ -105,6 +106,7 @@ def test_a_killed_probe_goes_on_and_gives_the_same_bytes(probing: list[str], tmp
     assert not chunks_of(killed)
 
 
+@pytest.mark.slow
 def test_a_second_copy_waits_and_finds_the_work_done(probing: list[str], tmp_path: Path) -> None:
     output = tmp_path / "out.parquet"
     command = [*probing, "--output", str(output), "--code", "1"]
@@ -115,6 +117,7 @@ def test_a_second_copy_waits_and_finds_the_work_done(probing: list[str], tmp_pat
     assert pq.read_metadata(output).num_rows == 60 * 2 * 40
 
 
+@pytest.mark.slow
 def test_any_model_answers_any_questions(tiny_model: Path, tmp_path: Path) -> None:
     path = tmp_path / "questions.jsonl"
     rows = [{"question": "Where does hometrain4 live ?", "answers": ["Rome", "Oslo"]}, {"question": "What ?", "answers": ["x"]}]  # fmt: skip
