@@ -348,7 +348,7 @@ class Tables:
                            "measure": "accuracy at the peak less that at the largest size", "unit": "points",
                            "value": 0.031, "low": 0.004, "high": 0.057, "bound": None if part is None else 0.0,
                            "compared": "level 0, 30 against 100 facts",
-                           "note": "Two sizes show no peak between them." if (claim, part) == (2, None) else None}  # fmt: skip
+                           "note": "Two sizes show no peak." if (claim, part) == (2, None) else None}  # fmt: skip
 
     def recommendation(self) -> Iterator[dict]:
         """Rows of the table `recommendation`."""
