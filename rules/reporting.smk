@@ -173,7 +173,8 @@ rule tabulate_costs:
     message:
         "Time and memory per stage"
     shell:
-        "python {params.script:q} --results {params.results:q} --models {params.models:q} --output {output.costs:q} 2> {log:q}"
+        "python {params.script:q} --results {params.results:q} --models {params.models:q}"
+        " --output {output.costs:q} 2> {log:q}"
 
 
 rule tabulate_published:
@@ -200,7 +201,8 @@ rule tabulate_published:
     message:
         "The paper's figures"
     shell:
-        "python {params.script:q} --published {params.folder:q} --spec {params.spec:q} --output {output.published:q} 2> {log:q}"
+        "python {params.script:q} --published {params.folder:q} --spec {params.spec:q}"
+        " --output {output.published:q} 2> {log:q}"
 
 
 rule tabulate_facts:
