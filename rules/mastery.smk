@@ -1,8 +1,28 @@
-# How well the pre-trained model knows each fact.
+# Measure how well the pre-trained model knows each fact.
 #   needs   facts/, MODEL/base/
 #   makes   MODEL/completions/, MODEL/mastery.parquet, MODEL/levels.parquet
 localrules:
     count_levels,
+
+
+def completions(topics):
+    """Return the completion templates that a model is probed with; templates that are not in use do not count."""
+    return canonical_json(
+        [[topic, topic_templates(topic).completions[: SETTINGS.mastery.templates]] for topic in topics]
+    )
+
+
+def probe_spec(wildcards):
+    chosen = fields(SETTINGS.mastery, "samples", "temperature", "max_new_tokens", "engine", "tokens_per_pass")
+    chosen["dtype"] = SETTINGS.models[wildcards.model].dtype or SETTINGS.mastery.dtype
+    limit = SETTINGS.facts.dev_limit if wildcards.split == "dev" else None
+    more = {
+        "templates": SETTINGS.mastery.templates,
+        "split": wildcards.split,
+        "facts_limit": limit,
+        "seed": SETTINGS.seed,
+    }
+    return canonical_json({**chosen, **more})
 
 
 rule probe_mastery:
@@ -20,8 +40,8 @@ rule probe_mastery:
         "../envs/knowshift.yaml"
     threads: 1
     resources:
-        mem_mb=memory_to_ask(2, MASTERY),
-        gpu=gpus_to_ask("probe_mastery", MASTERY),
+        mem_mb=memory_to_ask(2, SETTINGS.mastery),
+        gpu=gpus_to_ask("probe_mastery", SETTINGS.mastery),
         nodes=1,
         chunk=16384,  # completions between two saves; bounds memory
         python="python",  # another environment's for engine: vllm
@@ -35,7 +55,8 @@ rule probe_mastery:
         "What {wildcards.model} knows of {wildcards.topic} ({wildcards.split})"
     shell:
         "{resources.python} {params.script:q} --model {params.base:q} --facts {input.facts:q}"
-        " --templates {input.templates:q} --spec {params.spec:q} --threads {threads} --gpus {resources.gpu} --chunk {resources.chunk} --code {params.code}"
+        " --templates {input.templates:q} --spec {params.spec:q} --threads {threads} --gpus {resources.gpu}"
+        " --chunk {resources.chunk} --code {params.code}"
         " --output {output.completions:q} 2> {log:q}"
 
 
@@ -43,7 +64,7 @@ rule grade_mastery:
     input:
         facts=expand(rules.build_facts.output.facts, topic=DOMAIN_OF),
         completions=lambda wc: [f"{RESULTS}/{wc.model}/completions/{topic}.{split}.parquet" for topic, split in UNITS],
-        synonyms=[resource(path) for path in FACTS.synonyms],
+        synonyms=[located(path) for path in SETTINGS.facts.synonyms],
     output:
         mastery=f"{RESULTS}/{{model}}/mastery.parquet",
     log:
@@ -55,7 +76,7 @@ rule grade_mastery:
     resources:
         mem_mb=memory(2000),
     params:
-        spec=canonical_json({"matching": FACTS.matching, "boundaries": MASTERY.boundaries}),
+        spec=canonical_json({"matching": SETTINGS.facts.matching, "boundaries": SETTINGS.mastery.boundaries}),
         code=digest("grade_mastery"),
         script=script("grade_mastery"),
     message:

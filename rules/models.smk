@@ -1,5 +1,10 @@
-# Where each model comes from, to one folder of safetensors and tokenizer.
+# Bring each model from its source into one folder of safetensors and tokenizer.
 #   makes   MODEL/base/ with manifest.json, and MODEL/instruct/model/ where a chat model is compared with
+def is_fetched(entry):
+    """Say whether a model is downloaded. This happens where Snakemake runs: compute nodes may have no network."""
+    return entry is not None and not isinstance(entry.source, sections.DirectorySource)
+
+
 if any(is_fetched(entry) for entry in SETTINGS.models.values()):
 
     localrules:
@@ -10,6 +15,15 @@ if any(is_fetched(entry.instruct) for entry in SETTINGS.models.values()):
 
     localrules:
         resolve_instruct,
+
+
+def source_spec(model):
+    """Return where a model comes from, and the digest of a local folder, as Snakemake does not look inside it."""
+    source = model.source
+    spec = {"source": source.model_dump()} | ({"trust_remote_code": True} if model.trust_remote_code else {})
+    if isinstance(source, sections.DirectorySource):
+        spec["digest"] = digests.directory_digest(Path(source.directory), model.trust_remote_code)
+    return canonical_json(spec)
 
 
 rule resolve_model:

@@ -2,6 +2,7 @@
 #   needs   what the stages above made
 #   makes   MODEL/tables/, MODEL/analysis/, tables/, figures/, report.html
 from knowshift.analysis.schemas import ANALYSES
+from knowshift.report import contents
 
 
 localrules:
@@ -15,7 +16,7 @@ localrules:
 
 
 PAGE = [
-    resource(f"resources/report/{path.relative_to(BASE / 'resources/report')}")
+    located(f"resources/report/{path.relative_to(BASE / 'resources/report')}")
     for path in sorted(Path(BASE, "resources/report").rglob("*"))
     if path.is_file()
 ]
@@ -31,55 +32,24 @@ TABLES = [
     "training_accuracy",
     "training_loss",
 ]
-PRINTED = [
-    "accuracy",
-    "accuracy_levels",
-    "calibration",
-    "claims",
-    "concentration",
-    "correlation",
-    "costs",
-    "level4_and_kl",
-    "mastery_levels",
-    "mastery_topics",
-    "recommendation",
-    "restored",
-    "restored_blocks",
-    "restored_by_layer",
-    "restored_by_module",
-    "restored_training",
-    "strategies",
-]
-PUBLISHED = [
-    "models",
-    "accuracy_1920",
-    "mastery_distribution",
-    "restored_accuracy",
-    "restored_layer_blocks",
-    "restored_share_by_layer",
-    "restored_share_by_module",
-    "restored_train_accuracy",
-    "strategies",
-    "update_concentration",
-]
-FIGURES = [
-    "mastery",
-    "accuracy_by_size",
-    "accuracy_by_level",
-    "training_accuracy",
-    "flow",
-    "flow_topics",
-    "divergence",
-    "correlation",
-    "calibration",
-    "concentration",
-    "restored",
-    "restored_where",
-    "restored_blocks",
-    "strategies",
-    "loss",
-    "costs",
-]
+
+
+def restored_percents():
+    """Region to the shares that the most changed parameters are restored by, for the table of concentration.
+
+    It takes the entries of all models, so that their tables have the same shares.
+    """
+    return {
+        region: sorted(
+            {
+                percent
+                for entry in SETTINGS.restoration
+                if (entry.strategy, entry.region) == ("top", region)
+                for percent in entry.percents
+            }
+        )
+        for region in SETTINGS.regions
+    }
 
 
 rule tabulate_model:
@@ -97,7 +67,7 @@ rule tabulate_model:
             path for region in SETTINGS.regions for path in of_runs(f"changes/{region}.histogram.parquet")(wc)
         ],
         restored=lambda wc: restored_outcomes(wc.model, feasible_runs(wc.model)),
-        synonyms=[resource(path) for path in FACTS.synonyms],
+        synonyms=[located(path) for path in SETTINGS.facts.synonyms],
     output:
         expand(f"{RESULTS}/{{{{model}}}}/tables/{{table}}.parquet", table=[*TABLES, "answers"]),
     log:
@@ -107,7 +77,13 @@ rule tabulate_model:
     resources:
         mem_mb=memory(2000),
     params:
-        spec=canonical_json({"grid": fields(GRID, *sections.GRID_KEYS), "matching": FACTS.matching}),
+        spec=canonical_json(
+            {
+                "grid": fields(SETTINGS.finetuning, *sections.GRID_KEYS),
+                "percents": restored_percents(),
+                "matching": SETTINGS.facts.matching,
+            }
+        ),
         code=digest("tabulate_model"),
         script=script("tabulate_model"),
         tables=lambda wc, output: Path(output[0]).parent,
@@ -115,9 +91,10 @@ rule tabulate_model:
         "Tables of {wildcards.model}"
     shell:
         "python {params.script:q} --mastery {input.mastery:q} --levels {input.levels:q}"
-        " --base-outcomes {input.base:q} --instruct-outcomes {input.instruct:q} --outcomes {input.outcomes:q} --divergences {input.divergences:q}"
-        " --steps {input.steps:q} --histograms {input.histograms:q} --restored {input.restored:q}"
-        " --synonyms {input.synonyms:q} --spec {params.spec:q} --output {params.tables:q} 2> {log:q}"
+        " --base-outcomes {input.base:q} --instruct-outcomes {input.instruct:q} --outcomes {input.outcomes:q}"
+        " --divergences {input.divergences:q} --steps {input.steps:q} --histograms {input.histograms:q}"
+        " --restored {input.restored:q} --synonyms {input.synonyms:q} --spec {params.spec:q}"
+        " --output {params.tables:q} 2> {log:q}"
 
 
 # From graded answers alone: another interval or test asks no model again.
@@ -136,7 +113,7 @@ rule analyse_model:
     resources:
         mem_mb=memory(4000),
     params:
-        spec=canonical_json({"matching": FACTS.matching, "seed": SETTINGS.seed}),
+        spec=canonical_json({"matching": SETTINGS.facts.matching, "seed": SETTINGS.seed}),
         code=digest("analyse_model"),
         script=script("analyse_model"),
         folder=lambda wc, input: Path(input.tables[0]).parents[1],
@@ -145,8 +122,9 @@ rule analyse_model:
     message:
         "Intervals, tests and verdicts of {wildcards.model}"
     shell:
-        "python {params.script:q} --tables {params.tables:q} --mastery {input.mastery:q} --divergences {input.divergences:q}"
-        " --folder {params.folder:q} --spec {params.spec:q} --output {params.analysis:q} 2> {log:q}"
+        "python {params.script:q} --tables {params.tables:q} --mastery {input.mastery:q}"
+        " --divergences {input.divergences:q} --folder {params.folder:q} --spec {params.spec:q}"
+        " --output {params.analysis:q} 2> {log:q}"
 
 
 # Not called `tabulate`: a script of that name would stand before the PyPI package that torch imports.
@@ -171,7 +149,8 @@ rule join_tables:
     message:
         "Tables of all models"
     shell:
-        "python {params.script:q} --folders {params.folders:q} --tables {params.names:q} --output {params.tables:q} 2> {log:q}"
+        "python {params.script:q} --folders {params.folders:q} --tables {params.names:q}"
+        " --output {params.tables:q} 2> {log:q}"
 
 
 # Benchmarks and speeds are no inputs: were they gone, what wrote them would run again. The tables say when all is done.
@@ -194,12 +173,16 @@ rule tabulate_costs:
     message:
         "Time and memory per stage"
     shell:
-        "python {params.script:q} --results {params.results:q} --models {params.models:q} --output {output.costs:q} 2> {log:q}"
+        "python {params.script:q} --results {params.results:q} --models {params.models:q}"
+        " --output {output.costs:q} 2> {log:q}"
 
 
 rule tabulate_published:
     input:
-        [resource(f"resources/published/{name}.csv") for name in PUBLISHED],
+        [
+            located(f"resources/published/{path.name}")
+            for path in sorted(Path(BASE, "resources/published").glob("*.csv"))
+        ],
     output:
         published=f"{RESULTS}/tables/published.parquet",
     log:
@@ -218,7 +201,8 @@ rule tabulate_published:
     message:
         "The paper's figures"
     shell:
-        "python {params.script:q} --published {params.folder:q} --spec {params.spec:q} --output {output.published:q} 2> {log:q}"
+        "python {params.script:q} --published {params.folder:q} --spec {params.spec:q}"
+        " --output {output.published:q} 2> {log:q}"
 
 
 rule tabulate_facts:
@@ -246,7 +230,7 @@ rule print_tables:
         rules.join_tables.output,
         rules.tabulate_costs.output.costs,
     output:
-        expand(f"{RESULTS}/tables/{{table}}.{{kind}}", table=PRINTED, kind=["csv", "tex"]),
+        [f"{RESULTS}/tables/{table.name}.{kind}" for table in contents.TABLES for kind in ("csv", "tex")],
     log:
         f"{RESULTS}/logs/print_tables.log",
     conda:
@@ -263,19 +247,29 @@ rule print_tables:
         "python {params.script:q} --tables {params.tables:q} --output {params.tables:q} 2> {log:q}"
 
 
+def numbers(wildcards):
+    """What charts and the page are made of: these tables fill one folder."""
+    return [
+        *rules.join_tables.output,
+        rules.tabulate_costs.output.costs,
+        rules.tabulate_published.output.published,
+        rules.tabulate_facts.output.facts,
+    ]
+
+
 rule plot:
     input:
         numbers,
     output:
-        expand(f"{RESULTS}/figures/{{figure}}.{{kind}}", figure=FIGURES, kind=["vl.json", "png"]),
+        [f"{RESULTS}/figures/{figure.name}.{kind}" for figure in contents.FIGURES for kind in ("vl.json", "png")],
         [
             report(
-                f"{RESULTS}/figures/{figure}.svg",
-                f"../resources/captions/{figure}.rst",
+                f"{RESULTS}/figures/{figure.name}.svg",
+                f"../resources/captions/{figure.name}.rst",
                 "Figures",
-                labels={"figure": figure},
+                labels={"figure": figure.name},
             )
-            for figure in FIGURES
+            for figure in contents.FIGURES
         ],
     log:
         f"{RESULTS}/logs/plot.log",

@@ -1,6 +1,11 @@
-# Which parameters moved most, and models with a part of the update undone.
+# Measure which parameters moved most, and restore a share of them to their values before training.
 #   needs   MODEL/base/, MODEL/runs/RUN/delta/, MODEL/mastery.parquet
 #   makes   MODEL/runs/RUN/changes/, MODEL/runs/RUN/restored/, MODEL/exports/
+def pattern_of(region):
+    """Return what scripts are told about a region: a named region is given by its regular expression."""
+    return SETTINGS.named_regions.get(region, region)
+
+
 rule measure_changes:
     input:
         base=rules.resolve_model.output.manifest,
@@ -30,6 +35,37 @@ rule measure_changes:
         " --threads {threads} --histogram {output.histogram:q} --tensors {output.tensors:q} 2> {log:q}"
 
 
+def histogram_of(wildcards):
+    """List the stored histogram that a selection by relative change starts from; other strategies need none."""
+    if wildcards.strategy not in ("top", "bottom"):
+        return []
+    return [f"{RESULTS}/{wildcards.model}/runs/{wildcards.run}/changes/{wildcards.region}.histogram.parquet"]
+
+
+def restored_part(wildcards):
+    """Return the strategy, the region and the percent of it that are restored."""
+    return {
+        "strategy": wildcards.strategy,
+        "region": pattern_of(wildcards.region),
+        "percent": float(wildcards.percent),
+    }
+
+
+def restore_spec(wildcards):
+    return evaluation_spec(wildcards.model, **run_questions(wildcards.run), **restored_part(wildcards))
+
+
+def restored_outcomes(model, runs):
+    """List the restored models that the configuration asks for among `runs`, by their outcomes."""
+    return [
+        f"{RESULTS}/{model}/runs/{cell.run}/restored/{entry.strategy}-{entry.region}-{number(percent)}.parquet"
+        for cell in runs
+        for entry in SETTINGS.restoration
+        if is_restored(entry, model, cell)
+        for percent in entry.percents
+    ]
+
+
 rule evaluate_restored:
     input:
         base=rules.resolve_model.output.manifest,
@@ -37,7 +73,7 @@ rule evaluate_restored:
         manifest=rules.diff_weights.output.manifest,
         mastery=rules.grade_mastery.output.mastery,
         order=order_of,
-        prompt=resource(FACTS.prompt),
+        prompt=located(SETTINGS.facts.prompt),
         histogram=histogram_of,
     output:
         outcomes=f"{RESULTS}/{{model}}/runs/{{run}}/restored/{{strategy}}-{{region}}-{{percent}}.parquet",
@@ -66,7 +102,8 @@ rule evaluate_restored:
         "{resources.python} {params.script:q} --model {params.base:q} --delta {input.delta:q}"
         " --mastery {input.mastery:q} --order {input.order:q} --prompt {input.prompt:q} --histogram {input.histogram:q}"
         " --spec {params.spec:q}"
-        " --threads {threads} --gpus {resources.gpu} --chunk {resources.chunk} --code {params.code} --output {output.outcomes:q} --selection {output.selection:q} 2> {log:q}"
+        " --threads {threads} --gpus {resources.gpu} --chunk {resources.chunk} --code {params.code}"
+        " --output {output.outcomes:q} --selection {output.selection:q} 2> {log:q}"
 
 
 rule export_model:
@@ -94,3 +131,14 @@ rule export_model:
     shell:
         "python {params.script:q} --base {params.base:q} --delta {input.delta:q} --spec {params.spec:q}"
         " --threads {threads} --output {params.folder:q} 2> {log:q}"
+
+
+def exported_models():
+    """Make an input function per export. It waits for the level counts, so that a dry run plans no needless training."""
+
+    def exported(entry):
+        path = f"{entry.run}/{entry.strategy}-{entry.region}-{number(entry.percent)}/manifest.json"
+        level_counts(entry.model)
+        return f"{RESULTS}/{entry.model}/exports/{path}"
+
+    return [lambda wc, entry=entry: exported(entry) for entry in SETTINGS.exports]

@@ -1,4 +1,4 @@
-# A target per stage, and what the whole will take.
+# One target per stage, and the plan of what an experiment will take.
 #   snakemake mastery | finetunes | evaluations | restorations | report | export | plan
 localrules:
     plan,
@@ -7,6 +7,17 @@ localrules:
 rule mastery:
     input:
         expand(rules.count_levels.output.levels, model=SETTINGS.models),
+
+
+HISTOGRAMS = [f"changes/{region}.histogram.parquet" for region in SETTINGS.regions]
+# Where deltas are deleted once they are read, their readers belong to the stage that makes them: no model is trained
+# twice.
+READERS = ["outcomes.parquet", *HISTOGRAMS] if SETTINGS.finetuning.keep_deltas == "restored" else []
+
+
+def of_models(*names):
+    """Make the input functions of a stage's target, one per model: models do not wait for one another."""
+    return [lambda wc, model=model: files_of(model, *dict.fromkeys(names)) for model in SETTINGS.models]
 
 
 rule finetunes:
@@ -21,6 +32,11 @@ rule evaluations:
         *of_models("outcomes.parquet", "divergence.parquet", *READERS),
 
 
+def restored_of_models():
+    """Make the input functions for all restored models, one per model."""
+    return [lambda wc, model=model: restored_outcomes(model, feasible_runs(model)) for model in SETTINGS.models]
+
+
 rule restorations:
     input:
         *of_models(*HISTOGRAMS),
@@ -30,6 +46,12 @@ rule restorations:
 rule export:
     input:
         exported_models(),
+
+
+def final_results():
+    """List tables and figures, so that a deleted one is made again although the report does not need it."""
+    answers = expand(f"{RESULTS}/{{model}}/tables/answers.parquet", model=SETTINGS.models)
+    return [*rules.tabulate_facts.output, *rules.join_tables.output, *rules.plot.output, *answers]
 
 
 rule plan:

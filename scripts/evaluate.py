@@ -34,7 +34,7 @@ def main() -> None:
         parser.error("give either --mastery or --questions")
     with quick_imports():
         from cli.asking import AskedModel, read_run_questions
-        from knowshift.evaluation.question_files import describe_grades
+        from knowshift.evaluation.user_questions import describe_grades
         from knowshift.models.loading import check_model, load_model
         from knowshift.models.tuned import load_tuned
         from knowshift.runtime.device_lease import lease_device

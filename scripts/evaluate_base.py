@@ -32,7 +32,7 @@ def main() -> None:
         from knowshift.runtime.parquet import read_table
 
     mastery = read_table(arguments.mastery, MASTERY).replace_schema_metadata(None)
-    questions = base_questions(mastery, options.per_level, options.seed)
+    questions = base_questions(mastery, {**options.per_level}, options.seed)
     leading = leading_facts(questions, mastery)
     check_model(arguments.model)
     with lease_device(arguments.device, arguments.threads) as device:

@@ -22,18 +22,18 @@ def main() -> None:
     arguments, options = parser.read()
     with quick_imports():
         from knowshift.randomness import derive_seed
-        from knowshift.restoration.export import export
+        from knowshift.restoration.export import export_restored
         from knowshift.restoration.selection import select
         from knowshift.runtime.artefacts import whole_directory
-        from knowshift.weights.deltas import open_pairs
+        from knowshift.weights.deltas import open_versions
 
-    pairs = open_pairs(arguments.base, arguments.tuned, arguments.delta)
+    versions = open_versions(arguments.base, arguments.tuned, arguments.delta)
     seed = derive_seed(options.seed, "restore")
-    (selection,) = select(pairs, options.strategy, options.region, [options.percent], seed, arguments.threads)
+    (selection,) = select(versions, options.strategy, options.region, [options.percent], seed, arguments.threads)
     after = "/".join((arguments.tuned or arguments.delta).parts[-3:])
     about = {"name": arguments.output.name, "after": after, **options.model_dump()}
     with whole_directory(arguments.output, {"kind": "model", "restored": options.model_dump()}) as directory:
-        export(directory, arguments.base, arguments.tuned or arguments.base, pairs, selection, about)
+        export_restored(directory, arguments.base, arguments.tuned or arguments.base, versions, selection, about)
 
 
 if __name__ == "__main__":

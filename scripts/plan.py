@@ -39,17 +39,17 @@ def main() -> None:
     arguments, _ = parser.read()
     with quick_imports():
         from knowshift.configuration import checking
-        from knowshift.planning.inventory import Beforehand
-        from knowshift.planning.plan import plan
+        from knowshift.planning.inventory import Inventory
+        from knowshift.planning.plan import make_plan
         from knowshift.planning.presentation import as_json, as_text
 
     if arguments.spec:
         experiment = checking.check(json.loads(arguments.spec), ROOT)
     else:
         experiment = checking.read(arguments.config, ROOT)
-    known, accelerator = Beforehand(experiment, ROOT), ACCELERATORS[arguments.accelerator]
-    models = known.models(arguments.parameters)
-    result = plan(experiment, known.topics(), models, accelerator)
+    inventory, accelerator = Inventory(experiment, ROOT), ACCELERATORS[arguments.accelerator]
+    models = inventory.models(arguments.parameters)
+    result = make_plan(experiment, inventory.topics(), models, accelerator)
     print((as_json if arguments.json else as_text)(result, models, accelerator))
 
 

@@ -26,11 +26,11 @@ def main() -> None:
         from knowshift.restoration.schemas import SELECTIONS
         from knowshift.restoration.selection import select, tabulate_selections
         from knowshift.runtime.parquet import write_table
-        from knowshift.weights.deltas import open_pairs
+        from knowshift.weights.deltas import open_versions
 
-    pairs = open_pairs(arguments.base, arguments.tuned, arguments.delta)
+    versions = open_versions(arguments.base, arguments.tuned, arguments.delta)
     seed = derive_seed(options.seed, "restore")
-    selections = select(pairs, options.strategy, options.region, options.percents, seed, arguments.threads)
+    selections = select(versions, options.strategy, options.region, options.percents, seed, arguments.threads)
     write_table(arguments.output, tabulate_selections(selections), SELECTIONS, options.model_dump())
 
 

@@ -1,24 +1,26 @@
-"""What each stage took: time, memory, and the speed of training, from Snakemake's benchmark files.
+"""Sum up the time and memory that each stage took, and the speed of training, from Snakemake's benchmark files.
 
     python scripts/tabulate_costs.py --results results --models NAME … --output results/tables/costs.parquet
 
-A stage whose benchmarks are gone is left out; nothing is run again for them.
+A stage without benchmark files is left out; nothing is run again to make them.
 """
 
-from cli.command_line import CommandLine, run
-
-from knowshift.analysis.costs import read_benchmarks, tabulate_costs, training_speeds
-from knowshift.analysis.schemas import COSTS
-from knowshift.finetuning.schemas import SPEED
-from knowshift.runtime.parquet import read_table, write_table
+from cli.command_line import CommandLine, quick_imports, run
 
 
 def main() -> None:
+    """Read the command line, sum up the costs and write them."""
     parser = CommandLine(__doc__)
     parser.path("--results", "folder of results; benchmarks/ is in it")
     parser.add_argument("--models", nargs="+", required=True, help="names of the models")
     parser.path("--output", "table to write (Parquet)")
     arguments, _ = parser.read()
+    with quick_imports():
+        from knowshift.analysis.costs import read_benchmarks, tabulate_costs, training_speeds
+        from knowshift.analysis.schemas import COSTS
+        from knowshift.finetuning.schemas import SPEED
+        from knowshift.runtime.parquet import read_table, write_table
+
     jobs = read_benchmarks(arguments.results / "benchmarks", arguments.models)
     speeds = training_speeds(
         (model, read_table(path, SPEED))

@@ -114,7 +114,7 @@ const unpack = async (id) => {
 };
 
 const startFacts = async (root) => {
-  const { columns, titles, values, texts, right } = await unpack("facts-data");
+  const { columns, titles, values, texts, right } = await unpack("answers-data");
   const count = values[columns[0]].length;
   const at = (column, row) => (texts[column] ? texts[column][values[column][row]] : values[column][row]);
   const body = root.querySelector("tbody");

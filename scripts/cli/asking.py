@@ -4,30 +4,26 @@ import argparse
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cli.engines import open_engine
-from knowshift.evaluation.answering import leading_logits, score
+from knowshift.evaluation.answering import answer_questions, leading_logits
 from knowshift.evaluation.options import AskingOptions, RunOptions
-from knowshift.evaluation.question_files import as_questions, grade_outcomes, read_question_file
 from knowshift.evaluation.questions import cell_questions
 from knowshift.evaluation.schemas import GRADED_OUTCOMES, LEADING_LOGITS, OUTCOMES
+from knowshift.evaluation.user_questions import as_questions, grade_outcomes, read_question_file
 from knowshift.facts.templates import PromptTemplate, read_prompt_template, read_topic_templates
 from knowshift.finetuning.schemas import ORDERS
-from knowshift.generation.interface import Decoding
-from knowshift.generation.torch_engine import Engine
+from knowshift.generation.interface import Decoding, GenerationEngine
 from knowshift.mastery.schemas import MASTERY
 from knowshift.models.loading import end_ids, load_tokenizer
 from knowshift.models.tokenizing import ChatPrompt
 from knowshift.runtime.parquet import read_table
 from knowshift.runtime.resumption import input_digests, write_in_chunks
-
-if TYPE_CHECKING:
-    from knowshift.generation.vllm_engine import VllmEngine
 
 
 def read_run_questions(arguments: argparse.Namespace, options: RunOptions) -> pa.Table:
@@ -35,7 +31,7 @@ def read_run_questions(arguments: argparse.Namespace, options: RunOptions) -> pa
     mastery = read_table(arguments.mastery, MASTERY).replace_schema_metadata(None)
     order = read_table(arguments.order, ORDERS, ["fact_id"])["fact_id"].to_pylist() if arguments.order else []
     trained = order[: options.size][: options.training_set]
-    return cell_questions(mastery, options.per_level, options.seed, trained)
+    return cell_questions(mastery, {**options.per_level}, options.seed, trained)
 
 
 class AskedModel:
@@ -73,11 +69,11 @@ class AskedModel:
         return Decoding(self._options.max_new_tokens, end_ids(self._arguments.model, self._tokenizer))
 
     @cached_property
-    def _engine(self) -> "Engine | VllmEngine":
+    def _engine(self) -> GenerationEngine:
         return open_engine(self._arguments, self._options, self._device, self._load, self._as_stored)
 
     def _outcomes(self, questions: pa.Table, tick: Callable[..., None]) -> pa.Table:
-        return score(self._engine, self._tokenizer, questions, self._prompt, self._decoding, tick)
+        return answer_questions(self._engine, self._tokenizer, questions, self._prompt, self._decoding, tick)
 
     def answer(
         self, questions: pa.Table, output: Path, *inputs: Path | None, about: Mapping[str, Any] | None = None
@@ -85,7 +81,7 @@ class AskedModel:
         """Ask questions and write the outcomes.
 
         Args:
-            questions: as `answering.score` takes them.
+            questions: as `answering.answer_questions` takes them.
             output: table to write.
             inputs: files that the questions or the model come from, besides `--model` and `--prompt`.
             about: metadata for the table.

@@ -3,16 +3,13 @@
 import argparse
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from transformers import PreTrainedModel
 
 from knowshift.configuration.generating import Generating
+from knowshift.generation.interface import GenerationEngine
 from knowshift.generation.torch_engine import Engine
-
-if TYPE_CHECKING:
-    from knowshift.generation.vllm_engine import VllmEngine
 
 
 def open_engine(
@@ -21,7 +18,7 @@ def open_engine(
     device: torch.device,
     load: Callable[[torch.device], PreTrainedModel],
     as_stored: bool,
-) -> "Engine | VllmEngine":
+) -> GenerationEngine:
     """Load the model and open the engine on it.
 
     Args:

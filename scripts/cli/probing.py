@@ -4,14 +4,12 @@ import argparse
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cache, partial
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
 from cli.engines import open_engine
-from knowshift.generation.interface import Decoding
-from knowshift.generation.torch_engine import Engine
+from knowshift.generation.interface import Decoding, GenerationEngine
 from knowshift.mastery.files import chunks_by_topic, read_completion_templates, read_facts
 from knowshift.mastery.options import ProbingOptions
 from knowshift.mastery.probing import probe
@@ -19,9 +17,6 @@ from knowshift.mastery.schemas import COMPLETIONS
 from knowshift.models.loading import check_model, end_ids, load_model, load_tokenizer
 from knowshift.runtime.device_lease import lease_device
 from knowshift.runtime.resumption import input_digests, write_in_chunks
-
-if TYPE_CHECKING:
-    from knowshift.generation.vllm_engine import VllmEngine
 
 
 def probe_facts(arguments: argparse.Namespace, options: ProbingOptions) -> None:
@@ -38,7 +33,7 @@ def probe_facts(arguments: argparse.Namespace, options: ProbingOptions) -> None:
     with ExitStack() as stack:
 
         @cache  # the model is loaded once, and only if a chunk is missing
-        def loaded() -> "tuple[Engine | VllmEngine, PreTrainedTokenizerBase, Decoding]":
+        def loaded() -> tuple[GenerationEngine, PreTrainedTokenizerBase, Decoding]:
             device = stack.enter_context(lease_device(arguments.device, arguments.threads))
             tokenizer = load_tokenizer(arguments.model)
             decoding = Decoding(options.max_new_tokens, end_ids(arguments.model, tokenizer), options.temperature)

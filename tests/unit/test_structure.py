@@ -110,3 +110,15 @@ def test_importing_a_module_has_no_side_effect() -> None:
     done = subprocess.run([sys.executable, "-c", IMPORT_ALL, str(SCRIPTS)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout) > 90
+
+
+def test_files_and_lines_are_short() -> None:
+    """No file of code has more than 400 lines, and no line more than 120 columns (ruff sees Python alone)."""
+    root = SCRIPTS.parent
+    kinds = [(folder, kind) for folder in ("scripts", "rules", "tests") for kind in ("*.py", "*.smk", "*.sh")]
+    paths = [path for folder, kind in kinds for path in (root / folder).rglob(kind)]
+    for path in [root / "Snakefile", root / "Makefile", *paths]:
+        lines = path.read_text().splitlines()
+        assert len(lines) <= 400, f"{path}: {len(lines)} lines"
+        long = [number for number, line in enumerate(lines, 1) if len(line) > 120]
+        assert not long, f"{path}: lines {long} are longer than 120 columns"

@@ -17,8 +17,8 @@ from knowshift.configuration.finetuning import LoraSettings
 from knowshift.finetuning.distributed_tensors import own_rows
 from knowshift.finetuning.loop import summed_loss
 from knowshift.finetuning.lora import add_adapters, plain_name
-from knowshift.models.loading import DTYPES, local
-from knowshift.weights.safetensors_files import Weights
+from knowshift.models.loading import DTYPES, loading_options
+from knowshift.weights.safetensors_files import WeightFiles
 from knowshift.weights.torch_bits import as_tensor
 
 
@@ -33,7 +33,7 @@ def load_sharded(
         device: the device of this process.
         lora: adapters to add; they are not initialised yet.
     """
-    settings = local(directory)
+    settings = loading_options(directory)
     config = AutoConfig.from_pretrained(directory, **settings)
     with init_empty_weights(include_buffers=False):
         model = AutoModelForCausalLM.from_config(
@@ -52,7 +52,7 @@ def load_sharded(
     register_fsdp_forward_method(model, "summed_loss")
 
     model.to_empty(device=device)
-    weights = Weights(directory)
+    weights = WeightFiles(directory)
     with torch.no_grad():
         for name, buffer in model.named_buffers():
             buffer.copy_(buffers[name])
@@ -62,10 +62,10 @@ def load_sharded(
     return model
 
 
-def _fill(parameter: DTensor, weights: Weights, name: str) -> None:
+def _fill(parameter: DTensor, weights: WeightFiles, name: str) -> None:
     """Read this process's rows of a tensor into a parameter."""
     mine, rows = parameter.to_local(), own_rows(parameter)
     if mine.numel():
         stride = parameter.numel() // parameter.shape[0]
         bits = weights.piece(name, rows.start * stride, rows.stop * stride)
-        mine.copy_(as_tensor(bits, weights.places[name].dtype).view(mine.shape))
+        mine.copy_(as_tensor(bits, weights.tensors[name].dtype).view(mine.shape))

@@ -1,11 +1,10 @@
 """What probing and grading read from files: facts and templates to probe, and completions to grade."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from knowshift.facts.matching import Synonyms
 from knowshift.facts.schemas import FACTS
@@ -32,15 +31,19 @@ def read_facts(path: Path, split: str | None, limit: int | None, seed: int) -> p
     """
     facts = read_table(path, FACTS).replace_schema_metadata(None)
     if split is not None:
-        facts = facts.filter(pc.equal(facts["split"], split))
+        facts = _where(facts, "split", {split})
     if limit is None or len(facts) <= limit:
         return facts
 
     def rank(fact: str) -> bytes:
         return hashlib.blake2b(str(derive_seed(seed, "limit", fact)).encode()).digest()
 
-    chosen = sorted(facts["fact_id"].to_pylist(), key=rank)[:limit]
-    return facts.filter(pc.is_in(facts["fact_id"], pa.array(chosen)))
+    return _where(facts, "fact_id", set(sorted(facts["fact_id"].to_pylist(), key=rank)[:limit]))
+
+
+def _where(table: pa.Table, column: str, values: Collection[str]) -> pa.Table:
+    """Return the rows whose column has one of some values."""
+    return table.filter(pa.array([value in values for value in table[column].to_pylist()], pa.bool_()))
 
 
 def read_completion_templates(path: Path, topic: str, count: int) -> tuple[str, ...]:
@@ -56,8 +59,8 @@ def read_completion_templates(path: Path, topic: str, count: int) -> tuple[str, 
     templates = read_topic_templates(file).completions
     if len(templates) < count:
         raise KnowshiftError(
-            f"{file} has {len(templates)} completion templates, but mastery.templates is {count}; write more or lower "
-            f"it"
+            f"{file} has {len(templates)} completion templates, but mastery.templates is {count};"
+            " write more or lower it"
         )
     return templates[:count]
 
@@ -65,7 +68,7 @@ def read_completion_templates(path: Path, topic: str, count: int) -> tuple[str, 
 def chunks_by_topic(facts: pa.Table, size: int) -> list[pa.Table]:
     """Cut facts into chunks of at most `size`, each of one topic; topics in the order of their first fact."""
     topics = list(dict.fromkeys(facts["topic"].to_pylist()))
-    members = [facts.filter(pc.equal(facts["topic"], topic)) for topic in topics]
+    members = [_where(facts, "topic", {topic}) for topic in topics]
     return [part.slice(start, size) for part in members for start in range(0, len(part), size)]
 
 
@@ -89,7 +92,7 @@ def grade_files(
     def graded() -> Iterator[pa.Table]:
         for path in progress(completions, what="grading", unit="units"):
             table = read_table(path, COMPLETIONS)
-            probed = known.filter(pc.is_in(known["fact_id"], pc.unique(table["fact_id"])))
+            probed = _where(known, "fact_id", set(table["fact_id"].to_pylist()))
             yield grade(probed, table, table_metadata(table)["templates"], synonyms, rule, boundaries)
 
     return pa.concat_tables(graded())

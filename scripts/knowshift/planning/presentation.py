@@ -4,8 +4,9 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 
-from knowshift.planning.accelerators import BANDWIDTH_SHARE, COMPUTE_SHARE, READ_RATE, START, Accelerator
-from knowshift.planning.plan import Plan, Weights
+from knowshift.planning.accelerators import BANDWIDTH_SHARE, COMPUTE_SHARE, READ_RATE, START_SECONDS, Accelerator
+from knowshift.planning.plan import Plan
+from knowshift.planning.planned_model import ModelSize
 
 
 def short(number: float) -> str:
@@ -29,7 +30,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], texts: int) -> str
     return "\n".join(lines)
 
 
-def as_text(result: Plan, models: Mapping[str, Weights], accelerator: Accelerator) -> str:
+def as_text(result: Plan, models: Mapping[str, ModelSize], accelerator: Accelerator) -> str:
     """Write a plan for people, the largest items first."""
     head = ["GPU work", "model", "jobs", "GPUs each", "sequences", "tokens read", "tokens written", "GPU-hours"]
     rows = [
@@ -48,19 +49,19 @@ def as_text(result: Plan, models: Mapping[str, Weights], accelerator: Accelerato
     jobs = [[rule, f"{count:,}"] for rule, count in result.jobs.most_common() if count]
     disk = [[what, f"{short(size)}B"] for what, size in result.disk.most_common() if size]
     end = sum(result.disk.values())
-    disk += [["at the end", f"{short(end)}B"], ["at peak", f"{short(end + result.passing)}B"]]
+    disk += [["at the end", f"{short(end)}B"], ["at peak", f"{short(end + result.temporary)}B"]]
     known = ", ".join(f"{name} {short(model.parameters)}" for name, model in models.items())
     notes = [
         f"GPU: {accelerator.name}. Parameters: {known}.",
-        f"Assumed: {COMPUTE_SHARE:.0%} of peak arithmetic, {BANDWIDTH_SHARE:.0%} of peak bandwidth, {START:.0f} s and"
-        f" weights at {READ_RATE / 1e9:g} GB/s before a job computes"
+        f"Assumed: {COMPUTE_SHARE:.0%} of peak arithmetic, {BANDWIDTH_SHARE:.0%} of peak bandwidth,"
+        f" {START_SECONDS:.0f} s and weights at {READ_RATE / 1e9:g} GB/s before a job computes"
         " (scripts/knowshift/planning/accelerators.py has the formulas).",
         "Peak: one fine-tuning of the largest model beside all that stays; for n at once add n - 1 times"
-        f" {short(result.passing)}B.",
+        f" {short(result.temporary)}B.",
     ]
-    if result.assumed:
+    if result.levels_unknown:
         notes.append(
-            f"Levels not known: {', '.join(result.assumed)}. All cells count as feasible, levels as equally large."
+            f"Levels not known: {', '.join(result.levels_unknown)}. All cells count as feasible, levels as equally large."
         )
     cells = f"{result.cells:,} fine-tuned model{'' if result.cells == 1 else 's'}" + (
         f" ({result.infeasible:,} more have too few facts)" if result.infeasible else ""
@@ -80,7 +81,7 @@ def totals(result: Plan) -> list[str]:
     return [short(sum(getattr(work, name) for work in result.work)) for name in ("completions", "read", "written")]
 
 
-def as_json(result: Plan, models: Mapping[str, Weights], accelerator: Accelerator) -> str:
+def as_json(result: Plan, models: Mapping[str, ModelSize], accelerator: Accelerator) -> str:
     """Write a plan for machines, with bytes and tokens as whole numbers."""
     end = round(sum(result.disk.values()))
     content = {
@@ -88,12 +89,12 @@ def as_json(result: Plan, models: Mapping[str, Weights], accelerator: Accelerato
         "parameters": {name: model.parameters for name, model in models.items()},
         "cells": result.cells,
         "infeasible": result.infeasible,
-        "levels_not_known": result.assumed,
+        "levels_not_known": result.levels_unknown,
         "jobs": {rule: count for rule, count in result.jobs.items() if count},
         "work": [dataclasses.asdict(work) for work in result.work],
         "gpu_hours": sum(work.hours for work in result.work),
         "disk": {what: round(size) for what, size in result.disk.items()},
         "bytes_at_end": end,
-        "bytes_at_peak": end + round(result.passing),
+        "bytes_at_peak": end + round(result.temporary),
     }
     return json.dumps(content, indent=1)

@@ -27,7 +27,9 @@ def test_a_script_named_like_a_package_does_not_stand_in_for_it(tmp_path: Path) 
 
 
 def test_pyarrow_loads_no_pandas_until_it_is_asked_for_a_data_frame(tmp_path: Path) -> None:
-    body = "with quick_imports():\n    import pyarrow as pa\ntable = pa.table({'a': [1]})\nprint('pandas' in sys.modules)"
+    body = (
+        "with quick_imports():\n    import pyarrow as pa\ntable = pa.table({'a': [1]})\nprint('pandas' in sys.modules)"
+    )
     done = run_script(tmp_path, f"{body}\nprint(type(table.to_pandas()).__name__)")
     assert done.stdout.split() == ["False", "DataFrame"], done.stderr
 

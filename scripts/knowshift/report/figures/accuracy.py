@@ -1,24 +1,42 @@
-"""Charts of what is answered: by size of the training set, by level, on the training set itself, by strategy."""
-
-from collections.abc import Mapping
+"""Charts of accuracy: by number of training facts, by mastery level, on the training set itself, and by strategy."""
 
 import altair as alt
 import pandas as pd
 
 from knowshift.report.figures import theme
-from knowshift.report.figures.lines import INTERVAL, PERCENT, lines_by_size, reference, tuned
+from knowshift.report.figures.lines import INTERVAL, PERCENT, by_model_and_set, lines_by_size, reference, tuned
+from knowshift.report.frames import Frames
 
-Tables = Mapping[str, pd.DataFrame]
-CELLS = 14  # of a model, whose training sets are drawn; of more, the largest of each data kind
+MAX_CELLS = 14  # of a model with more cells, `training_accuracy` draws only the largest of each data kind
+# Names of the strategies, in the order of their rows.
+STRATEGIES = {
+    "pre-trained": "pre-trained",
+    "instruct": "vendor's chat model",
+    "mixed": "mixed data",
+    "divided": "divided by level",
+    "lora": "LoRA",
+    "restored": "restored",
+}
+# Strategies as resources/published/strategies.csv names them, and as we do.
+PUBLISHED_STRATEGIES = {
+    "instruct": "instruct",
+    "sft_mixed": "mixed",
+    "sft_divided": "divided",
+    "lora_mixed": "lora",
+    "restoration": "restored",
+}
 
 
-def accuracy_by_size(tables: Tables) -> alt.Chart | None:
-    """Headline accuracy against training facts, a line per data kind; published values at 1,920 facts as diamonds."""
-    table = tuned(tables["scores"]).dropna(subset=["accuracy"])
+def accuracy_by_size(frames: Frames) -> alt.Chart | None:
+    """Draw headline accuracy over the number of training facts, a line per data kind.
+
+    Published values at 1,920 facts are diamonds.
+    """
+    table = tuned(frames["scores"]).dropna(subset=["accuracy"])
     if table.empty:
         return None
-    start = reference(tables["scores"], table, "accuracy")
-    shown = _published(tables, table, "accuracy_1920", {"level": None})
+    start = reference(frames["scores"], table, "accuracy")
+    shown = _published(frames, table, headline=True)
     domain = theme.domain_of(table["low"], table["high"], start["reference"], shown["published"])
     data, layers = lines_by_size(table, "accuracy", "low", "high", "accuracy, mean of five levels", domain, start)
     data = pd.concat([data, shown])
@@ -37,32 +55,43 @@ def accuracy_by_size(tables: Tables) -> alt.Chart | None:
     return theme.panels(chart, data, sort=list(dict.fromkeys(table["panel"])))
 
 
-def _published(tables: Tables, table: pd.DataFrame, source: str, level: dict) -> pd.DataFrame:
-    """Published values of models that this run has, in the panels of `table`."""
-    rows = tables["published"]
-    rows = rows[(rows["source"] == source) & rows["of"].notna()].drop(columns="model").rename(columns={"of": "model"})
-    rows = rows[rows["level"].isna()] if level else rows[rows["level"].notna()]
+def _published(frames: Frames, table: pd.DataFrame, headline: bool) -> pd.DataFrame:
+    """Return published accuracies at 1,920 facts of models that this run has, in the panels of `table`.
+
+    Args:
+        headline: whether to return the means over levels, or the accuracies on each level.
+    """
+    rows = frames["published"]
+    rows = (
+        rows[(rows["source"] == "accuracy_1920") & rows["of"].notna()]
+        .drop(columns="model")
+        .rename(columns={"of": "model"})
+    )
+    rows = rows[rows["level"].isna()] if headline else rows[rows["level"].notna()]
     rows = rows.rename(columns={"value": "published"})[["model", "set", "data", "size", "level", "published"]]
     return rows.merge(table[["panel", "model", "set"]].drop_duplicates(), on=["model", "set"])
 
 
-def accuracy_by_level(tables: Tables) -> alt.Chart | None:
-    """Accuracy by level of the question, a line per level of the training data, at the largest common size."""
-    scores = tables["scores_by_level"]
+def accuracy_by_level(frames: Frames) -> alt.Chart | None:
+    """Draw accuracy by mastery level of the question, a line per data kind, at the largest common size.
+
+    Published values of models that this run has are diamonds.
+    """
+    scores = frames["scores_by_level"]
     table = tuned(scores[scores["common"] & (scores["method"] == "full")]).dropna(subset=["accuracy"])
     if table.empty:
         table = tuned(scores[scores["common"]]).dropna(subset=["accuracy"])
     if table.empty:
         return None
     panels = table[["panel", "model", "set"]].drop_duplicates()
-    others = scores[scores["method"].isin(["pre-trained", "instruct"]) & scores["set"].isin(list(theme.SETS))]
+    others = scores[scores["method"].isin(["pre-trained", "instruct"]) & scores["set"].isin(list(theme.SET_TITLES))]
     others = others.merge(panels, on=["model", "set"]).assign(name=lambda rows: rows["method"])
     data = pd.concat([table, others])
-    published = _published(tables, table, "accuracy_1920", {})
+    published = _published(frames, table, headline=False)
     published = published.merge(table[["model", "data", "size"]].drop_duplicates(), on=["model", "data", "size"])
     domain = [0.0, 1.0]
     last = data["level"].max()
-    ends = theme.place_labels(data[data["level"] == last], "accuracy", domain)
+    ends = theme.spread_labels(data[data["level"] == last], "accuracy", domain)
     data = data.merge(ends[["panel", "name", "level", "label_at"]], on=["panel", "name", "level"], how="left")
     data = pd.concat([data, published])
     x = alt.X("level:O", title="mastery level of the question", axis=alt.Axis(labelAngle=0))
@@ -99,21 +128,25 @@ def accuracy_by_level(tables: Tables) -> alt.Chart | None:
     return theme.panels(chart, data, sort=list(dict.fromkeys(table["panel"])))
 
 
-def training_accuracy(tables: Tables) -> alt.Chart | None:
-    """The share of its own training facts that a model answers: before, open; after, filled."""
+def training_accuracy(frames: Frames) -> alt.Chart | None:
+    """Draw the share of its training facts that each model answers: open marks before training, filled ones after."""
     names = {"training_set": "training set"}
-    table = tuned(tables["scores"], names).dropna(subset=["accuracy"])
+    table = tuned(frames["scores"], names).dropna(subset=["accuracy"])
     if table.empty:
         return None
-    if len(table) > CELLS * table["model"].nunique():
+    if len(table) > MAX_CELLS * table["model"].nunique():
         table = table[table["size"] == table.groupby(["model", "method", "data"])["size"].transform("max")].copy()
     table["before"] = table["accuracy"] - table["gain"]
     several = table["model"].nunique() > 1
     table["panel"] = table["model"] if several else ""
     table["cell"] = table["name"] + ", " + table["size"].map("{:,.0f}".format) + " facts"
     order = list(dict.fromkeys(table.sort_values(["method", "data", "size"])["cell"]))
-    x = alt.X("accuracy:Q", title="share answered" if several else "share of its training facts that the model answers",
-              axis=alt.Axis(format="%", grid=True), scale=alt.Scale(domain=[0, 1]))  # fmt: skip
+    x = alt.X(
+        "accuracy:Q",
+        title="share answered" if several else "share of its training facts that the model answers",
+        axis=alt.Axis(format="%", grid=True),
+        scale=alt.Scale(domain=[0, 1]),
+    )
     y = alt.Y("cell:N", title=None, sort=order, axis=alt.Axis(grid=False, labelLimit=220))
     color = theme.kind_color(table["data"])
     tip = [
@@ -135,34 +168,20 @@ def training_accuracy(tables: Tables) -> alt.Chart | None:
     return theme.panels(chart, table, gap=8, between=40)
 
 
-STRATEGIES = {
-    "pre-trained": "pre-trained", "instruct": "vendor's chat model", "mixed": "mixed data",
-    "divided": "divided by level", "lora": "LoRA", "restored": "restored",
-}  # fmt: skip
-PUBLISHED_STRATEGIES = {
-    "instruct": "instruct",
-    "sft_mixed": "mixed",
-    "sft_divided": "divided",
-    "lora_mixed": "lora",
-    "restoration": "restored",
-}
-
-
-def strategies(tables: Tables) -> alt.Chart | None:
-    """Headline accuracy of the strategies compared, with intervals; published values as diamonds."""
-    table = tables["strategies"]
-    table = table[table["set"].isin(list(theme.SETS))].dropna(subset=["accuracy"]).copy()
+def strategies(frames: Frames) -> alt.Chart | None:
+    """Draw headline accuracy of each strategy with its interval; published values are diamonds."""
+    table = frames["strategies"]
+    table = table[table["set"].isin(list(theme.SET_TITLES))].dropna(subset=["accuracy"]).copy()
     if table.empty:
         return None
-    table["panel"] = theme.panel_names(table, table["set"].map(theme.SETS))
-    order = {"model": list(dict.fromkeys(table["model"])), "set": list(theme.SETS)}
-    table = table.sort_values(["model", "set"], kind="stable", key=lambda column: column.map(order[column.name].index))
+    table["panel"] = theme.panel_names(table, table["set"].map(theme.SET_TITLES))
+    table = by_model_and_set(table)
     table["row"] = table["strategy"].map(STRATEGIES)
     repeated = table.groupby("strategy")["chosen"].transform("nunique") > 1
     table.loc[repeated, "row"] = table["row"] + ", " + table["chosen"]
-    rank = {name: place for place, name in enumerate(STRATEGIES)}
+    rank = {name: number for number, name in enumerate(STRATEGIES)}
     order = list(dict.fromkeys(table.sort_values("strategy", key=lambda column: column.map(rank))["row"]))
-    published = tables["published"]
+    published = frames["published"]
     published = published[(published["source"] == "strategies") & published["of"].notna()]
     published = published.assign(model=published["of"], strategy=published["strategy"].map(PUBLISHED_STRATEGIES))
     published = published.merge(
@@ -171,8 +190,12 @@ def strategies(tables: Tables) -> alt.Chart | None:
     )[["panel", "row", "value"]].rename(columns={"value": "published"})
     data = pd.concat([table, published])
     domain = theme.domain_of(table["low"], table["high"], published["published"])
-    x = alt.X("accuracy:Q", title="accuracy, mean of five levels", axis=alt.Axis(format="%", grid=True, tickCount=5),
-              scale=alt.Scale(domain=domain, nice=False))  # fmt: skip
+    x = alt.X(
+        "accuracy:Q",
+        title="accuracy, mean of five levels",
+        axis=alt.Axis(format="%", grid=True, tickCount=5),
+        scale=alt.Scale(domain=domain, nice=False),
+    )
     y = alt.Y("row:N", title=None, sort=order, axis=alt.Axis(labelLimit=200))
     tip = [
         alt.Tooltip("row:N", title="strategy"),

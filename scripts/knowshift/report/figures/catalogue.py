@@ -1,42 +1,42 @@
-"""The study's figures: a name, and the function that draws it from the tables (data frames with a column `model`).
-
-A function gives None where the cells that it would show were not run.
-"""
-
-from collections.abc import Callable, Mapping
+"""Draws every figure that `contents` lists, as Vega-Lite."""
 
 import altair as alt
 import pandas as pd
 
 from knowshift.canonical import canonical_json
-from knowshift.report.figures import accuracy, divergence, flow, mastery, parameters, theme, training
+from knowshift.report.contents import FIGURES
+from knowshift.report.figures import accuracy, divergence, flow, mastery, parameters, restoration, theme, training
+from knowshift.report.frames import Frames
 
-Tables = Mapping[str, pd.DataFrame]
-
-FIGURES: dict[str, Callable[[Tables], alt.TopLevelMixin | None]] = {
-    "mastery": mastery.mastery,
-    "accuracy_by_size": accuracy.accuracy_by_size,
-    "accuracy_by_level": accuracy.accuracy_by_level,
-    "training_accuracy": accuracy.training_accuracy,
-    "flow": flow.flow,
-    "flow_topics": flow.flow_topics,
-    "divergence": divergence.divergence,
-    "correlation": divergence.correlation,
-    "calibration": divergence.calibration,
-    "concentration": parameters.concentration,
-    "restored": parameters.restored,
-    "restored_where": parameters.restored_where,
-    "restored_blocks": parameters.restored_blocks,
-    "strategies": accuracy.strategies,
-    "loss": training.loss,
-    "costs": training.costs,
+# Modules that `contents` names. Each of their public functions draws one figure; it returns None if the cells that the
+# figure would show were not run.
+MODULES = {
+    "accuracy": accuracy,
+    "divergence": divergence,
+    "flow": flow,
+    "mastery": mastery,
+    "parameters": parameters,
+    "restoration": restoration,
+    "training": training,
 }
-ABSENT = {"absent": True}  # in `usermeta` of a figure whose cells were not run
+ABSENT = {"absent": True}  # `usermeta` of a figure whose cells were not run
+
+
+def figures(frames: Frames) -> dict[str, str]:
+    """Draw all figures, in the order of the report.
+
+    Returns:
+        By name, the figure's Vega-Lite as JSON. A figure without data is one line of text that says so.
+    """
+    charts = {entry.name: getattr(MODULES[entry.module], entry.name)(frames) for entry in FIGURES}
+    return {name: specification(_no_data() if chart is None else chart) for name, chart in charts.items()}
 
 
 def specification(chart: alt.TopLevelMixin) -> str:
-    """The Vega-Lite of a chart as JSON, its data to six digits and without what is missing."""
-    content = chart.to_dict()
+    """Return the Vega-Lite of a chart in our theme as JSON, with numbers rounded to six digits and nulls left out."""
+    with alt.theme.enable("none"):  # instead of Altair's default theme
+        content = chart.to_dict()
+    content["config"] = theme.CONFIG
     for name, rows in content["datasets"].items():
         content["datasets"][name] = [
             {
@@ -49,10 +49,8 @@ def specification(chart: alt.TopLevelMixin) -> str:
     return canonical_json(content)
 
 
-def draw(name: str, tables: Tables) -> alt.TopLevelMixin:
-    """The figure `name`; where the cells it shows were not run, a line that says so."""
-    if (chart := FIGURES[name](tables)) is not None:
-        return chart
-    said = pd.DataFrame({"text": ["No cell of this experiment has data for this figure."]})
-    mark = alt.Chart(said, usermeta=ABSENT).mark_text(color=theme.GREY, fontSize=13)
+def _no_data() -> alt.Chart:
+    """Return what stands in place of a figure whose cells were not run."""
+    text = pd.DataFrame({"text": ["No cell of this experiment has data for this figure."]})
+    mark = alt.Chart(text, usermeta=ABSENT).mark_text(color=theme.GREY, fontSize=13)
     return mark.encode(text="text:N").properties(width=420, height=40)

@@ -1,19 +1,21 @@
-"""Charts of what moved in the output: divergence of next-token distributions, and how sure the models are."""
+"""Charts of what models predict: how far next-token distributions moved, and how well calibrated they are."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from typing import Any
 
 import altair as alt
 import pandas as pd
 
 from knowshift.report.figures import theme
 from knowshift.report.figures.lines import lines_by_size, tuned
+from knowshift.report.frames import Frames
 
-Tables = Mapping[str, pd.DataFrame]
+MAX_PANELS = 6  # if `calibration` had more panels, it draws one data kind only
 
 
-def divergence(tables: Tables) -> alt.Chart | None:
-    """Accuracy on level-4 questions and KL to the pre-trained model against training facts, side by side."""
-    table = tuned(tables["shifts"]).dropna(subset=["kl"])
+def divergence(frames: Frames) -> alt.Chart | None:
+    """Draw accuracy on level-4 questions beside KL to the pre-trained model, both over the number of training facts."""
+    table = tuned(frames["shifts"]).dropna(subset=["kl"])
     if table.empty:
         return None
     charts = []
@@ -35,44 +37,50 @@ def divergence(tables: Tables) -> alt.Chart | None:
             )
             left = alt.layer(*theme.zoomed(layers, known), data=data)
             charts.append(left.properties(title=f"accuracy on level 4{heading}"))
-        data, layers = lines_by_size(rows, "kl", "low", "high", None, moved, tickCount=5)
+        data, layers = lines_by_size(rows, "kl", "low", "high", None, moved, percent=False)
         charts.append(alt.layer(*theme.zoomed(layers, moved), data=data).properties(title=f"KL, nats{heading}"))
     charts = [chart.properties(width=theme.PANEL, height=theme.HEIGHT) for chart in charts]
     return alt.concat(*charts, columns=2, spacing={"row": 36, "column": 84})
 
 
-def correlation(tables: Tables) -> alt.Chart | None:
-    """A mark per cell: accuracy on level-4 questions against KL; the rank correlation over all cells stands in it."""
-    table = tuned(tables["shifts"]).dropna(subset=["kl", "accuracy"])
+def correlation(frames: Frames) -> alt.Chart | None:
+    """Draw accuracy on level-4 questions against KL, a mark per cell, and their rank correlation over all cells."""
+    table = tuned(frames["shifts"]).dropna(subset=["kl", "accuracy"])
     if table.empty:
         return None
     domain = theme.domain_of(table["accuracy"], margin=0.1)
-    ranks = tables["correlations"]
+    ranks = frames["correlations"]
     ranks = ranks[ranks["data"].isna() & (ranks["method"] == "full")].dropna(subset=["spearman"])
     ranks = ranks.merge(table[["model", "set", "panel"]].drop_duplicates(), on=["model", "set"])
-    minus = lambda value: f"{value:.2f}".replace("-", "−")  # noqa: E731
-    ranks["text"] = [
-        f"ρ = {minus(row.spearman)}" + ("" if pd.isna(row.low) else f" [{minus(row.low)}, {minus(row.high)}]")
-        for row in ranks.itertuples()
-    ]
+    ranks["text"] = [_rank_text(row) for row in ranks.to_dict("records")]
     color = theme.kind_color(table["data"], legend=True)
     tip = [
-        alt.Tooltip("name:N", title="training data"), alt.Tooltip("size:Q", title="facts"),
-        alt.Tooltip("kl:Q", title="KL, nats", format=".3f"), alt.Tooltip("accuracy:Q", title="level 4", format=".1%"),
-    ]  # fmt: skip
+        alt.Tooltip("name:N", title="training data"),
+        alt.Tooltip("size:Q", title="facts"),
+        alt.Tooltip("kl:Q", title="KL, nats", format=".3f"),
+        alt.Tooltip("accuracy:Q", title="level 4", format=".1%"),
+    ]
     x = alt.X("kl:Q", title="KL to pre-trained, nats", scale=alt.Scale(zero=False, padding=12))
     y = theme.share("accuracy", "accuracy, level 4", domain)
     points = alt.Chart().transform_filter("isValid(datum.kl)")
     layers = [
         points.mark_point(opacity=0.85).encode(
-            x=x, y=y, color=color, tooltip=tip,
-            size=alt.Size("size:Q", title="training facts", scale=alt.Scale(type="sqrt", range=[25, 200]),
-                          legend=alt.Legend(values=_few(table["size"]), format="d", symbolFillColor=theme.GREY)),
+            x=x,
+            y=y,
+            color=color,
+            tooltip=tip,
+            size=alt.Size(
+                "size:Q",
+                title="training facts",
+                scale=alt.Scale(type="sqrt", range=[25, 200]),
+                legend=alt.Legend(values=_few(table["size"]), format="d", symbolFillColor=theme.GREY),
+            ),
         ),
-        alt.Chart().transform_filter("isValid(datum.text)")
+        alt.Chart()
+        .transform_filter("isValid(datum.text)")
         .mark_text(align="right", baseline="top")
         .encode(x=alt.value(theme.PANEL), y=alt.value(0), text="text:N"),
-    ]  # fmt: skip
+    ]
     chart = alt.layer(*layers).properties(width=theme.PANEL, height=theme.HEIGHT)
     columns = ["panel", "data", "name", "size", "kl", "accuracy"]
     return theme.panels(
@@ -80,19 +88,24 @@ def correlation(tables: Tables) -> alt.Chart | None:
     )
 
 
+def _rank_text(row: Mapping[Hashable, Any]) -> str:
+    """Format a rank correlation with its interval, if it has one."""
+    interval = "" if pd.isna(row["low"]) else f" [{row['low']:.2f}, {row['high']:.2f}]"
+    return f"ρ = {row['spearman']:.2f}{interval}".replace("-", "−")
+
+
 def _few(values: pd.Series) -> list[int]:
-    """The smallest, a middle and the largest of some values."""
+    """Return the smallest, the median and the largest of some values, for a legend."""
     found = sorted({int(value) for value in values})
     return sorted({found[0], found[len(found) // 2], found[-1]})
 
 
-PANELS = 6  # of more, one data kind only is drawn
-STATES = {"before": "before", "after": "fine-tuned", "restored": "restored"}
+def calibration(frames: Frames) -> alt.Chart | None:
+    """Draw the share of questions answered against the probability of the right answer, a panel per data kind.
 
-
-def calibration(tables: Tables) -> alt.Chart | None:
-    """Share answered against the probability of the right answer, before, after and restored; a panel per data kind."""
-    table = tables["calibration"]
+    Each panel shows the model before fine-tuning, after it, and restored.
+    """
+    table = frames["calibration"]
     table = table[(table["set"] == "test") & (table["questions"] > 0)]
     after = table[(table["state"] != "before") & table["data"].notna()]
     if after.empty:
@@ -100,7 +113,7 @@ def calibration(tables: Tables) -> alt.Chart | None:
     method = "full" if (after["method"] == "full").any() else after["method"].iloc[0]
     after = after[after["method"] == method]
     kinds = [kind for kind in theme.KINDS if kind in set(after["data"])]
-    if len(after[["model", "data"]].drop_duplicates()) > PANELS:
+    if len(after[["model", "data"]].drop_duplicates()) > MAX_PANELS:
         kinds = ["mixed"] if "mixed" in kinds else kinds[:1]
         after = after[after["data"].isin(kinds)]
     start = table[table["state"] == "before"].drop(columns="data")
@@ -108,22 +121,28 @@ def calibration(tables: Tables) -> alt.Chart | None:
     rows = pd.concat([known, after])
     rows = rows.sort_values("data", kind="stable", key=lambda column: column.map(theme.KINDS.index))
     rows["panel"] = theme.panel_names(rows, rows["data"].map(theme.kind_name))
-    rows["state"] = rows["state"].map(STATES)
-    shown = [STATES[name] for name in STATES if STATES[name] in set(rows["state"])]
+    rows["state"] = rows["state"].map(theme.STATE_NAMES)
+    shown = [name for name in theme.STATE_NAMES.values() if name in set(rows["state"])]
     rows = rows[["panel", "state", "probability", "accuracy", "questions", "bin"]]
     colors = {"before": theme.GREY, "fine-tuned": theme.LOSS, "restored": theme.GAIN}
     color = alt.Color("state:N", title=None, scale=alt.Scale(domain=shown, range=[colors[name] for name in shown]))
     shape = alt.Shape(
         "state:N", title=None, scale=alt.Scale(domain=shown, range=["square", "circle", "triangle-up"][: len(shown)])
     )
-    x = alt.X("probability:Q", title="probability of the right answer", scale=alt.Scale(domain=[0, 1]),
-              axis=alt.Axis(format="%", tickCount=3))  # fmt: skip
+    x = alt.X(
+        "probability:Q",
+        title="probability of the right answer",
+        scale=alt.Scale(domain=[0, 1]),
+        axis=alt.Axis(format="%", tickCount=3),
+    )
     y = theme.share("accuracy", "share answered", [0, 1])
     diagonal = (
-        alt.Chart().transform_aggregate(rows="count()", groupby=["panel"])
-        .transform_calculate(start="0", end="1").mark_rule(opacity=0.3)
+        alt.Chart()
+        .transform_aggregate(rows="count()", groupby=["panel"])
+        .transform_calculate(start="0", end="1")
+        .mark_rule(opacity=0.3)
         .encode(x=alt.X("start:Q"), x2="end:Q", y=alt.Y("start:Q"), y2="end:Q")
-    )  # fmt: skip
+    )
     columns = 3 if rows["panel"].nunique() > 2 else 2
     tip = [
         "state:N",
@@ -131,10 +150,18 @@ def calibration(tables: Tables) -> alt.Chart | None:
         alt.Tooltip("accuracy:Q", format=".1%"),
         "questions:Q",
     ]
-    marks = alt.Chart().mark_point(opacity=0.9).encode(
-        x=x, y=y, color=color, shape=shape, tooltip=tip,
-        size=alt.Size("questions:Q", legend=None, scale=alt.Scale(type="sqrt", range=[15, 110])),
-    )  # fmt: skip
+    marks = (
+        alt.Chart()
+        .mark_point(opacity=0.9)
+        .encode(
+            x=x,
+            y=y,
+            color=color,
+            shape=shape,
+            tooltip=tip,
+            size=alt.Size("questions:Q", legend=None, scale=alt.Scale(type="sqrt", range=[15, 110])),
+        )
+    )
     lines = alt.Chart().mark_line(strokeWidth=1.5).encode(x=x, y=y, color=color, order="bin:Q")
     chart = alt.layer(diagonal, lines, marks).properties(width=165 if columns == 3 else theme.PANEL, height=165)
     return theme.panels(chart, rows, columns=columns, between=40)

@@ -1,4 +1,4 @@
-"""Parts that the line charts of accuracy share."""
+"""What several charts of fine-tuned models share: their rows, their reference, and lines over the number of facts."""
 
 import re
 from collections.abc import Mapping
@@ -8,25 +8,44 @@ import pandas as pd
 
 from knowshift.report.figures import theme
 
-PERCENT = ".1%"
-
-
+PERCENT = ".1%"  # format of a share in a tooltip
 INTERVAL = [alt.Tooltip("low:Q", title="from", format=PERCENT), alt.Tooltip("high:Q", title="to", format=PERCENT)]
+METHOD_DASHES = [[1, 0], [6, 3], [2, 2], [8, 2, 2, 2], [10, 4]]  # full fine-tuning is solid
 
 
-def tuned(table: pd.DataFrame, sets: Mapping[str, str] = theme.SETS) -> pd.DataFrame:
-    """Rows of fine-tuned models on held-out questions, with a column `panel` (model and set) and one `name` (series)."""
+def tuned(table: pd.DataFrame, sets: Mapping[str, str] = theme.SET_TITLES) -> pd.DataFrame:
+    """Keep the rows of fine-tuned models on some sets of questions, in the order of models and sets.
+
+    Args:
+        table: rows with the columns model, method, data and set.
+        sets: the sets of questions, with their titles.
+
+    Returns:
+        The rows with two more columns: `panel`, the heading of the panel that shows them (model and set), and `name`,
+        that of their line (data kind, and the method unless it is full fine-tuning).
+    """
     kept = table[table["data"].notna() & table["set"].isin(list(sets))].copy()
     kept["panel"] = theme.panel_names(kept, kept["set"].map(sets))
     kept["name"] = kept["data"].map(theme.kind_name)
     other = kept["method"] != "full"
     kept.loc[other, "name"] = kept["name"] + ", " + kept["method"]
-    order = {"model": list(dict.fromkeys(kept["model"])), "set": list(sets)}
-    return kept.sort_values(["model", "set"], kind="stable", key=lambda column: column.map(order[column.name].index))
+    return by_model_and_set(kept, sets)
+
+
+def by_model_and_set(table: pd.DataFrame, sets: Mapping[str, str] = theme.SET_TITLES) -> pd.DataFrame:
+    """Sort rows by model, in the order in which the models first appear, and by set, in the order of `sets`."""
+    order = {"model": list(dict.fromkeys(table["model"])), "set": list(sets)}
+    return table.sort_values(["model", "set"], kind="stable", key=lambda column: column.map(order[column.name].index))
 
 
 def reference(table: pd.DataFrame, panels: pd.DataFrame, value: str) -> pd.DataFrame:
-    """The pre-trained model's `value` in each panel."""
+    """Return the pre-trained model's value in each panel, in a column `reference`.
+
+    Args:
+        table: rows of all models, pre-trained ones too.
+        panels: rows with the columns panel, model and set.
+        value: column of `table` with the value.
+    """
     before = table[table["method"] == "pre-trained"][["model", "set", value]].rename(columns={value: "reference"})
     return panels[["panel", "model", "set"]].drop_duplicates().merge(before, on=["model", "set"]).dropna()
 
@@ -39,29 +58,34 @@ def lines_by_size(
     title: str | None,
     domain: list[float],
     start: pd.DataFrame | None = None,
-    **axis: object,
+    percent: bool = True,
 ) -> tuple[pd.DataFrame, list[alt.Chart]]:
-    """A line per data kind over the sizes: intervals as bands, a mark per cell, names at the ends.
+    """Draw a line per data kind over the number of training facts, with bands, marks, and names at the ends.
 
     Args:
-        start: the pre-trained model's value in each panel, a column `reference`: a dashed line.
+        table: a row per cell; see `tuned`.
+        value: column of the value.
+        low, high: columns of the ends of its interval.
+        title: of the vertical axis.
+        domain: ends of the vertical axis.
+        start: the pre-trained model's value in each panel, in a column `reference`, which is drawn as a dashed line.
+        percent: whether the value is a share, shown in percent.
 
     Returns:
-        The data and the layers that are drawn from it.
+        The data, and the layers that are drawn from it.
     """
     x, y, color = theme.sizes(table["size"]), theme.share(value, title, domain), theme.kind_color(table["data"])
-    if axis:
-        y = alt.Y(f"{value}:Q", title=title, scale=alt.Scale(domain=domain, nice=False), axis=alt.Axis(**axis))
+    if not percent:
+        y = alt.Y(f"{value}:Q", title=title, scale=alt.Scale(domain=domain, nice=False), axis=alt.Axis(tickCount=5))
     ends = table[table["size"] == table.groupby(["panel", "name"])["size"].transform("max")]
     if start is not None:
         start = start[["panel", "reference"]].dropna().drop_duplicates("panel").assign(name="pre-trained")
         ends = pd.concat([ends, start.assign(**{value: start["reference"]})])
-    ends = theme.place_labels(ends.assign(last=table["size"].max()), value, domain)
+    ends = theme.spread_labels(ends.assign(last=table["size"].max()), value, domain)
     placed = ["panel", "name", "label_at", "last"]
-    labels = table.merge(ends[[*placed, "size"]], on=["panel", "name", "size"], how="left")
+    data = table.merge(ends[[*placed, "size"]], on=["panel", "name", "size"], how="left")
     base = alt.Chart().transform_filter("isValid(datum.data)")
-    rest = alt.Chart().transform_filter("isValid(datum.reference)")
-    number = PERCENT if not axis else ".3f"
+    number = PERCENT if percent else ".3f"
     tip = [
         alt.Tooltip("name:N", title="training data"),
         alt.Tooltip("size:Q", title="facts"),
@@ -78,7 +102,9 @@ def lines_by_size(
         empty=True,
     )
     faded = alt.when(picked).then(alt.value(1.0)).otherwise(alt.value(0.2))
-    dash = alt.StrokeDash("method:N", legend=None, scale=alt.Scale(domain=_methods(table), range=_dashes(table)))
+    methods = sorted(table["method"].unique(), key=lambda method: (method != "full", method))
+    dashes = alt.Scale(domain=methods, range=METHOD_DASHES[: len(methods)])
+    dash = alt.StrokeDash("method:N", legend=None, scale=dashes)
     layers = [
         base.mark_area(opacity=0.1).encode(x=x, y=alt.Y(f"{low}:Q"), y2=f"{high}:Q", color=color, detail="name:N"),
         base.mark_line().encode(x=x, y=y, color=color, detail="name:N", strokeDash=dash, opacity=faded),
@@ -88,18 +114,11 @@ def lines_by_size(
         ),
     ]
     if start is None:
-        return labels, layers
+        return data, layers
+    rest = alt.Chart().transform_filter("isValid(datum.reference)")
     rule = rest.mark_rule(strokeDash=theme.DASH, color=theme.GREY, strokeWidth=1.3).encode(y=alt.Y("reference:Q"))
     name = rest.mark_text(align="left", dx=14, color=theme.GREY).encode(
         x=alt.X("last:Q"), y=alt.Y("label_at:Q"), text="name:N"
     )
-    labels = pd.concat([labels, start.merge(ends[placed], on=["panel", "name"])])
-    return labels, [rule, *layers, name]
-
-
-def _methods(table: pd.DataFrame) -> list[str]:
-    return sorted(table["method"].unique(), key=lambda method: (method != "full", method))
-
-
-def _dashes(table: pd.DataFrame) -> list[list[int]]:
-    return [[1, 0], [6, 3], [2, 2], [8, 2, 2, 2], [10, 4]][: len(_methods(table))]
+    data = pd.concat([data, start.merge(ends[placed], on=["panel", "name"])])
+    return data, [rule, *layers, name]

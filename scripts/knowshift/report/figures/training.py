@@ -1,19 +1,19 @@
-"""Charts of the trainings themselves: their loss, and what every stage cost."""
-
-from collections.abc import Mapping
+"""Charts of training loss, and of what every stage cost."""
 
 import altair as alt
-import pandas as pd
 
 from knowshift.report.figures import theme
+from knowshift.report.frames import Frames
 
-Tables = Mapping[str, pd.DataFrame]
-PANELS = 4  # sizes that are drawn of one model, the largest ones
+MAX_SIZES = 4  # of one model, `loss` draws the largest sizes; of several, only the largest one of each
 
 
-def loss(tables: Tables) -> alt.Chart | None:
-    """Training loss by step, a line per data kind, mean over seeds; the largest sizes of one model, the largest of several."""
-    table = tables["loss_curves"]
+def loss(frames: Frames) -> alt.Chart | None:
+    """Draw training loss by step, mean over seeds: a panel per number of training facts, a line per data kind.
+
+    Sizes that not every data kind of the model was run at are left out.
+    """
+    table = frames["loss_curves"]
     if table.empty:
         return None
     table = table[table["method"] == ("full" if (table["method"] == "full").any() else table["method"].iloc[0])].copy()
@@ -21,14 +21,14 @@ def loss(tables: Tables) -> alt.Chart | None:
     table = table[kinds == table.groupby("model")["data"].transform("nunique")] if kinds.max() > 1 else table
     several = table["model"].nunique() > 1
     rank = table.groupby("model")["size"].rank("dense", ascending=False)
-    table = table[rank <= (1 if several else PANELS)].sort_values(["model", "size", "step"], kind="stable")
+    table = table[rank <= (1 if several else MAX_SIZES)].sort_values(["model", "size", "step"], kind="stable")
     table["panel"] = theme.panel_names(table, table["size"].map("{:,.0f} facts".format))
     if table["panel"].nunique() == 1:
         table["panel"] = ""
     table["name"] = table["data"].map(theme.kind_name)
     domain = theme.domain_of(table["lowest"], table["highest"], top=None)
     ends = table[table["step"] == table.groupby(["panel", "name"])["step"].transform("max")]
-    ends = theme.place_labels(ends, "loss", domain, 170)
+    ends = theme.spread_labels(ends, "loss", domain, 170)
     table = table.merge(ends[["panel", "name", "step", "label_at"]], on=["panel", "name", "step"], how="left")
     table = table[["panel", "data", "name", "size", "step", "loss", "lowest", "highest", "seeds", "label_at"]]
     x = alt.X(
@@ -43,17 +43,18 @@ def loss(tables: Tables) -> alt.Chart | None:
     layers = [
         base.mark_area(opacity=0.1).encode(x=x, y="lowest:Q", y2="highest:Q", color=color, detail="name:N"),
         base.mark_line(strokeWidth=1.6).encode(x=x, y=y, color=color, detail="name:N", tooltip=tip),
-        base.transform_filter("isValid(datum.label_at)").mark_text(align="left", dx=6)
+        base.transform_filter("isValid(datum.label_at)")
+        .mark_text(align="left", dx=6)
         .encode(x=x, y="label_at:Q", text="name:N", color=color),
-    ]  # fmt: skip
+    ]
     chart = alt.layer(*layers).properties(width=theme.PANEL, height=170)
     drawn = theme.panels(chart, table)
     return drawn.resolve_scale(x="independent") if isinstance(drawn, alt.FacetChart) else drawn
 
 
-def costs(tables: Tables) -> alt.Chart | None:
-    """Time and largest memory of every stage, all its jobs together."""
-    table = tables["costs"]
+def costs(frames: Frames) -> alt.Chart | None:
+    """Draw time and largest memory of every stage, over all its jobs."""
+    table = frames["costs"]
     if table.empty:
         return None
     table = table.assign(stage=table["stage"].str.replace("_", " "))
@@ -65,8 +66,13 @@ def costs(tables: Tables) -> alt.Chart | None:
     table["time"] = table["seconds"] / seconds
     table["gigabytes"] = table["memory"] / 1000
     y = alt.Y("stage:N", title=None, sort=order)
-    tip = ["stage:N", "jobs:Q", alt.Tooltip("seconds:Q", format=",.0f"), alt.Tooltip("memory:Q", title="MB", format=",.0f"),
-           alt.Tooltip("tokens_per_second:Q", title="training tokens per second", format=",.0f")]  # fmt: skip
+    tip = [
+        "stage:N",
+        "jobs:Q",
+        alt.Tooltip("seconds:Q", format=",.0f"),
+        alt.Tooltip("memory:Q", title="MB", format=",.0f"),
+        alt.Tooltip("tokens_per_second:Q", title="training tokens per second", format=",.0f"),
+    ]
     charts = []
     for field, title, labels in (("time", f"time, {unit}", True), ("gigabytes", "largest memory of a job, GB", False)):
         x = alt.X(f"{field}:Q", title=None, axis=None)

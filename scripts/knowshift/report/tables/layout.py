@@ -1,27 +1,40 @@
-"""Tables as they are printed: cells of text, and their CSV and LaTeX."""
+"""How printed tables are laid out: cells of text, rows and columns, number formats, CSV and LaTeX."""
 
 import csv
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-NOTHING = "–"
-_ESCAPES = {"\\": r"\textbackslash{}", **{sign: f"\\{sign}" for sign in "&%$#_{}"}, "~": r"\textasciitilde{}",
-            "^": r"\textasciicircum{}", "–": "--", "−": "$-$", "±": r"$\pm$", "≥": r"$\geq$"}  # fmt: skip
+NOTHING = "–"  # in place of a value that is not there
+NOT_RUN = "No cell of this experiment has data for this table."
+# Sets of questions that are held out from training, and how headings name them.
+SET_HEADINGS = {"test": "in-domain", "test_ood": "out-of-domain"}
+
+_LATEX_ESCAPES = {
+    "\\": r"\textbackslash{}",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "–": "--",
+    "−": "$-$",
+    "±": r"$\pm$",
+    "≥": r"$\geq$",
+}
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """A cell of a printed table.
 
     Attributes:
-        text: what it says.
-        tone: gain, loss, or nothing.
-        sure: the difference is beyond chance after correction.
+        text: its text.
+        tone: "gain" or "loss" colours the cell; "" does not.
+        sure: whether the difference that it shows is significant; it is then set in bold.
     """
 
     text: str
@@ -30,95 +43,107 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Printed:
-    """A printed table.
+class PrintedTable:
+    """A table as it is printed.
 
     Attributes:
-        name: of its files.
-        source: the table of numbers under it.
-        title: what to see.
-        columns: headings.
-        rows: as many cells each.
-        reason: why there are no rows; None where there are.
+        title: what the table shows, and how to read it.
+        columns: headings, one per column.
+        rows: the rows, each with one cell per column.
+        reason: why there are no rows; it is printed only then.
     """
 
-    name: str
-    source: str
     title: str
     columns: list[str]
-    rows: list[list[Cell]]
-    reason: str | None = None
+    rows: list[list[TableCell]]
+    reason: str = NOT_RUN
 
     def csv(self) -> str:
-        """The table as CSV, headings first."""
+        """Return the table as CSV, headings first."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(self.columns)
         writer.writerows([cell.text for cell in row] for row in self.rows)
         return text.getvalue()
 
-    def latex(self) -> str:
-        """The table as LaTeX that needs no package: gains and losses beyond chance are bold."""
+    def latex(self, name: str) -> str:
+        """Return the table as LaTeX that needs no package, with the label `tab:NAME`."""
         body = [" & ".join(map(_latex, self.columns)) + r" \\", r"\hline"]
-        for row in self.rows or [[Cell(self.reason or "")] + [Cell("")] * (len(self.columns) - 1)]:
+        for row in self.rows or [[TableCell(self.reason)] + [TableCell("")] * (len(self.columns) - 1)]:
             cells = [rf"\textbf{{{_latex(cell.text)}}}" if cell.sure else _latex(cell.text) for cell in row]
             body.append(" & ".join(cells) + r" \\")
-        lines = "\n".join(body)
-        return (
-            f"\\begin{{table}}\n\\caption{{{_latex(self.title)}}}\n\\label{{tab:{self.name.replace('_', '-')}}}\n"
-            f"\\begin{{tabular}}{{{'l' * len(self.columns)}}}\n\\hline\n{lines}\n\\hline\n\\end{{tabular}}\n\\end{{table}}\n"
-        )
+        lines = [
+            r"\begin{table}",
+            rf"\caption{{{_latex(self.title)}}}",
+            rf"\label{{tab:{name.replace('_', '-')}}}",
+            rf"\begin{{tabular}}{{{'l' * len(self.columns)}}}",
+            r"\hline",
+            *body,
+            r"\hline",
+            r"\end{tabular}",
+            r"\end{table}",
+        ]
+        return "\n".join(lines) + "\n"
 
 
 def _latex(text: str) -> str:
-    return "".join(_ESCAPES.get(sign, sign) for sign in text)
+    return "".join(_LATEX_ESCAPES.get(sign, sign) for sign in text)
 
 
-def absent(value: object) -> bool:
+def absent(value: Any) -> bool:
+    """Tell whether a value is None, NaN or NA."""
     return value is None or bool(pd.isna(value))
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    """A share from 0 to 1 in percent, without the sign."""
-    return NOTHING if absent(value) else f"{100 * value:.{digits}f}"
+    """Format a share from 0 to 1 in percent, without the percent sign."""
+    return NOTHING if value is None or absent(value) else f"{100 * value:.{digits}f}"
 
 
 def spread_percent(value: float | None, spread: float | None) -> str:
-    """A share in percent, with its standard deviation over seeds where there are several."""
+    """Format a share from 0 to 1 in percent, with its standard deviation over seeds if it has one."""
     return percent(value) if absent(spread) else f"{percent(value)} ± {percent(spread)}"
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    return NOTHING if absent(value) else f"{value:,.{digits}f}".replace("-", "−")
+    """Format a number with thousands separated."""
+    return NOTHING if value is None or absent(value) else f"{value:,.{digits}f}".replace("-", "−")
 
 
 def count(value: float | None) -> str:
-    return NOTHING if absent(value) else f"{int(value):,}"
+    """Format a whole number with thousands separated."""
+    return NOTHING if value is None or absent(value) else f"{int(value):,}"
 
 
 def points(value: float | None) -> str:
-    """A difference of shares in points, with its sign."""
-    return NOTHING if absent(value) else f"{100 * value:+.1f}".replace("-", "−")
+    """Format a difference of shares in percentage points, with its sign."""
+    return NOTHING if value is None or absent(value) else f"{100 * value:+.1f}".replace("-", "−")
 
 
 def ranged(value: str, low: str, high: str) -> str:
-    """A number and its interval."""
+    """Append an interval to a formatted number, unless one of the three is missing."""
     return value if NOTHING in (value, low, high) else f"{value} [{low}, {high}]"
 
 
-def percent_ranged(row: dict, name: str, low: str | None = None, high: str | None = None) -> str:
-    """An accuracy of a row with its interval, in percent."""
+def percent_ranged(row: Mapping[Hashable, Any], name: str, low: str | None = None, high: str | None = None) -> str:
+    """Format a share of a row in percent with its interval.
+
+    Args:
+        name: column of the share.
+        low, high: columns of the interval's ends; NAME_low and NAME_high by default.
+    """
     ends = [low or f"{name}_low", high or f"{name}_high"]
     return ranged(percent(row[name]), *(percent(row[end]) for end in ends))
 
 
-def points_ranged(row: dict, name: str) -> str:
-    """A difference of a row with its interval, in points."""
-    return ranged(*(points(row[column]) for column in (name, f"{name}_low", f"{name}_high")))
+def points_ranged(row: Mapping[Hashable, Any], name: str) -> str:
+    """Format a difference of a row in percentage points with its interval, columns NAME_low and NAME_high."""
+    low, high = (points(row[f"{name}_{end}"]) for end in ("low", "high"))
+    return ranged(points(row[name]), low, high)
 
 
-def label(value: object) -> str:
-    """A value of a column that names rows."""
+def label(value: Any) -> str:
+    """Format a value that names a row: a data kind, a size, a text."""
     if absent(value):
         return NOTHING
     if isinstance(value, int | float | np.integer):
@@ -127,7 +152,13 @@ def label(value: object) -> str:
 
 
 def naming(table: pd.DataFrame, *more: str) -> dict[str, str]:
-    """Columns that name the rows of a table, with their headings: model and method only where there are several."""
+    """Return the columns that name the rows of a table, with their headings.
+
+    Model and method are among them only if the table has several.
+
+    Args:
+        more: further columns, in their order.
+    """
     tuned = table[table["size"].notna()] if "size" in table else table
     several = [name for name in ("model", "method") if name in table and tuned[name].nunique() > 1]
     headings = {"data": "training data", "size": "facts", "seeds": "seeds"}
@@ -139,29 +170,23 @@ def pivot(
     by: Mapping[str, str],
     across: Mapping[tuple, str],
     over: Sequence[str],
-    show: Callable[[dict], Cell],
-) -> tuple[list[str], list[list[Cell]]]:
-    """Headings and rows of a table that is spread out sideways.
+    show: Callable[[dict], TableCell],
+) -> tuple[list[str], list[list[TableCell]]]:
+    """Turn a long table into a wide one.
 
     Args:
-        by: columns that name a row, with their headings.
-        across: values of the columns `over`, with their headings, in order.
-        show: the cell of a row of `table`; where there is none, nothing is shown.
+        table: one row per cell of the wide table.
+        by: columns of `table` that name a row of the wide table, with their headings.
+        across: values of the columns `over`, one tuple per column of the wide table, with their headings, in order.
+        over: columns of `table` that name a column of the wide table.
+        show: makes a cell from a row of `table`; where `table` has no row, the cell says that nothing is there.
+
+    Returns:
+        Headings and rows.
     """
     rows = []
     for key, group in table.groupby(list(by), sort=False, dropna=False):
         found = {tuple(row[name] for name in over): row for row in group.to_dict("records")}
-        shown = [show(found[value]) if value in found else Cell(NOTHING) for value in across]
-        rows.append([*(Cell(label(part)) for part in key), *shown])
+        shown = [show(found[value]) if value in found else TableCell(NOTHING) for value in across]
+        rows.append([*(TableCell(label(part)) for part in key), *shown])
     return [*by.values(), *across.values()], rows
-
-
-SETS = {"test": "in-domain", "test_ood": "out-of-domain"}
-
-
-NOT_RUN = "No cell of this experiment has data for this table."
-
-
-def reason(rows: list) -> str | None:
-    """Why a table has no rows."""
-    return None if rows else NOT_RUN

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from knowshift.evaluation.grading import grade_output
 from knowshift.evaluation.schemas import GRADED_OUTCOMES
@@ -32,12 +31,9 @@ def read_question_file(path: Path) -> list[dict[str, Any]]:
             continue
         try:
             row = json.loads(line)
-            answers = row["answers"]
-            whole = isinstance(row["question"], str) and isinstance(answers, list) and answers
-            whole = whole and all(isinstance(answer, str) and answer.strip() for answer in answers)
-        except (ValueError, KeyError, TypeError):
-            whole = False
-        if not whole:
+        except ValueError:
+            row = None
+        if not _is_question(row):
             raise KnowshiftError(f'{path}, line {number}: must be {{"question": "…", "answers": ["…"]}} with an answer')
         rows.append(row)
     if not rows:
@@ -45,8 +41,18 @@ def read_question_file(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def _is_question(row: Any) -> bool:
+    """Tell whether a row is a question with at least one answer, none of them blank."""
+    if not isinstance(row, dict) or not isinstance(row.get("question"), str):
+        return False
+    answers = row.get("answers")
+    if not isinstance(answers, list) or not answers:
+        return False
+    return all(isinstance(answer, str) and answer.strip() for answer in answers)
+
+
 def as_questions(rows: Sequence[dict[str, Any]]) -> pa.Table:
-    """Return the table that `answering.score` takes, with the row's position as the fact's id."""
+    """Return the table that `answering.answer_questions` takes, with the row's position as the fact's id."""
     return pa.table(
         {
             "fact_id": [str(position) for position in range(len(rows))],
@@ -70,5 +76,6 @@ def grade_outcomes(outcomes: pa.Table, rows: Sequence[dict[str, Any]]) -> pa.Tab
 def describe_grades(path: Path) -> str:
     """Say in one line which share of the questions of a graded table was answered correctly, by each way of grading."""
     table = read_table(path, GRADED_OUTCOMES, list(GRADES))
-    shares = ", ".join(f"{name} {100 * pc.mean(table[name]).as_py():.1f} %" for name in GRADES)
+    correct = {name: sum(table[name].to_pylist()) for name in GRADES}
+    shares = ", ".join(f"{name} {100 * number / len(table):.1f} %" for name, number in correct.items())
     return f"{len(table)} questions, answered right: {shares}"

@@ -1,0 +1,102 @@
+"""What the report holds, in the order of its page: sections, figures and printed tables. They are listed nowhere else.
+
+The rules declare their files from these lists, the catalogues of `figures/` and `tables/` find the functions that they
+name, and the page shows and numbers what they hold. Rules import this module, so it imports neither pandas nor Altair.
+"""
+
+from typing import NamedTuple
+
+
+class SectionEntry(NamedTuple):
+    """A section of the page.
+
+    Attributes:
+        name: its anchor, and its file resources/report/parts/NAME.html.jinja.
+        title: its heading.
+        short_title: its name in the list of sections at the top of the page.
+    """
+
+    name: str
+    title: str
+    short_title: str
+
+
+class FigureEntry(NamedTuple):
+    """A figure.
+
+    Attributes:
+        name: of the function that draws it, of its files in figures/, and of its caption in resources/captions/.
+        module: the module of `knowshift.report.figures` that holds the function.
+        section: name of the section that shows it.
+    """
+
+    name: str
+    module: str
+    section: str
+
+
+class TableEntry(NamedTuple):
+    """A printed table.
+
+    Attributes:
+        name: of the function that lays it out, and of its files in tables/.
+        module: the module of `knowshift.report.tables` that holds the function.
+        section: name of the section that shows it.
+        source: the table of numbers that it is printed from, tables/SOURCE.parquet.
+    """
+
+    name: str
+    module: str
+    section: str
+    source: str
+
+
+SECTIONS = (
+    SectionEntry("asked", "What was asked, and what was run", "What was run"),
+    SectionEntry("before", "What was known before", "Known before"),
+    SectionEntry("after", "What fine-tuning did", "What SFT did"),
+    SectionEntry("undone", "What could be undone", "What could be undone"),
+    SectionEntry("advice", "What to do", "What to do"),
+    SectionEntry("verdicts", "The paper's claims on this run", "Verdicts"),
+    SectionEntry("outputs", "Fact by fact", "Fact by fact"),
+    SectionEntry("rest", "Costs, gaps and configuration", "Costs, gaps, configuration"),
+)
+
+FIGURES = (
+    FigureEntry("mastery", "mastery", "before"),
+    FigureEntry("accuracy_by_size", "accuracy", "after"),
+    FigureEntry("accuracy_by_level", "accuracy", "after"),
+    FigureEntry("training_accuracy", "accuracy", "after"),
+    FigureEntry("flow", "flow", "after"),
+    FigureEntry("flow_topics", "flow", "after"),
+    FigureEntry("divergence", "divergence", "after"),
+    FigureEntry("correlation", "divergence", "after"),
+    FigureEntry("calibration", "divergence", "after"),
+    FigureEntry("concentration", "parameters", "after"),
+    FigureEntry("restored", "restoration", "undone"),
+    FigureEntry("restored_where", "parameters", "undone"),
+    FigureEntry("restored_blocks", "restoration", "undone"),
+    FigureEntry("strategies", "accuracy", "advice"),
+    FigureEntry("loss", "training", "rest"),
+    FigureEntry("costs", "training", "rest"),
+)
+
+TABLES = (
+    TableEntry("mastery_levels", "summary", "before", source="mastery"),
+    TableEntry("mastery_topics", "summary", "before", source="mastery"),
+    TableEntry("accuracy", "scores", "after", source="scores"),
+    TableEntry("accuracy_levels", "scores", "after", source="scores_by_level"),
+    TableEntry("level4_and_kl", "scores", "after", source="shifts"),
+    TableEntry("correlation", "scores", "after", source="correlations"),
+    TableEntry("calibration", "scores", "after", source="calibration_errors"),
+    TableEntry("concentration", "parameters", "after", source="concentration"),
+    TableEntry("restored", "parameters", "undone", source="restorations"),
+    TableEntry("restored_training", "parameters", "undone", source="restorations"),
+    TableEntry("restored_by_layer", "parameters", "undone", source="restored_layers"),
+    TableEntry("restored_by_module", "parameters", "undone", source="restored_modules"),
+    TableEntry("restored_blocks", "parameters", "undone", source="restorations"),
+    TableEntry("recommendation", "summary", "advice", source="recommendation"),
+    TableEntry("strategies", "scores", "advice", source="strategies"),
+    TableEntry("claims", "summary", "verdicts", source="claims"),
+    TableEntry("costs", "summary", "rest", source="costs"),
+)

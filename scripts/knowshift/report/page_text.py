@@ -1,0 +1,104 @@
+"""The numbers that the text of the report's page names."""
+
+from typing import Any
+
+import pandas as pd
+
+from knowshift.report.figures.theme import SET_TITLES
+from knowshift.report.frames import SIGNIFICANT, Frames
+
+
+def summarise(frames: Frames) -> dict[str, Any]:
+    """Collect the values that the text of the page names.
+
+    Returns:
+        models: for each model, its name and its most telling numbers;
+        facts: rows of the table of facts, one per topic;
+        infeasible: the cells that could not be run;
+        planned, run: numbers of cells;
+        papers: the models of this run that are among the paper's.
+    """
+    cells = frames["cells"]
+    missing = cells[cells["state"] == "infeasible"]
+    return {
+        "models": [
+            _model(name, {key: table[table["model"] == name] for key, table in frames.items() if "model" in table})
+            for name in cells["model"].unique()
+        ],
+        "facts": frames["facts"].to_dict("records"),
+        "infeasible": missing[["model", "run", "data", "size", "facts"]].to_dict("records"),
+        "planned": len(cells),
+        "run": len(cells) - len(missing),
+        "papers": sorted(frames["published"]["of"].dropna().unique()),
+    }
+
+
+def _model(name: str, frames: Frames) -> dict[str, Any]:
+    """Collect the numbers of one model, from the tables' rows about it."""
+    scores = frames["scores"]
+    test = scores[scores["data"].notna() & (scores["set"] == "test")].dropna(subset=["accuracy"])
+    best = test.sort_values("accuracy", ascending=False, kind="stable")
+    before = scores[scores["method"] == "pre-trained"].set_index("set")["accuracy"]
+    claims = frames["claims"]
+    return {
+        "name": name,
+        "before": {key: None if pd.isna(before.get(key)) else float(before[key]) for key in SET_TITLES},
+        "best": _records(best.head(1)),
+        "worst": _records(best.tail(1)) if len(best) > 1 else [],
+        "restored": _restored(frames["restorations"]),
+        "fates": _fates(frames["flows"]),
+        "zeros": _zeros(frames["concentration"]),
+        "claims": [
+            {**claim, "parts": _records(claims[(claims["claim"] == claim["claim"]) & claims["part"].notna()])}
+            for claim in _records(claims[claims["part"].isna()])
+        ],
+        "recommendation": _records(frames["recommendation"]),
+    }
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a table as dictionaries, with None for missing values."""
+    return [
+        {str(key): None if pd.isna(value) else value for key, value in row.items()} for row in table.to_dict("records")
+    ]
+
+
+def _restored(restorations: pd.DataFrame) -> dict[str, Any]:
+    """Count the restorations that were asked in-domain test questions, and those that gain or lose significantly."""
+    tried = restorations[(restorations["set"] == "test") & (restorations["percent"] > 0)].dropna(subset=["gain"])
+    significant = tried["p_corrected"] < SIGNIFICANT
+    return {
+        "tried": len(tried),
+        "gained": int(((tried["gain"] > 0) & significant).sum()),
+        "lost": int(((tried["gain"] < 0) & significant).sum()),
+        "best": _records(tried.sort_values("gain", ascending=False, kind="stable").head(1)),
+    }
+
+
+def _fates(flows: pd.DataFrame) -> dict[str, float] | None:
+    """Return which share of known facts was kept and of unknown facts learned, over all runs and in-domain test facts.
+
+    None if no fact was known, or none unknown.
+    """
+    flows = flows[(flows["set"] == "test") & flows["data"].notna()]
+    known = flows[flows["before"].astype(bool)]
+    unknown = flows[~flows["before"].astype(bool)]
+    if not known["facts"].sum() or not unknown["facts"].sum():
+        return None
+    return {
+        "kept": known[known["after"].astype(bool)]["facts"].sum() / known["facts"].sum(),
+        "learned": unknown[unknown["after"].astype(bool)]["facts"].sum() / unknown["facts"].sum(),
+    }
+
+
+def _zeros(concentration: pd.DataFrame) -> dict[str, Any] | None:
+    """Return how many parameters of the first region were exactly 0 before training, and which share did not change."""
+    if concentration.empty:
+        return None
+    first = concentration.iloc[0]
+    return {
+        "region": first["region"],
+        "parameters": int(first["parameters"]),
+        "zeros": int(first["zero_before"]),
+        "unchanged": float((concentration["unchanged"] / concentration["parameters"]).mean()),
+    }
