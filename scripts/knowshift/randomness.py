@@ -33,7 +33,9 @@ def mix(values: np.ndarray) -> np.ndarray:
 
 
 def counter_bits(keys: np.ndarray | np.uint64, counters: npt.ArrayLike) -> np.ndarray:
-    """Draw 64 random bits for each pair of a key and a counter, without state: any element of a stream can be had alone.
+    """Draw 64 random bits for each pair of a key and a counter, without state.
+
+    Any element of a stream can be computed alone.
 
     Args:
         keys: uint64, one stream each; broadcast against `counters`.

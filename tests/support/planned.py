@@ -1,6 +1,7 @@
-"""What Snakemake needs to find in order to plan an experiment whose mastery is known, or that is finished: files, no models.
+"""Writes the files that Snakemake needs to plan an experiment whose mastery is known, or that is finished; no models.
 
-Planning looks at times, names and recorded parameters, and reads two kinds of file: the levels and the models' manifests.
+Planning looks at times, names and recorded parameters, and reads two kinds of file: the levels and the models'
+manifests.
 """
 
 import csv
@@ -18,7 +19,7 @@ from knowshift.facts.source_rows import PROBED_SPLITS as SPLITS
 from knowshift.mastery.schemas import LEVEL_COUNTS
 
 REPOSITORY = Path(__file__).parents[2]
-# In place of Snakemake's executor for --touch, which waits 0.1 s for each job and makes no file: one that does not, and makes it.
+# Replaces Snakemake's executor for --touch, which waits 0.1 s for each job and makes no files, by one that makes them.
 TOUCH = """
 import sys
 from snakemake import cli
@@ -46,7 +47,7 @@ def published_levels() -> dict[str, dict[str, list[int]]]:
 
 
 def configuration() -> dict:
-    """A configuration of the facts that come with the project, for tests that the user's config.yaml must not change."""
+    """A configuration of the project's own facts, for tests that the user's config.yaml must not change."""
     return {
         "results": "results",
         "models": {"smollm2-135m": {"source": {"hub": "owner/smollm2-135m", "revision": "0" * 40}}},
