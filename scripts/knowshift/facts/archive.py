@@ -1,4 +1,7 @@
-"""Fetches an archive of raw question files, with resumption and retries, and unpacks it safely."""
+"""Fetches an archive of raw question files, with resumption and retries, and unpacks it safely.
+
+The download is ours because pooch does not resume a broken one.
+"""
 
 import hashlib
 import shutil
