@@ -1,7 +1,7 @@
-"""Stand-ins for the files of an experiment whose mastery is known, or that is finished, for tests of planning.
+"""Writes the files that Snakemake needs to plan an experiment whose mastery is known, or that is finished; no models.
 
-Snakemake plans by names, times and recorded parameters of files, and reads two kinds: the levels and the manifests of
-models. All others may be empty.
+Planning looks at times, names and recorded parameters, and reads two kinds of file: the levels and the models'
+manifests.
 """
 
 import csv
@@ -19,8 +19,7 @@ from knowshift.facts.source_rows import PROBED_SPLITS as SPLITS
 from knowshift.mastery.schemas import LEVEL_COUNTS
 
 REPOSITORY = Path(__file__).parents[2]
-# Snakemake's executor for --touch waits 0.1 s for each job and creates no missing file. This one does not wait, and
-# creates them.
+# Replaces Snakemake's executor for --touch, which waits 0.1 s for each job and makes no files, by one that makes them.
 TOUCH = """
 import sys
 from snakemake import cli
@@ -39,7 +38,7 @@ cli.main(sys.argv[1:])
 
 
 def published_levels() -> dict[str, dict[str, list[int]]]:
-    """Return the facts per level: model, as configs/paper.yaml spells it, to split to a number for each level."""
+    """Facts per level of each split of the paper's models, in the spelling of configs/paper.yaml."""
     levels: dict[str, dict[str, list[int]]] = {}
     with (REPOSITORY / "resources/published/mastery_distribution.csv").open(newline="") as file:
         for row in csv.DictReader(file):
@@ -48,7 +47,7 @@ def published_levels() -> dict[str, dict[str, list[int]]]:
 
 
 def configuration() -> dict:
-    """A configuration of the facts that come with the project, for tests that the user's config.yaml must not change."""
+    """A configuration of the project's own facts, for tests that the user's config.yaml must not change."""
     return {
         "results": "results",
         "models": {"smollm2-135m": {"source": {"hub": "owner/smollm2-135m", "revision": "0" * 40}}},
@@ -66,13 +65,12 @@ def configuration() -> dict:
 
 
 def empty(path: Path, content: str = "") -> None:
-    """Write a file that is empty, or has some content, and its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(content)
 
 
 def know_mastery(experiment: Mapping, folder: Path, levels: Mapping[str, Mapping[str, Sequence[int]]]) -> None:
-    """Write stand-ins for everything up to the levels.
+    """Put everything up to the levels in place.
 
     Args:
         experiment: a configuration, as in YAML; its paths are relative to `folder`.
@@ -106,7 +104,7 @@ def know_mastery(experiment: Mapping, folder: Path, levels: Mapping[str, Mapping
 
 
 def command(*arguments: str, snakefile: Path = REPOSITORY / "Snakefile") -> list[str]:
-    """Return the command line of Snakemake under the default profile."""
+    """The command line of Snakemake under the default profile."""
     return [sys.executable, "-m", "snakemake", *_common(snakefile), *arguments]
 
 
@@ -115,7 +113,7 @@ def _common(snakefile: Path) -> list[str]:
 
 
 def finish(folder: Path, *arguments: str) -> None:
-    """Create every missing file and record all jobs as done, so that the experiment counts as finished."""
+    """Make every file that is missing, empty, and record all jobs as done: a finished experiment."""
     run = [sys.executable, "-c", TOUCH, *_common(REPOSITORY / "Snakefile"), "--touch", "--forceall", *arguments]
     done = subprocess.run(
         [*run, "--scheduler", "greedy", "--quiet", "all"], cwd=folder, capture_output=True, text=True, check=False
@@ -124,13 +122,13 @@ def finish(folder: Path, *arguments: str) -> None:
 
 
 def job_counts(output: str) -> dict[str, int]:
-    """Read the number of jobs of each rule from the table that a dry run prints first."""
+    """Rule to number of jobs, from what a dry run prints first."""
     table = output.partition("job ")[2].partition("total")[0].splitlines()[2:]
     return {line.split()[0]: int(line.split()[1]) for line in table if line.split()}
 
 
 def dry_run(folder: Path, *arguments: str, **environment: str) -> str:
-    """Return what a dry run prints; more keyword arguments are environment variables."""
+    """What a dry run prints."""
     done = subprocess.run(
         command("--dry-run", *arguments),
         cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, check=False,

@@ -1,4 +1,4 @@
-"""What is planned before it runs: the paper's grid, a target per stage, overrides, use as a module, and the plan's counts."""
+"""What Snakemake plans: the paper's grid, a target per stage, overrides, use as a module, and what the plan counts."""
 
 import math
 import os
@@ -34,7 +34,8 @@ def paper() -> sections.Configuration:
 MODELS, TOPICS_IN, TOPICS_OUT = 5, 10, 14
 # Six kinds of data and LoRA on mixed data; six sizes with five seeds each, and once all facts.
 CELLS = MODELS * (6 + 1) * (6 * 5 + 1)
-# One model, five levels, five seeds: seven shares at two sizes; eight blocks of four layers at 1,920 facts, each with a histogram.
+# One model, five levels, five seeds: seven shares at two sizes; eight blocks of four layers at 1,920 facts, each with
+# a histogram.
 SHARES, BLOCKS = 5 * 5 * 2 * 7, 5 * 5 * 8
 CELL_JOBS = {
     "resolve_instruct": MODELS,

@@ -43,8 +43,15 @@ def test_only_facts_with_one_answer_count_and_the_first_of_equal_questions(tmp_p
     rows = [("Where is A?", ["x"]), ("Where is B?", ["x", "y"]), ("Where is A?", ["z"]), ("Where is C?", ["y"])]
     raw(tmp_path, "T", train=rows, test=[("Where is C?", ["w"])])
     table, counts = build(tmp_path, topic("T"))
-    assert counts == {"train": 2, "dev": 0, "test": 1, "also_in_test": 1, "several_answers": 1, "repeated": 1,
-                      "bad_rows": 0}  # fmt: skip
+    assert counts == {
+        "train": 2,
+        "dev": 0,
+        "test": 1,
+        "also_in_test": 1,
+        "several_answers": 1,
+        "repeated": 1,
+        "bad_rows": 0,
+    }
     kept = list(zip(*(table[name].to_pylist() for name in ("split", "subject", "object", "also_in_test")), strict=True))
     assert kept == [("train", "A", "x", False), ("train", "C", "y", True), ("test", "C", "w", False)]
     assert len(set(table["fact_id"].to_pylist())) == 3
@@ -126,7 +133,7 @@ ENTITYQUESTIONS = {
 
 
 def entityquestions() -> Path | None:
-    """The unpacked EntityQuestions data: where KNOWSHIFT_ENTITYQUESTIONS points, or an archive beside the repository."""
+    """Find the EntityQuestions data: where KNOWSHIFT_ENTITYQUESTIONS points, or an archive beside the repository."""
     places = [
         Path(os.environ.get("KNOWSHIFT_ENTITYQUESTIONS", "missing")),
         REPOSITORY.parent / "shared/entityquestions/dataset.zip",

@@ -117,9 +117,20 @@ def test_a_training_starts_as_one_process_several_or_on_several_nodes(tmp_path: 
         check=True,
     )
     assert json.loads(done.stdout) == [
-        "--nnodes", "3", "--nproc-per-node", "8", "--node-rank", "2", "--master-addr", "10.0.0.7", "--master-port", "10123",
-        "train.py", "--spec", '{"a b": 1}',
-    ]  # fmt: skip
+        "--nnodes",
+        "3",
+        "--nproc-per-node",
+        "8",
+        "--node-rank",
+        "2",
+        "--master-addr",
+        "10.0.0.7",
+        "--master-port",
+        "10123",
+        "train.py",
+        "--spec",
+        '{"a b": 1}',
+    ]
 
 
 def dry_run(folder: Path, engine: str, dtype: str | None = None, **machine: object) -> tuple[dict[str, str], str]:
