@@ -1,5 +1,6 @@
 """What Snakemake plans: the paper's grid, a target per stage, overrides, use as a module, and what the plan counts."""
 
+import json
 import math
 import os
 import re
