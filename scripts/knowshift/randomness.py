@@ -1,4 +1,7 @@
-"""Random numbers by name: a number depends on what it is for, never on order, batch or process."""
+"""Random numbers by name: a number depends on what it is for, never on order, batch or process.
+
+NumPy's counter-based generator (Philox) would need one object for each stream; `counter_bits` takes arrays of them.
+"""
 
 import hashlib
 
@@ -16,7 +19,6 @@ def derive_seed(seed: int, *purpose: str | int) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-# NumPy's own counter-based generator (Philox) has a state of its own; these work on whole arrays of keys and counters.
 def mix(values: np.ndarray) -> np.ndarray:
     """Scramble 64-bit integers one to one (the finaliser of SplitMix64; Steele et al., OOPSLA 2014).
 
@@ -33,7 +35,9 @@ def mix(values: np.ndarray) -> np.ndarray:
 
 
 def counter_bits(keys: np.ndarray | np.uint64, counters: npt.ArrayLike) -> np.ndarray:
-    """Draw 64 random bits for each pair of a key and a counter, without state: any element of a stream can be had alone.
+    """Draw 64 random bits for each pair of a key and a counter, without state.
+
+    Any element of a stream can be computed alone.
 
     Args:
         keys: uint64, one stream each; broadcast against `counters`.

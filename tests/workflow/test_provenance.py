@@ -60,7 +60,7 @@ def test_code_that_reaches_a_result_changes_its_digest_only(code: Path) -> None:
 
 def test_scripts_share_modules_without_sharing_digests(code: Path) -> None:
     assert changed(
-        code, "knowshift/mastery/levels.py", "first[fact][template] = place if", "first[fact][template] = 1 if"
+        code, "knowshift/mastery/levels.py", "first[fact][template] = position if", "first[fact][template] = 1 if"
     ) == {"grade_mastery"}
     column = 'field("correct", pa.int64()),'
     more = f'{column}\n    field("wrong", pa.int64()),'

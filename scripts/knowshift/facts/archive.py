@@ -1,4 +1,7 @@
-"""Fetches an archive of raw question files, with resumption and retries, and unpacks it safely."""
+"""Fetches an archive of raw question files, with resumption and retries, and unpacks it safely.
+
+The download is ours because pooch does not resume a broken one.
+"""
 
 import hashlib
 import shutil
@@ -131,12 +134,13 @@ def unpack(archive: Path, output: Path) -> str:
     """Unpack the question files `…/{split}/{topic}.{split}.json` of a zip archive to `output/{split}/`.
 
     Returns:
-        The digest of the contents: the sha256 of a list of all unpacked files, sorted by name, each with its own sha256.
+        The digest of the contents: the sha256 of a list of all unpacked files, sorted by name, with their own
+        sha256.
         It does not depend on how the archive was packed.
 
     Raises:
-        KnowshiftError: the file is not a zip archive; it holds a link, a huge file, or a name that leads out of `output`;
-            or it holds no question files.
+        KnowshiftError: the file is not a zip archive; it holds a link, a huge file, or a name that leads out of
+            `output`; or it holds no question files.
     """
     found: dict[str, str] = {}
     try:

@@ -1,7 +1,7 @@
 """Makes facts from the rows of a source.
 
-A row becomes a fact if it has exactly one answer and no earlier row asks its question. On EntityQuestions this rule gives the
-totals of Ye et al. 2025, section 3.1.
+A row becomes a fact if it has exactly one answer and no earlier row asks its question. On EntityQuestions this rule
+gives the totals of Ye et al. 2025, section 3.1.
 """
 
 import hashlib
@@ -27,8 +27,8 @@ def fact_id(topic: str, split: str, question: str, object_: str) -> str:
 def distinct_facts(sources: Mapping[str, TopicRows], split: str) -> Iterator[tuple[str, SourceRow]]:
     """Yield the rows of a split that become facts, each with its topic.
 
-    A row becomes a fact if it has exactly one answer and no earlier row asks its question, in the order of `sources` and
-    then of their rows.
+    A row becomes a fact if it has exactly one answer and no earlier row asks its question, in the order of `sources`
+    and then of their rows.
 
     Args:
         sources: rows by topic; topics that share a question template share their questions.

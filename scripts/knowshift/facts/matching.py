@@ -16,7 +16,8 @@ KEPT_SYMBOLS = "#&+"  # parts of names: C++, AT&T, R&B
 ARTICLES = ("the ", "a ", "an ")
 SHORTEST_WITHOUT_ARTICLE = 4  # characters: "The Who" must not be found in "who"
 
-# A letter with its marks, in scripts written without spaces: Thai, Lao, Myanmar, Khmer, kana, Bopomofo, Han. Each is a word.
+# Matches a letter with its marks in scripts written without spaces: Thai, Lao, Myanmar, Khmer, kana, Bopomofo, Han.
+# Each counts as a word.
 _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u312f\u31a0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
     "\U00020000-\U0003ffff][\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u0eb1\u0eb4-\u0ebc\u0ec8-\u0ece\u102b-\u103e\u17b4-\u17d3]*"
@@ -50,7 +51,8 @@ def normalise(text: str) -> str:
 def words(text: str) -> str:
     """Normalise a text and reduce it to its words, without punctuation, joined by single spaces.
 
-    A word is a run of letters, digits, marks and kept symbols; in scripts written without spaces every letter is a word.
+    A word is a run of letters, digits, marks and kept symbols; in scripts written without spaces every letter is a
+    word.
     """
     if text.isascii():
         return " ".join(text.lower().translate(_SPACES).split())
@@ -83,7 +85,7 @@ def find(text: str, names: Iterable[str], rule: str) -> int | None:
             paper's rule.
 
     Returns:
-        The position of the occurrence in characters of the normalised text (for whole words, of `words(text)`), or None.
+        The position of the occurrence, in characters of the normalised text (for whole words, of `words(text)`); or None.
     """
     haystack = f" {words(text)} " if rule == "whole_words" else normalise(text)
     first = -1

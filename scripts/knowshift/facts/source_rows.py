@@ -1,4 +1,4 @@
-"""The row of a source that a fact is made from, and the checks of its texts, which are the same for every kind of source."""
+"""Rows of a source that facts are made from, and the checks of their texts, the same for every kind of source."""
 
 import unicodedata
 from dataclasses import dataclass

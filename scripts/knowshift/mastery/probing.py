@@ -32,7 +32,8 @@ def probe(
         templates: the topic's T completion templates.
         samples: S, the number of samples per template.
         decoding: temperature and token limit.
-        seed: the experiment's seed. A completion depends only on it, the fact, the template and the number of the sample.
+        seed: the experiment's seed. A completion depends only on it, the fact, the template and the number of the
+            sample.
         on_done: called whenever a completion is finished, with the indices of its prompt and its sample.
 
     Returns:

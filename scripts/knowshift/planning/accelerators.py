@@ -1,8 +1,8 @@
 """Estimates how long a GPU takes for known work, by the roofline model: arithmetic or memory, whichever is slower.
 
-A forward pass takes 2 operations per parameter and token, training takes 6 (Kaplan et al. 2020, arXiv:2001.08361, section
-2.1). LoRA saves 2 of the 6: the gradient of the frozen weights. Attention over such short sequences is left out. A
-forward pass that generates one token per sequence reads every weight once (Williams et al. 2009,
+A forward pass takes 2 operations per parameter and token, training takes 6 (Kaplan et al. 2020, arXiv:2001.08361,
+section 2.1). LoRA saves 2 of the 6: the gradient of the frozen weights. Attention over such short sequences is left
+out. A forward pass that generates one token per sequence reads every weight once (Williams et al. 2009,
 doi:10.1145/1498765.1498785). The share of the peak that is reached, and the time before a job's first token, are
 assumptions, so an estimate is right in its order of magnitude only.
 """
@@ -17,15 +17,15 @@ BANDWIDTH_SHARE = 0.6  # of peak memory bandwidth where it is the bound
 START_SECONDS = 60.0  # imports, tokenizer, engine
 READ_RATE = 2e9  # bytes per second at which a job reads weights, over all its GPUs together
 
-# Bytes per parameter that an optimizer step moves through memory. Weights are read and cast for the forward and the backward
-# pass (2 x (4 + 2 + 2)); gradients are written, read for their norm, scaled and used (4 + 4 + 8 + 4); AdamW reads and writes
-# the weights (8) and both moments. LoRA has next to no gradients and moments.
+# Bytes per parameter that an optimizer step moves through memory. Weights are read and cast for the forward and the
+# backward pass (2 x (4 + 2 + 2)); gradients are written, read for their norm, scaled and used (4 + 4 + 8 + 4); AdamW
+# reads and writes the weights (8) and both moments. LoRA has next to no gradients and moments.
 STEP_BYTES = {"full": 44, "lora": 16}
 MOMENT_BYTES = {"adamw": 8, "adamw_8bit": 2}  # of both moments, per trained parameter
 STEP_FLOPS = {"full": 6, "lora": 4}  # operations per parameter and token
 
-# Bytes per parameter that each GPU of a sharded training receives in a step: float32 weights for the forward and for the
-# backward pass, and its shard of the summed gradients.
+# Bytes per parameter that each GPU of a sharded training receives in a step: float32 weights for the forward and for
+# the backward pass, and its shard of the summed gradients.
 GATHERED_BYTES = {"full": 12, "lora": 8}
 GPUS_PER_NODE = 8
 NODE_NETWORK = GPUS_PER_NODE * 50e9  # bytes per second into one node from others: 400 Gbit/s per GPU

@@ -1,4 +1,4 @@
-"""Counts the facts of an experiment, as far as they are known before it runs: per topic, per mastery level, per cell."""
+"""Counts the facts of an experiment by topic, mastery level and cell, as far as they are known before it runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -133,7 +133,7 @@ def _held_out(model: PlannedModel) -> tuple[float, float]:
 
 
 def _requests_of(model: PlannedModel, cells: Iterable[Cell]) -> _Requests:
-    """Count what fine-tuned models, one per cell, are asked: held-out questions and some of their own training facts."""
+    """Count what fine-tuned models, one per cell, are asked: held-out questions, and some of their training facts."""
     limit = model.experiment.evaluation.training_set
     own = [facts if limit is None else min(limit, facts) for facts in map(model.facts.of_cell, cells)]
     questions, tokens = _held_out(model)

@@ -51,7 +51,7 @@ class PlannedModel:
         self.facts = FactCounts(topics, size.levels)
 
     @cached_property
-    def cells(self) -> list[Cell]:
+    def all_cells(self) -> list[Cell]:
         """All cells that the configuration asks for."""
         grid = self.experiment.finetuning
         return cells(grid.methods, grid.data, grid.sizes, grid.seeds, grid.method_data)
@@ -59,7 +59,7 @@ class PlannedModel:
     @cached_property
     def runs(self) -> list[Cell]:
         """The feasible cells: those with enough facts, as far as that is known."""
-        return [cell for cell in self.cells if self.facts.of_cell(cell) > 0]
+        return [cell for cell in self.all_cells if self.facts.of_cell(cell) > 0]
 
     @cached_property
     def exports(self) -> list[Any]:

@@ -31,8 +31,9 @@ def training_bytes(parameters: float, method: str, training: Mapping[str, Any]) 
     """Estimate the bytes per model parameter that fine-tuning keeps in memory.
 
     AdamW keeps weights, gradients and two moments of everything it trains (adamw_8bit: both moments in 2 bytes). LoRA
-    adapters of rank r at an n x m matrix have r (n + m) parameters, at most 2 r / h of the matrix's n m for h = min(n, m).
-    The hidden size h is estimated from the parameter count for a transformer with h / 128 layers, as the LLaMA family has.
+    adapters of rank r at an n x m matrix have r (n + m) parameters, at most 2 r / h of the matrix's n m, where h is
+    the smaller of n and m: the hidden size. It is estimated from the parameter count for a transformer with h / 128
+    layers, as the LLaMA family has.
 
     Args:
         parameters: number of parameters of the model.
@@ -74,11 +75,14 @@ def training_gpus(needed: int, machine: Machine, gpus: int | None = None, nodes:
 
 
 def inference_gpus(parameters: float, dtype: str, engine: str, machine: Machine) -> int:
-    """Count the GPUs that hold a model for generation; vLLM gets a power of two, which divides attention heads evenly."""
+    """Count the GPUs that hold a model for generation.
+
+    vLLM gets a power of two, which divides attention heads evenly.
+    """
     needed = gpus_for(parameters, DTYPE_BYTES[dtype], machine)
     return 1 << (needed - 1).bit_length() if needed and engine == "vllm" else needed
 
 
 def megabytes(parameters: float, bytes_per_parameter: float, nodes: int = 1) -> int:
-    """Estimate the main memory in MB (10^6 bytes) that a job needs on each of its nodes, the Python process included."""
+    """Estimate the main memory in MB (10^6 bytes) that a job needs on each node, its Python process included."""
     return round(1500 + parameters * bytes_per_parameter / nodes / 1e6)

@@ -13,7 +13,9 @@ from knowshift.runtime.errors import KnowshiftError
 
 @contextmanager
 def lease_device(wanted: str, threads: int | None = None) -> Iterator[torch.device]:
-    """Yield the device to compute on. A GPU that "auto" finds is held until the block ends, so two jobs never share one.
+    """Yield the device to compute on.
+
+    A GPU that "auto" finds is held until the block ends, so two jobs never share one.
 
     Args:
         wanted: "auto", "cpu" or "cuda:N". "auto" is a free GPU if the machine has GPUs, else the CPU.

@@ -64,8 +64,8 @@ def write_tables(
 ) -> None:
     """Write several tables, one after another, to one Parquet file; see `write_table`.
 
-    Only a row group and one table are in memory at a time. The bytes of the file depend on the rows alone, not on how they
-    are divided into tables.
+    Only a row group and one table are in memory at a time. The bytes of the file depend on the rows alone, not on how
+    they are divided into tables.
     """
     kept = {**(schema.metadata or {}), b"knowshift": canonical_json(metadata or {}).encode()}
     with (
@@ -89,7 +89,7 @@ def write_tables(
 
 
 def _whole(table: pa.Table, metadata: dict[bytes, bytes]) -> pa.Table:
-    """Copy a table into contiguous columns, because the division into chunks would show in the pages that Parquet writes."""
+    """Make the columns of a table contiguous, because Parquet pages would show how they were divided."""
     return table.combine_chunks().replace_schema_metadata(metadata)
 
 

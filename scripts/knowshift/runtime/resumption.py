@@ -1,7 +1,8 @@
 """Resumes interrupted jobs, and keeps two copies of one job from working at the same time.
 
-Finished parts are kept in a hidden folder beside the output, because Snakemake deletes declared outputs before it restarts a
-job. The folder also holds the key of what they were made from (options, code, inputs); parts with another key are discarded.
+Finished parts are kept in a hidden folder beside the output, because Snakemake deletes declared outputs before it
+restarts a job. The folder also holds the key of what they were made from (options, code, inputs); parts with another
+key are discarded.
 """
 
 import shutil
@@ -50,8 +51,9 @@ class Chunks:
 def resumable(output: Path, key: Mapping[str, Any]) -> Iterator[Path | None]:
     """Hold the lock of `output`, and yield a folder for its finished parts; it is removed if the block succeeds.
 
-    A second copy of the job waits here for the lock. It gets None, because there is nothing left to do, if the output exists
-    with the same key. (Snakemake deletes outputs before it starts a job, so another copy has made it in the meantime.)
+    A second copy of the job waits here for the lock. It gets None, because there is nothing left to do, if the output
+    exists with the same key. (Snakemake deletes outputs before it starts a job, so another copy has made it in the
+    meantime.)
 
     Args:
         output: the file or directory that is made; the last one, if the job makes several.
@@ -98,8 +100,8 @@ def input_digests(*paths: Path | None) -> dict[str, str]:
     """Compute the sha256 of input files.
 
     Args:
-        paths: files or folders; None stands for an input that is not given. Of a folder, its manifest is hashed, or all its
-            files if it has none.
+        paths: files or folders; None stands for an input that is not given. Of a folder, its manifest is hashed, or
+            all its files if it has none.
 
     Returns:
         Digests by `INDEX/NAME`: the index in `paths` and the name of the file.
