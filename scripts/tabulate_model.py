@@ -20,8 +20,8 @@ class Options(MatchingRule):
     grid: dict[str, Any] = Field(description="Grid of the experiment: methods, data, sizes, seeds and method_data.")
     percents: dict[str, list[float]] = Field(
         default={},
-        description="Percentages of parameters that runs are restored by, for each region; the table of concentration has "
-        "them beside the paper's.",
+        description="Percentages of parameters that runs are restored by, for each region; the table of concentration "
+        "has them beside the paper's.",
     )
 
 

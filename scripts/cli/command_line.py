@@ -223,7 +223,7 @@ def search_scripts_last() -> None:
     Python puts the folder of the script that it runs before all others, so that a script named like a package, such as
     `tabulate.py`, would be imported in its place.
     """
-    scripts = Path(__file__).resolve().parents[1]
+    scripts = Path(sys.argv[0]).resolve().parent
     if sys.path and Path(sys.path[0]).resolve() == scripts:
         sys.path.append(sys.path.pop(0))
 

@@ -39,8 +39,8 @@ def retrieve(location: str, downloads: Path, output: Path, contents_sha256: str 
         The digest of the contents.
 
     Raises:
-        KnowshiftError: it cannot be fetched or unpacked, or contains something else. A download is removed then, so that
-            the next attempt downloads it again.
+        KnowshiftError: it cannot be fetched or unpacked, or contains something else. A download is removed then, so
+            that the next attempt downloads it again.
     """
     archive = fetch(location, downloads)
     facts: dict[str, str] = {"kind": "raw questions"}

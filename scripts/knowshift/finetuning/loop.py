@@ -9,7 +9,7 @@ one sequence, and no padding is computed.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -54,7 +54,8 @@ def summed_loss(model: PreTrainedModel, examples: Sequence[Example], loss_on: st
     mask = {} if packed else {"attention_mask": real}
     decoder = model.get_decoder()
     hidden = decoder(input_ids=ids, position_ids=positions, use_cache=False, **mask).last_hidden_state  # (B, T, H)
-    logits = model.get_output_embeddings()(hidden[:, :-1][targets[:, 1:]])  # (N, V)
+    output_layer = cast(torch.nn.Module, model.get_output_embeddings())  # a causal language model has one
+    logits = output_layer(hidden[:, :-1][targets[:, 1:]])  # (N, V)
     loss = cross_entropy(logits.float(), ids[targets], reduction="sum")
     return loss if examples else loss + 0.0 * hidden.sum()  # so that there is something to differentiate
 
@@ -100,7 +101,7 @@ def adamw(model: PreTrainedModel, recipe: Recipe) -> torch.optim.Optimizer:
     if not alone:
         raise KnowshiftError("optimizer adamw_8bit trains in one process; take adamw where a model is sharded")
     try:
-        from bitsandbytes.optim import AdamW8bit
+        from bitsandbytes.optim import AdamW8bit  # pyright: ignore[reportMissingImports] (optional, not in the lock)
     except ImportError:
         raise KnowshiftError("optimizer adamw_8bit needs the package bitsandbytes (pip install bitsandbytes)") from None
     return AdamW8bit(trained, **settings)

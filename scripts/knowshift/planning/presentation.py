@@ -61,7 +61,8 @@ def as_text(result: Plan, models: Mapping[str, ModelSize], accelerator: Accelera
     ]
     if result.levels_unknown:
         notes.append(
-            f"Levels not known: {', '.join(result.levels_unknown)}. All cells count as feasible, levels as equally large."
+            f"Levels not known: {', '.join(result.levels_unknown)}. All cells count as feasible, levels as equally "
+            f"large."
         )
     cells = f"{result.cells:,} fine-tuned model{'' if result.cells == 1 else 's'}" + (
         f" ({result.infeasible:,} more have too few facts)" if result.infeasible else ""

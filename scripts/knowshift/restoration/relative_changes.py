@@ -17,8 +17,8 @@ LOW = (1 << BIN_SHIFT) - 1  # a mask of the low bits
 def keep_freed_memory() -> None:
     """Let glibc keep the memory of freed arrays for the next ones, before a pass over weights.
 
-    glibc returns the memory of every array of a piece to the system and fetches it again, until a block nearly as large as
-    its limit of 32 MiB has been freed once. This one is never touched; it saves a third of the time of a pass.
+    glibc returns the memory of every array of a piece to the system and fetches it again, until a block nearly as large
+    as its limit of 32 MiB has been freed once. This one is never touched; it saves a third of the time of a pass.
     """
     np.empty(31 << 20, np.uint8)
 

@@ -32,8 +32,8 @@ class _NoPandas(MetaPathFinder):
 def keep_pandas_unloaded() -> None:
     """Keep pyarrow from importing pandas, which takes longer to load than most jobs take to run.
 
-    At its first conversion pyarrow looks for pandas, to know a data frame when it meets one. This makes a first conversion
-    while no pandas can be found. `to_pandas` and `from_pandas` look again, so they work as ever.
+    At its first conversion pyarrow looks for pandas, to know a data frame when it meets one. This makes a first
+    conversion while no pandas can be found. `to_pandas` and `from_pandas` look again, so they work as ever.
     """
     if "pandas" not in sys.modules:
         finder = _NoPandas()

@@ -143,7 +143,11 @@ def test_every_script_has_help(script: Path) -> None:
 
 def test_reading_the_snakefile_imports_nothing_heavy() -> None:
     paths = [str(REPOSITORY / folder) for folder in ("rules", "scripts")]
-    program = f"import sys; sys.path[:0] = {paths}; import knowshift.configuration.checking, code_digests.digests, knowshift.finetuning.grid; print(sorted(m for m in ('torch', 'transformers', 'pandas', 'altair') if m in sys.modules))"  # fmt: skip
+    program = (
+        f"import sys; sys.path[:0] = {paths};"
+        "import knowshift.configuration.checking, code_digests.digests, knowshift.finetuning.grid;"
+        "print(sorted({'torch', 'transformers', 'pandas', 'altair'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
