@@ -330,7 +330,7 @@ def test_neutral_changes_are_recorded_against_what_was_committed(code: Path) -> 
         return run(sys.executable, "rules/neutral.py", *arguments)
 
     def edit(old: str, new: str) -> None:
-        path = code / "knowshift/finetuning/loop.py"
+        path = code / "knowshift/finetuning/schedule.py"
         assert old in path.read_text()
         path.write_text(path.read_text().replace(old, new))
 

@@ -1,4 +1,4 @@
-"""Fine-tuning: the loss against transformers', learning rates, the order of examples, adapters against peft's merging."""
+"""Fine-tuning: the loss against transformers', learning rates, order of examples, adapters against peft's merging."""
 
 import copy
 from pathlib import Path
