@@ -42,7 +42,7 @@ def main() -> None:
     with whole_directory(arguments.output, facts) as directory:
         resolve(source, directory, trusted)
         parameters = stored_parameters(directory)
-    start_logging().info("%s: %.1f million parameters", arguments.output, parameters / 1e6)
+    start_logging().info("%s: %.1f million parameters", arguments.output, (parameters or 0) / 1e6)
 
 
 if __name__ == "__main__":
