@@ -9,7 +9,7 @@ BENCH_TUNED = $(BENCH_MODEL)/exports/full-mixed-100-s1/top-transformer-0
 
 CONFIG = config.yaml
 
-.PHONY: run plan test test-slurm smoke lint format lock schema bench clean help
+.PHONY: run plan test test-fast test-slurm smoke lint format lock schema bench clean help
 
 run: $(INSTALLED) ## the default experiment, to results/report.html
 	. $(BIN)/activate && snakemake --cores all
@@ -20,14 +20,19 @@ plan: $(INSTALLED) ## what an experiment will take (CONFIG=configs/paper.yaml), 
 test: $(INSTALLED) ## all tests, the whole pipeline on a tiny model included
 	. $(BIN)/activate && python -m pytest
 
+test-fast: $(INSTALLED) ## the unit tests that are not slow, in under two minutes
+	. $(BIN)/activate && python -m pytest -m "not slow" tests/unit
+
 test-slurm: $(VENV)/.installed-slurm ## the workflow on a real SLURM cluster, set up on this machine (root on Debian)
 	. $(BIN)/activate && python -m pytest -m slurm --timeout 1200 tests/slurm
 
 smoke: $(INSTALLED) ## the real model and real facts through every rule, on the smallest grid
 	. $(BIN)/activate && snakemake --cores all --configfile configs/smoke.yaml
 
-lint: $(INSTALLED) ## the style checks
-	. $(BIN)/activate && ruff check . && ruff format --check . && snakefmt --check Snakefile rules && snakemake --lint
+lint: $(INSTALLED) ## the style checks, and the types of the library
+	. $(BIN)/activate && ruff check . && ruff format --check .
+	. $(BIN)/activate && snakefmt --check Snakefile rules && snakemake --lint
+	. $(BIN)/activate && basedpyright --level error
 
 format: $(INSTALLED) ## put the code into form
 	. $(BIN)/activate && ruff check --fix . && ruff format . && snakefmt Snakefile rules
@@ -39,8 +44,8 @@ schema: $(INSTALLED) ## write schemas/config.schema.json from scripts/knowshift/
 	PYTHONPATH=scripts $(BIN)/python scripts/knowshift/configuration/sections.py > schemas/config.schema.json.new
 	mv schemas/config.schema.json.new schemas/config.schema.json
 
-# Nothing is restored in $(BENCH_TUNED): it is the fine-tuned model. vLLM takes part where benchmarks/vllm_environment.sh
-# has made its environment.
+# Nothing is restored in $(BENCH_TUNED): it is the fine-tuned model. vLLM takes part where its environment is, which
+# benchmarks/vllm_environment.sh makes.
 bench: $(BENCH)/.installed ## the benchmarks, as ratios against named peers
 	. $(BIN)/activate && snakemake --cores all $(BENCH_MODEL)/base/manifest.json $(BENCH_TUNED)/manifest.json
 	$(BENCH)/bin/python benchmarks/matching.py --model $(BENCH_MODEL)
@@ -48,7 +53,8 @@ bench: $(BENCH)/.installed ## the benchmarks, as ratios against named peers
 	$(BENCH)/bin/python benchmarks/finetuning.py --model $(BENCH_MODEL)/base
 	$(BENCH)/bin/python benchmarks/restoration.py --base $(BENCH_MODEL)/base --tuned $(BENCH_TUNED) --parts sweep scale
 	$(BENCH)/bin/python benchmarks/planning.py
-	$(BENCH)/bin/python benchmarks/probe.py --model $(BENCH_MODEL)/base $(addprefix --vllm ,$(wildcard .venv-vllm/bin/python))
+	$(BENCH)/bin/python benchmarks/probe.py --model $(BENCH_MODEL)/base \
+		$(addprefix --vllm ,$(wildcard .venv-vllm/bin/python))
 
 clean: ## remove the environments and all results
 	rm -rf $(VENV) $(BENCH) .venv-vllm results .snakemake
@@ -57,7 +63,8 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
 $(INSTALLED): envs/requirements.lock
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "knowshift needs Python 3.11 or newer; name one with: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "knowshift needs Python 3.11 or newer; name one with: make PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --requirement envs/requirements.lock
 	@touch $@
@@ -66,9 +73,12 @@ $(VENV)/.installed-slurm: $(INSTALLED) envs/slurm.lock
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --requirement envs/slurm.lock
 	@touch $@
 
-# The peers come on top of what $(VENV) holds, in an environment of their own that sees it: torch is not installed twice.
+# The peers have an environment of their own that sees what $(VENV) holds, so that torch is not installed twice.
+PURELIB = import sysconfig; print(sysconfig.get_path("purelib"))
+PEERS = import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["bench"])
 $(BENCH)/.installed: $(INSTALLED) pyproject.toml
 	$(PYTHON) -m venv $(BENCH)
-	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$$($(BENCH)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/knowshift.pth"
-	$(BENCH)/bin/python -m pip install --disable-pip-version-check --quiet --constraint envs/requirements.lock $$($(BENCH)/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["bench"])')
+	$(BIN)/python -c '$(PURELIB)' > "$$($(BENCH)/bin/python -c '$(PURELIB)')/knowshift.pth"
+	$(BENCH)/bin/python -m pip install --disable-pip-version-check --quiet --constraint envs/requirements.lock \
+		$$($(BENCH)/bin/python -c '$(PEERS)')
 	@touch $@

@@ -36,7 +36,7 @@ include: "rules/targets.smk"
 include: "rules/orphans.smk"
 
 
-# All digests are taken. What they were taken from would stay in memory, and Python's garbage collector would go through it.
+# All digests are taken. The parsed code would stay in memory, and Python's garbage collector would search it.
 digests.code.cache_clear()
 
 

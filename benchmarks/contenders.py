@@ -2,8 +2,9 @@
 
     python benchmarks/contenders.py generate --model MODEL --dtype float32 --prompts prompts.json
 
-Each line on standard input, `{"rows": R, "prompts": N}`, asks for ten samples of each of the first N prompts with R rows at
-a time; the answer is a line `{"tokens": …, "seconds": …, "cpu_seconds": …}`. Nothing is computed between the two.
+Each line on standard input, `{"rows": R, "prompts": N}`, asks for ten samples of each of the first N prompts with R
+rows at a time; the answer is a line `{"tokens": …, "seconds": …, "cpu_seconds": …}`. Nothing is computed between the
+two.
 """
 
 import argparse

@@ -3,10 +3,10 @@
     .venv-bench/bin/python benchmarks/evaluation.py --python .venv/bin/python \
         --model results/smollm2-135m/exports/full-mixed-100-s1/top-transformer-0
 
-Both ask the same test questions of the default facts with the same prompt (checked token by token), greedily, in float32, up
-to 16 new tokens. Timed are generation alone (models loaded, everything in this process) and whole processes
-(`scripts/evaluate.py` and `lm_eval`, from start to written answers), in turns; medians are shown, and the share of questions
-that both answer equally. The harness first tries several batch sizes and then uses its best.
+Both ask the same test questions of the default facts with the same prompt (checked token by token), greedily, in
+float32, up to 16 new tokens. Timed are generation alone (models loaded, everything in this process) and whole processes
+(`scripts/evaluate.py` and `lm_eval`, from start to written answers), in turns; medians are shown, and the share of
+questions that both answer equally. The harness first tries several batch sizes and then uses its best.
 """
 
 import argparse
@@ -29,7 +29,7 @@ import pyarrow as pa  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 import torch  # noqa: E402
 
-from knowshift.evaluation.answering import score  # noqa: E402
+from knowshift.evaluation.answering import answer_questions  # noqa: E402
 from knowshift.facts.templates import read_prompt_template  # noqa: E402
 from knowshift.generation.interface import Decoding  # noqa: E402
 from knowshift.generation.torch_engine import Engine  # noqa: E402
@@ -81,8 +81,8 @@ def ours(model_path: Path, rows: list[dict], arguments: argparse.Namespace) -> A
         }
     )
     decoding, prompt = Decoding(NEW_TOKENS, end_ids(model_path, tokenizer)), read_prompt_template(PROMPT)
-    engine = Engine(model, rows=arguments.rows, threads=arguments.threads)
-    return lambda: score(engine, tokenizer, questions, prompt, decoding)["output"].to_pylist()
+    engine = Engine(model, tokens_per_pass=arguments.rows, threads=arguments.threads)
+    return lambda: answer_questions(engine, tokenizer, questions, prompt, decoding)["output"].to_pylist()
 
 
 def harness(model_path: Path, rows: list[dict], arguments: argparse.Namespace) -> Callable[[int], Answer]:

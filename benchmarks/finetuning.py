@@ -2,10 +2,11 @@
 
     python benchmarks/finetuning.py --model results/smollm2-135m/base
 
-Both train the same model in float32 on the same questions and answers of the default facts: same prompt, loss on the answers
-only, batches of 8, AdamW, cosine schedule, one pass. Timed is the loop alone, in turns, with the model loaded anew each time;
-medians are shown. A token is one that the model must read: padding does not count. The losses of the first and the last
-steps are shown, since both start from the same weights: the two draw their batches in different orders.
+Both train the same model in float32 on the same questions and answers of the default facts: same prompt, loss on the
+answers only, batches of 8, AdamW, cosine schedule, one pass. Timed is the loop alone, in turns, with the model loaded
+anew each time; medians are shown. A token is one that the model must read: padding does not count. The losses of the
+first and the last steps are shown, since both start from the same weights: the two draw their batches in different
+orders.
 """
 
 import argparse
@@ -36,6 +37,7 @@ from knowshift.models.tokenizing import encode_examples  # noqa: E402
 
 RECIPE = Recipe(1e-5, "cosine", 0.0, 8, 1, 0.0, 0.9, 0.999, 1.0, "answer")
 Losses = tuple[float, float]  # of the first and of the last steps
+Measured = tuple[float, Losses, int]  # seconds, first and last losses, tokens
 
 
 def read_rows(number: int) -> list[dict]:
@@ -49,7 +51,7 @@ def read_rows(number: int) -> list[dict]:
     ]
 
 
-def ours(model_path: Path, rows: list[dict]) -> tuple[float, Losses, int]:
+def ours(model_path: Path, rows: list[dict]) -> Measured:
     """Seconds, losses and tokens of this repository's loop."""
     model, tokenizer = load_model(model_path, "float32"), load_tokenizer(model_path)
     examples = encode_examples(tokenizer, [row["prompt"] for row in rows], [row["completion"] for row in rows])
@@ -58,7 +60,7 @@ def ours(model_path: Path, rows: list[dict]) -> tuple[float, Losses, int]:
     return time.perf_counter() - start, (losses[0], losses[-1]), sum(len(ids) for ids, _ in examples)
 
 
-def theirs(model_path: Path, rows: list[dict]) -> tuple[float, Losses, int]:
+def theirs(model_path: Path, rows: list[dict]) -> Measured:
     """Seconds, losses and tokens of SFTTrainer's."""
     model, tokenizer = load_model(model_path, "float32"), load_tokenizer(model_path)
     rows = [{**row, "prompt": (tokenizer.bos_token or "") + row["prompt"]} for row in rows]  # it puts none there itself
@@ -88,8 +90,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     rows = read_rows(arguments.examples)
-    contenders: dict[str, Callable[[Path, list[dict]], tuple[float, Losses, int]]] = {"knowshift": ours, "TRL SFTTrainer": theirs}  # fmt: skip
-    measured: dict[str, list[tuple[float, Losses, int]]] = {name: [] for name in contenders}
+    contenders: dict[str, Callable[[Path, list[dict]], Measured]] = {"knowshift": ours, "TRL SFTTrainer": theirs}
+    measured: dict[str, list[Measured]] = {name: [] for name in contenders}
     with alone(arguments.lock):
         for _ in range(arguments.runs):
             for name, run in contenders.items():
@@ -99,8 +101,10 @@ def main() -> None:
     for name, runs in measured.items():
         seconds = median([seconds for seconds, _, _ in runs])
         _, (first, last), tokens = runs[0]
-        table.append({"loop": name, "tokens": tokens, "tokens/s": tokens / seconds, "ratio": base / seconds, "first loss": first, "last loss": last})  # fmt: skip
-    about = f"{arguments.examples} examples in batches of 8, float32, {arguments.threads} threads, median of {arguments.runs} runs in turns. {machine('torch', 'transformers', 'trl')}."
+        speed = {"tokens": tokens, "tokens/s": tokens / seconds, "ratio": base / seconds}
+        table.append({"loop": name, **speed, "first loss": first, "last loss": last})
+    about = f"{arguments.examples} examples in batches of 8, float32, {arguments.threads} threads"
+    about += f", median of {arguments.runs} runs in turns. {machine('torch', 'transformers', 'trl')}."
     show("finetuning", table, about)
 
 

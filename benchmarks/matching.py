@@ -2,9 +2,9 @@
 
     python benchmarks/matching.py
 
-The texts are stored completions of the default run, each checked for the object of its fact and that object's synonyms, as
-grade_mastery does; without a run, sentences made of the facts. Cold is one pass over the distinct texts with empty caches,
-scaled to a million; warm is the median of whole millions, in which texts come up again.
+The texts are stored completions of the default run, each checked for the object of its fact and that object's synonyms,
+as grade_mastery does; without a run, sentences made of the facts. Cold is one pass over the distinct texts with empty
+caches, scaled to a million; warm is the median of whole millions, in which texts come up again.
 """
 
 import argparse

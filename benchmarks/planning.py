@@ -3,8 +3,9 @@
     python benchmarks/planning.py --rounds 3
 
 Levels of the five models are put in place as published, everything else up to them as empty files: the whole graph is
-planned (`snakemake -n`), no model is needed. Then all files are made, empty, and recorded as done: a second run has nothing to do.
-The last of --seeds is finished. Wall times are compared, both sides in turn; CPU times say whether others disturbed.
+planned (`snakemake -n`), no model is needed. Then all files are made, empty, and recorded as done: a second run has
+nothing to do. The last of --seeds is finished. Wall times are compared, both sides in turn; CPU times show whether
+others disturbed.
 """
 
 import argparse

@@ -2,14 +2,14 @@
 
     python benchmarks/probe.py --dtypes float32
 
-The prompts are real: EntityQuestions subjects in their completion templates (the environment
-variable KNOWSHIFT_ENTITYQUESTIONS names the archive), or else the facts of the default
-experiment. Nobody stops early. Every contender is a process of its own that waits while another is timed; first each is
-timed on a few prompts with several batch sizes, then all of them take turns with their best one. Medians of the rounds are
-shown. The limit is the time of the model's linear layers alone, with --rows rows.
+The prompts are real: EntityQuestions subjects in their completion templates (the environment variable
+KNOWSHIFT_ENTITYQUESTIONS names the archive), or else the facts of the default experiment. Nobody stops early. Every
+contender is a process of its own that waits while another is timed; first each is timed on a few prompts with several
+batch sizes, then all of them take turns with their best one. Medians of the rounds are shown. The limit is the time of
+the model's linear layers alone, with --rows rows.
 
-CTranslate2 takes part where its package is installed and the processor has the type, vLLM where --vllm names the Python of
-its environment (see vllm_environment.sh).
+CTranslate2 takes part where its package is installed and the processor has the type, vLLM where --vllm names the Python
+of its environment (see vllm_environment.sh).
 """
 
 import argparse

@@ -23,12 +23,12 @@ REPOSITORY = Path(__file__).parents[1]
 SCRIPTS = REPOSITORY / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from knowshift.restoration.change_statistics import summarise  # noqa: E402
+from knowshift.restoration.change_statistics import measure_changes  # noqa: E402
 from knowshift.weights.bit_patterns import cast  # noqa: E402
 from knowshift.weights.deltas import Delta  # noqa: E402
-from knowshift.weights.safetensors_files import INDEX, Weights, write_safetensors  # noqa: E402
+from knowshift.weights.safetensors_files import INDEX, WeightFiles, write_safetensors  # noqa: E402
 from knowshift.weights.torch_bits import bits_of  # noqa: E402
-from knowshift.weights.versions import of_directories  # noqa: E402
+from knowshift.weights.versions import versions_in_directories  # noqa: E402
 
 PERCENTS = [1, 3, 5, 10, 20, 40, 60]
 METHODS = ["zstd", "zipnn", "zipnn-delta", "z4ai", "z4ai-delta"]
@@ -100,7 +100,7 @@ def scale(arguments: argparse.Namespace) -> None:
         for layers in arguments.layers:
             with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
                 base, tuned = synthetic(Path(name), layers, step)
-                _, tensors = summarise(of_directories(base, tuned), "transformer", arguments.threads)
+                _, tensors = measure_changes(versions_in_directories(base, tuned), "transformer", arguments.threads)
                 parameters = sum(tensors["parameters"].to_pylist())
                 unchanged = sum(tensors["unchanged"].to_pylist()) / parameters
                 files = [str(path) for path in sorted(Path(name).glob("*/*.safetensors"))]
@@ -124,22 +124,22 @@ def scale(arguments: argparse.Namespace) -> None:
     show("restoration-scale", rows, f"{about}. The last column leaves out what does not grow, as starting Python.")
 
 
-def raw(weights: Weights, dtype: str, path: Path) -> None:
+def raw(weights: WeightFiles, dtype: str, path: Path) -> None:
     """The bytes of all tensors, in a type and in the order of names."""
     with path.open("wb") as file:
         for name, bits in weights:
-            file.write(cast(bits, weights.places[name].dtype, dtype))
+            file.write(cast(bits, weights.tensors[name].dtype, dtype))
 
 
 def compression(base: Path, tuned: list[Path], arguments: argparse.Namespace) -> None:
     """Part (c)."""
     rows = []
     for checkpoint in tuned:
-        weights = Weights(checkpoint)
-        dtype = next(iter(weights.places.values())).dtype
+        weights = WeightFiles(checkpoint)
+        dtype = next(iter(weights.tensors.values())).dtype
         with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
             delta, one, two = (Path(name) / file for file in ("delta", "base.bin", "tuned.bin"))
-            raw(Weights(base), dtype, one)
+            raw(WeightFiles(base), dtype, one)
             raw(weights, dtype, two)
             size = two.stat().st_size
             head = {"checkpoint": checkpoint.name, "MB": size / 1e6}

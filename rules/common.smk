@@ -1,8 +1,9 @@
-# Paths, the checked configuration, and what all rules share. They take two params from here:
-#   spec   the part of the configuration that changes the rule's result, as canonical JSON
-#   code   a digest of the code that makes the result (comments, docstrings and formatting do not count, and no change that
-#          is recorded as neutral)
-# Threads, memory and GPUs are execution: they stand in `threads` and `resources` (resources.smk), and profiles override them.
+# The checked configuration, paths, and the helpers that all rules share. Every rule that makes a result has two params:
+#   spec   the part of the configuration that changes this result, as canonical JSON
+#   code   a digest of the code that makes this result; comments, docstrings, formatting, the module that code lives in,
+#          and changes that are recorded as neutral do not count
+# Threads, memory and GPUs change no result. They are set in `threads` and `resources` (resources.smk); profiles override
+# them.
 import json
 import re
 from decimal import Decimal
@@ -14,8 +15,10 @@ from knowshift.configuration import sections
 import neutral
 from code_digests import digests
 from knowshift.canonical import canonical_json
+from knowshift.facts.source_rows import PROBED_SPLITS
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.finetuning.grid import Cell, cells, feasible, is_restored
+from knowshift.weights.delta_format import DELTA_FORMAT
 from knowshift.weights.regions import LAYERS
 from snakemake.logging import logger
 
@@ -28,7 +31,6 @@ except (checking.ConfigurationError, neutral.NeutralError) as error:
     raise WorkflowError(str(error)) from None
 
 RESULTS = SETTINGS.results
-SPLITS = {"in_domain": ["train", "dev", "test"], "out_of_domain": ["dev", "test"]}  # that are probed and scored
 
 
 wildcard_constraints:
@@ -45,7 +47,7 @@ wildcard_constraints:
 
 @cache
 def located(path):
-    """A file or folder that the configuration names, here or in the workflow's own folder."""
+    """Return the path of a file or folder of the configuration: as given, or below the workflow's own folder."""
     return checking.locate(path, BASE)
 
 
@@ -54,27 +56,27 @@ def templates_of(topic):
 
 
 def digest(script):
-    """The `code` param of a rule."""
+    """Return the `code` param of a rule: the digest of its script."""
     return neutral.settle(script, digests.code_digest(SCRIPTS, script), NEUTRAL_CHANGES)
 
 
 def script(name):
-    """The path of a script. Snakemake compares no params that are a `Path`, and must not: a clone may lie elsewhere."""
+    """Return the path of a script, as a `Path`: Snakemake does not compare those, so a clone may lie anywhere."""
     return SCRIPTS / f"{name}.py"
 
 
 def fields(section, *names):
-    """Some values of a section of the configuration."""
+    """Return some values of a section of the configuration, by name."""
     return {name: getattr(section, name) for name in names}
 
 
 def number(value):
-    """A number in all its digits without needless ones, as in paths: 20.0 is 20."""
+    """Write a number as paths do, without trailing zeros or an exponent: 20.0 is 20."""
     return f"{Decimal(str(value)).normalize():f}"
 
 
 DOMAINS = {"in_domain": SETTINGS.facts.in_domain, "out_of_domain": SETTINGS.facts.out_of_domain}
 DOMAIN_OF = {topic: domain for domain, topics in DOMAINS.items() for topic in topics}
-UNITS = [(topic, split) for domain, topics in DOMAINS.items() for topic in topics for split in SPLITS[domain]]
-# The cells of the grid, of every model; a level of some model may hold too few facts for one.
+UNITS = [(topic, split) for domain, topics in DOMAINS.items() for topic in topics for split in PROBED_SPLITS[domain]]
+# The cells of the grid, for every model. Some may turn out infeasible: a level may hold fewer facts than they ask for.
 PLANNED_CELLS = cells(**fields(SETTINGS.finetuning, *sections.GRID_KEYS))

@@ -1,6 +1,6 @@
-# What models answer, before and after fine-tuning, and how far their next-token distributions moved.
+# Ask models questions before and after fine-tuning, and measure how far their next-token distributions moved.
 #   needs   MODEL/base/, MODEL/mastery.parquet, MODEL/orders/, MODEL/runs/RUN/delta/
-#   makes   MODEL/base_evaluation/, MODEL/runs/RUN/outcomes.parquet, MODEL/runs/RUN/divergence.parquet, MODEL/instruct/outcomes.parquet
+#   makes   MODEL/base_evaluation/, MODEL/instruct/outcomes.parquet, MODEL/runs/RUN/{outcomes,divergence}.parquet
 def evaluation_spec(model, **more):
     chosen = fields(SETTINGS.evaluation, "per_level", "max_new_tokens", "engine", "rows")
     chosen["dtype"] = SETTINGS.models[model].dtype or SETTINGS.evaluation.dtype
@@ -41,12 +41,13 @@ rule evaluate_base:
         "Answers of {wildcards.model} before fine-tuning"
     shell:
         "{resources.python} {params.script:q} --model {params.base:q} --mastery {input.mastery:q}"
-        " --templates {params.templates:q} --prompt {input.prompt:q} --spec {params.spec:q} --threads {threads} --gpus {resources.gpu} --chunk {resources.chunk} --code {params.code}"
+        " --templates {params.templates:q} --prompt {input.prompt:q} --spec {params.spec:q} --threads {threads}"
+        " --gpus {resources.gpu} --chunk {resources.chunk} --code {params.code}"
         " --outcomes {output.outcomes:q} --logits {output.logits:q} 2> {log:q}"
 
 
 def run_questions(run):
-    """What of the spec of a run's evaluation is its own: it asks some of its training set too."""
+    """Return the part of a run's spec that asks it some questions of its own training set."""
     return {"training_set": SETTINGS.evaluation.training_set, "size": size_of(run)}
 
 
@@ -81,8 +82,10 @@ rule evaluate:
     message:
         "Answers of {wildcards.run}"
     shell:
-        "{resources.python} {params.script:q} --model {params.base:q} --delta {input.delta:q} --mastery {input.mastery:q}"
-        " --order {input.order:q} --prompt {input.prompt:q} --spec {params.spec:q} --threads {threads} --gpus {resources.gpu} --chunk {resources.chunk} --code {params.code}"
+        "{resources.python} {params.script:q} --model {params.base:q} --delta {input.delta:q}"
+        " --mastery {input.mastery:q}"
+        " --order {input.order:q} --prompt {input.prompt:q} --spec {params.spec:q} --threads {threads}"
+        " --gpus {resources.gpu} --chunk {resources.chunk} --code {params.code}"
         " --output {output.outcomes:q} 2> {log:q}"
 
 
@@ -114,8 +117,10 @@ rule evaluate_instruct:
     message:
         "Answers of the chat model beside {wildcards.model}"
     shell:
-        "{resources.python} {params.script:q} --model {params.model:q} --mastery {input.mastery:q} --prompt {input.prompt:q}"
-        " --spec {params.spec:q} --threads {threads} --gpus {resources.gpu} --chunk {resources.chunk} --code {params.code}"
+        "{resources.python} {params.script:q} --model {params.model:q} --mastery {input.mastery:q}"
+        " --prompt {input.prompt:q}"
+        " --spec {params.spec:q} --threads {threads} --gpus {resources.gpu} --chunk {resources.chunk}"
+        " --code {params.code}"
         " --output {output.outcomes:q} 2> {log:q}"
 
 

@@ -1,4 +1,4 @@
-# Raw question files to facts.
+# Turn raw questions into facts.
 #   needs   RAW/{train,dev,test}/TOPIC.{split}.json, an archive of them, or one table of facts; templates
 #   makes   raw/ (from an archive), facts/TOPIC.parquet
 from knowshift.facts.templates import read_topic_templates
@@ -34,38 +34,39 @@ rule retrieve_entityquestions:
     message:
         "Fetch the raw questions"
     shell:
-        "python {params.script:q} --spec {params.spec:q} --downloads {params.downloads:q} --output {params.raw:q} 2> {log:q}"
+        "python {params.script:q} --spec {params.spec:q} --downloads {params.downloads:q}"
+        " --output {params.raw:q} 2> {log:q}"
 
 
 @cache
 def topic_templates(topic):
-    """The templates of a topic."""
+    """Read the templates of a topic."""
     return read_topic_templates(Path(templates_of(topic)))
 
 
 def siblings(topic):
-    """The topics that ask the same question, in the order of the configuration: they must not share a fact."""
+    """List the topics that ask the same question, in the order of the configuration. They must not share a fact."""
     question = topic_templates(topic).question
     return [other for other in DOMAINS[DOMAIN_OF[topic]] if topic_templates(other).question == question]
 
 
 def questions(wildcards):
-    """What facts are built with of the templates: the question, of a topic and its siblings, and no completions."""
+    """Return what facts take from the templates: the questions of a topic and its siblings, not the completions."""
     return canonical_json([[topic, topic_templates(topic).question] for topic in siblings(wildcards.topic)])
 
 
 def raw_files(topic):
-    """What a topic's facts are built from; of an archive, the manifest of what was in it."""
+    """List the inputs of a topic's facts. An archive counts by the manifest of the files in it."""
     if SETTINGS.facts.source == "archive":
         return f"{RAW}/manifest.json"
     if SETTINGS.facts.source == "table":
         return ancient(RAW)  # the topic's own rows count, by a param: other topics do not rerun with them
-    return [f"{RAW}/{split}/{name}.{split}.json" for name in siblings(topic) for split in SPLITS["in_domain"]]
+    return [f"{RAW}/{split}/{name}.{split}.json" for name in siblings(topic) for split in PROBED_SPLITS["in_domain"]]
 
 
 @cache
 def fact_table():
-    """The user's table of facts, for its digests."""
+    """Read the user's table of facts, for its digests."""
     from knowshift.facts.user_table import FactTable
 
     try:
@@ -82,7 +83,7 @@ def facts_spec(wildcards):
 
 
 def table_rows(wildcards):
-    """A digest of a topic's rows of the user's table."""
+    """Return a digest of a topic's rows in the user's table."""
     return fact_table().digest(siblings(wildcards.topic)) if SETTINGS.facts.source == "table" else ""
 
 

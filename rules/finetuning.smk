@@ -1,10 +1,10 @@
-# Fine-tuned models, kept as deltas; the checkpoint is only the way there.
+# Fine-tune models, and keep each one as a delta to its base. The checkpoint only lives until the delta is made.
 #   needs   MODEL/base/, MODEL/mastery.parquet
 #   makes   MODEL/orders/, MODEL/runs/RUN/{steps,speed}.parquet, MODEL/runs/RUN/delta/ and delta.json, its manifest
-# Another grading reruns this where other facts may be drawn: `drawn` tells, once the levels are counted.
+# A new grading reruns a run only where its data kind may now draw other facts: the param `drawn` tells.
 @cache
 def level_counts(model):
-    """The table of a model's levels; known once its mastery is."""
+    """Read the table of a model's level counts. It exists once mastery is graded."""
     import pyarrow.parquet as pq
 
     announce(model)
@@ -13,44 +13,44 @@ def level_counts(model):
 
 @cache
 def announce(model):
-    """Say in a dry run what will follow a checkpoint that it cannot look behind."""
+    """Say in a dry run how many cells follow the checkpoint, since Snakemake cannot plan beyond it."""
     if workflow.dryrun and not Path(RESULTS, model, "levels.parquet").exists():
         logger.info(
-            f"{model}: planned up to its mastery. If every level has facts enough, {len(PLANNED_CELLS)} fine-tuned models"
-            f" and {len(restored_outcomes(model, PLANNED_CELLS))} restored ones follow."
+            f"{model}: planned up to its mastery. If every level has facts enough, {len(PLANNED_CELLS)} fine-tuned"
+            f" models and {len(restored_outcomes(model, PLANNED_CELLS))} restored ones follow."
         )
 
 
 @cache
 def feasible_runs(model):
-    """The cells of a model that have facts enough."""
+    """List the cells of a model whose levels hold enough facts."""
     return feasible(PLANNED_CELLS, level_counts(model))
 
 
 def files_of(model, *names):
-    """Files of every feasible run of a model."""
+    """List some files of every feasible run of a model."""
     return [f"{RESULTS}/{model}/runs/{cell.run}/{name}" for cell in feasible_runs(model) for name in names]
 
 
 def of_runs(name):
-    """Input function: a file of every feasible run of a model."""
+    """Make an input function for one file of every feasible run of a model."""
     return lambda wc: files_of(wc.model, name)
 
 
 def counted_levels(wildcards):
-    """The levels, as something to wait for: newer ones alone make nothing stale."""
+    """Return the level counts as an input to wait for. Newer counts alone make nothing stale."""
     return ancient(checkpoints.count_levels.get(model=wildcards.model).output.levels)
 
 
 @cache
 def drawable_digests(model):
-    """Digests of the facts that each data kind of a model may draw."""
+    """Read the digests of the facts that each data kind of a model may draw."""
     metadata = level_counts(model).schema.metadata or {}
     return json.loads(metadata.get(b"knowshift", b"{}")).get("drawable", {})
 
 
 def drawable_digest(wildcards):
-    """A digest of the facts that a data kind may draw."""
+    """Return the digest of the facts that a data kind may draw."""
     return drawable_digests(wildcards.model).get(wildcards.data)
 
 
@@ -79,27 +79,27 @@ rule draw_order:
 
 
 def order_of(wildcards):
-    """The order that a run takes its facts from."""
+    """Return the path of the order that a run takes its facts from."""
     cell = Cell.parse(wildcards.run)
     return f"{RESULTS}/{wildcards.model}/orders/{cell.data}-s{cell.seed}.parquet"
 
 
 def size_of(run):
-    """The size of a run, None for all."""
+    """Return the size of a run; None stands for all facts."""
     size = Cell.parse(run).size
     return None if size == "all" else size
 
 
 @cache
 def training_of(method):
-    """What a method trains (full or lora), and how."""
+    """Return what a method trains (full or lora) and its training settings."""
     kind, training = SETTINGS.finetuning.training(method)
     return kind, training.model_dump()
 
 
 @cache
 def recipe_of(method):
-    """What of a method's training counts for its result."""
+    """Return the training settings that change a method's result; `lora` counts where adapters are trained."""
     kind, training = training_of(method)
     return {key: value for key, value in training.items() if key != "lora" or kind == "lora"} | {"method": kind}
 
@@ -152,11 +152,11 @@ rule finetune:
         " --output {output.checkpoint:q} --steps {output.steps:q} --speed {output.speed:q} 2> {log:q}"
 
 
-# Of cells that nothing restores, deltas may pass away as checkpoints do.
+# With `keep_deltas: restored`, the deltas of cells that nothing restores are deleted once they are read.
 PASSING = temp if SETTINGS.finetuning.keep_deltas == "restored" else lambda path: path
 
 
-# Keyed to the version of the delta format, not to its code: a delta is lossless, so no other code gives another model.
+# Keyed to the version of the delta format and not to code: a delta is lossless, so other code gives the same model.
 rule diff_weights:
     input:
         base=rules.resolve_model.output.manifest,
@@ -174,7 +174,7 @@ rule diff_weights:
     resources:
         mem_mb=memory(2000),
     params:
-        code="knowshift-delta-2",
+        code=DELTA_FORMAT,
         script=script("diff_weights"),
         base=subpath(input.base, parent=True),
     message:
@@ -185,7 +185,7 @@ rule diff_weights:
 
 
 def kept_runs():
-    """A pattern of the runs whose delta is kept because something restores or exports them, each of its own model."""
+    """Return a regular expression for the runs whose delta is kept because something restores or exports them."""
     kept = {(entry.model, entry.run) for entry in SETTINGS.exports}
     for model in SETTINGS.models:
         for cell in PLANNED_CELLS:

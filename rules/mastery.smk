@@ -1,4 +1,4 @@
-# How well the pre-trained model knows each fact.
+# Measure how well the pre-trained model knows each fact.
 #   needs   facts/, MODEL/base/
 #   makes   MODEL/completions/, MODEL/mastery.parquet, MODEL/levels.parquet
 localrules:
@@ -6,7 +6,7 @@ localrules:
 
 
 def completions(topics):
-    """What a model is probed with of the templates: the completions in use, and no more of them."""
+    """Return the completion templates that a model is probed with; templates that are not in use do not count."""
     return canonical_json(
         [[topic, topic_templates(topic).completions[: SETTINGS.mastery.templates]] for topic in topics]
     )
@@ -55,7 +55,8 @@ rule probe_mastery:
         "What {wildcards.model} knows of {wildcards.topic} ({wildcards.split})"
     shell:
         "{resources.python} {params.script:q} --model {params.base:q} --facts {input.facts:q}"
-        " --templates {input.templates:q} --spec {params.spec:q} --threads {threads} --gpus {resources.gpu} --chunk {resources.chunk} --code {params.code}"
+        " --templates {input.templates:q} --spec {params.spec:q} --threads {threads} --gpus {resources.gpu}"
+        " --chunk {resources.chunk} --code {params.code}"
         " --output {output.completions:q} 2> {log:q}"
 
 

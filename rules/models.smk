@@ -1,7 +1,7 @@
-# Where each model comes from, to one folder of safetensors and tokenizer.
+# Bring each model from its source into one folder of safetensors and tokenizer.
 #   makes   MODEL/base/ with manifest.json, and MODEL/instruct/model/ where a chat model is compared with
 def is_fetched(entry):
-    """Whether a model is downloaded: on a cluster where Snakemake runs, since other nodes may have no network."""
+    """Say whether a model is downloaded. This happens where Snakemake runs: compute nodes may have no network."""
     return entry is not None and not isinstance(entry.source, sections.DirectorySource)
 
 
@@ -18,7 +18,7 @@ if any(is_fetched(entry.instruct) for entry in SETTINGS.models.values()):
 
 
 def source_spec(model):
-    """Where a model comes from; of a local folder also a digest, because Snakemake does not look inside it."""
+    """Return where a model comes from, and the digest of a local folder, as Snakemake does not look inside it."""
     source = model.source
     spec = {"source": source.model_dump()} | ({"trust_remote_code": True} if model.trust_remote_code else {})
     if isinstance(source, sections.DirectorySource):

@@ -1,12 +1,12 @@
-"""Record that a change of code leaves results as they were, so that what it would make stale is kept.
+"""Record that a change of code leaves results as they were, so that the results it would make stale are kept.
 
-    python rules/neutral.py                                       which rules the changes since the last commit make stale
-    python rules/neutral.py finetune evaluate --reason "renamed"  their results are the same with the new code
+    python rules/neutral.py                                       # rules that changes since the last commit make stale
+    python rules/neutral.py finetune evaluate --reason "renamed"  # their results are the same with the new code
     python rules/neutral.py --all --reason "renamed" --since main
 
-Run it when the edit is finished and commit neutral_changes.csv with it. The file says per script which digest of its code
-stands for which older one, so results of the older code stay valid, for everyone who has the commit. Chains of such changes
-are followed. A later change that is not recorded has a digest of its own, and counts.
+Run it when the edit is finished, and commit neutral_changes.csv with it. The file says, per script, which digest of its
+code stands for which older one, so results of the older code stay valid for everyone who has the commit. Chains of
+recorded changes are followed. A later change that is not recorded has a digest of its own, and counts.
 """
 
 import argparse
@@ -31,14 +31,14 @@ Changes = Mapping[tuple[str, str], str]  # script and new digest to old digest
 
 
 class NeutralError(Exception):
-    """What is wrong, in one line."""
+    """The one line that says what is wrong."""
 
 
 def read_changes(path: Path = FILE) -> Changes:
-    """The recorded changes; a file that does not exist holds none.
+    """Read the recorded changes; a missing file holds none.
 
     Raises:
-        NeutralError: names the first line that is no record.
+        NeutralError: a line is no record; the message names the first.
     """
     if not path.is_file():
         return {}
@@ -53,7 +53,7 @@ def read_changes(path: Path = FILE) -> Changes:
 
 
 def settle(script: str, digest: str, changes: Changes) -> str:
-    """The digest that stands for `digest`: the oldest one that only recorded changes part it from."""
+    """Return the oldest digest that only recorded changes part from `digest`."""
     seen = set()
     while (script, digest) in changes and digest not in seen:
         seen.add(digest)
@@ -62,7 +62,7 @@ def settle(script: str, digest: str, changes: Changes) -> str:
 
 
 def scripts_of_rules(rules: Path = RULES) -> dict[str, str | None]:
-    """The script whose code each rule is keyed to, of those that make something; None where it is keyed to something else."""
+    """Map each rule that makes something to the script whose code it is keyed to, or None."""
     scripts: dict[str, str | None] = {}
     for path in sorted(rules.glob("*.smk")):
         name = ""
@@ -75,7 +75,7 @@ def scripts_of_rules(rules: Path = RULES) -> dict[str, str | None]:
 
 
 def digests_at(revision: str, names: Sequence[str], scripts: Path = SCRIPTS) -> dict[str, str]:
-    """The digests of scripts as they were committed; of those that were there.
+    """Return the digests of scripts as they were committed, of those that existed then.
 
     Raises:
         NeutralError: this is no git repository, or it has no such revision.
@@ -115,10 +115,14 @@ def record(scripts: Sequence[str], since: str, reason: str, path: Path = FILE) -
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("rules", nargs="*", metavar="RULE", help="whose results the new code leaves as they were")
-    parser.add_argument("--all", action="store_true", help="all rules that the changes make stale")
-    parser.add_argument("--reason", metavar="TEXT", help="why the results are the same; for people")
-    parser.add_argument("--since", default="HEAD", metavar="REVISION", help="with which the results were made (default: HEAD)")  # fmt: skip
+    parser.add_argument(
+        "rules", nargs="*", metavar="RULE", help="Rules whose results the new code leaves as they were."
+    )
+    parser.add_argument("--all", action="store_true", help="Record all rules that the changes make stale.")
+    parser.add_argument("--reason", metavar="TEXT", help="Why the results are the same, for people to read.")
+    parser.add_argument(
+        "--since", default="HEAD", metavar="REVISION", help="Revision that the results were made with (default: HEAD)."
+    )
     arguments = parser.parse_args()
 
     known = scripts_of_rules()

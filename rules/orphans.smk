@@ -1,5 +1,5 @@
-# Jobs on a cluster live on when their Snakemake is killed. Before another one submits anything, it waits for them here, and
-# takes over what they finished.
+# Jobs on a cluster go on when their Snakemake is killed. Before the next Snakemake submits anything, it waits for them
+# here and takes over the outputs that they finished.
 from cluster import orphans
 
 

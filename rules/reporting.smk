@@ -34,6 +34,24 @@ TABLES = [
 ]
 
 
+def restored_percents():
+    """Region to the shares that the most changed parameters are restored by, for the table of concentration.
+
+    It takes the entries of all models, so that their tables have the same shares.
+    """
+    return {
+        region: sorted(
+            {
+                percent
+                for entry in SETTINGS.restoration
+                if (entry.strategy, entry.region) == ("top", region)
+                for percent in entry.percents
+            }
+        )
+        for region in SETTINGS.regions
+    }
+
+
 rule tabulate_model:
     input:
         mastery=rules.grade_mastery.output.mastery,
@@ -60,7 +78,11 @@ rule tabulate_model:
         mem_mb=memory(2000),
     params:
         spec=canonical_json(
-            {"grid": fields(SETTINGS.finetuning, *sections.GRID_KEYS), "matching": SETTINGS.facts.matching}
+            {
+                "grid": fields(SETTINGS.finetuning, *sections.GRID_KEYS),
+                "percents": restored_percents(),
+                "matching": SETTINGS.facts.matching,
+            }
         ),
         code=digest("tabulate_model"),
         script=script("tabulate_model"),
@@ -69,9 +91,10 @@ rule tabulate_model:
         "Tables of {wildcards.model}"
     shell:
         "python {params.script:q} --mastery {input.mastery:q} --levels {input.levels:q}"
-        " --base-outcomes {input.base:q} --instruct-outcomes {input.instruct:q} --outcomes {input.outcomes:q} --divergences {input.divergences:q}"
-        " --steps {input.steps:q} --histograms {input.histograms:q} --restored {input.restored:q}"
-        " --synonyms {input.synonyms:q} --spec {params.spec:q} --output {params.tables:q} 2> {log:q}"
+        " --base-outcomes {input.base:q} --instruct-outcomes {input.instruct:q} --outcomes {input.outcomes:q}"
+        " --divergences {input.divergences:q} --steps {input.steps:q} --histograms {input.histograms:q}"
+        " --restored {input.restored:q} --synonyms {input.synonyms:q} --spec {params.spec:q}"
+        " --output {params.tables:q} 2> {log:q}"
 
 
 # From graded answers alone: another interval or test asks no model again.
@@ -99,8 +122,9 @@ rule analyse_model:
     message:
         "Intervals, tests and verdicts of {wildcards.model}"
     shell:
-        "python {params.script:q} --tables {params.tables:q} --mastery {input.mastery:q} --divergences {input.divergences:q}"
-        " --folder {params.folder:q} --spec {params.spec:q} --output {params.analysis:q} 2> {log:q}"
+        "python {params.script:q} --tables {params.tables:q} --mastery {input.mastery:q}"
+        " --divergences {input.divergences:q} --folder {params.folder:q} --spec {params.spec:q}"
+        " --output {params.analysis:q} 2> {log:q}"
 
 
 # Not called `tabulate`: a script of that name would stand before the PyPI package that torch imports.
@@ -125,7 +149,8 @@ rule join_tables:
     message:
         "Tables of all models"
     shell:
-        "python {params.script:q} --folders {params.folders:q} --tables {params.names:q} --output {params.tables:q} 2> {log:q}"
+        "python {params.script:q} --folders {params.folders:q} --tables {params.names:q}"
+        " --output {params.tables:q} 2> {log:q}"
 
 
 # Benchmarks and speeds are no inputs: were they gone, what wrote them would run again. The tables say when all is done.
@@ -148,7 +173,8 @@ rule tabulate_costs:
     message:
         "Time and memory per stage"
     shell:
-        "python {params.script:q} --results {params.results:q} --models {params.models:q} --output {output.costs:q} 2> {log:q}"
+        "python {params.script:q} --results {params.results:q} --models {params.models:q}"
+        " --output {output.costs:q} 2> {log:q}"
 
 
 rule tabulate_published:
@@ -175,7 +201,8 @@ rule tabulate_published:
     message:
         "The paper's figures"
     shell:
-        "python {params.script:q} --published {params.folder:q} --spec {params.spec:q} --output {output.published:q} 2> {log:q}"
+        "python {params.script:q} --published {params.folder:q} --spec {params.spec:q}"
+        " --output {output.published:q} 2> {log:q}"
 
 
 rule tabulate_facts:

@@ -1,6 +1,6 @@
-# What jobs take: GPUs, nodes and memory, from the size of the model (knowshift/planning/sizing.py) and what the profile states of the
-# machine. They change no result. A profile overrides them by rule (`set-resources`) and by model (`gpus_of`); retries get more
-# memory.
+# GPUs, nodes and memory of a job follow from the size of its model (scripts/knowshift/planning/sizing.py) and from what
+# the profile states about the machine. They change no result. A profile overrides them by rule (`set-resources`) and by
+# model (`gpus_of`); every retry gets more memory.
 import os
 import shutil
 import subprocess
@@ -11,14 +11,14 @@ from cluster.launching import launcher
 
 
 def stated(name, otherwise=None):
-    """What the profile states under `default-resources`; jobs on a cluster are told it too."""
+    """Return what the profile states under `default-resources`; jobs on a cluster see it too."""
     resource = (workflow.resource_settings.default_resources or {}).get(name)
     value = getattr(resource, "raw", resource)
     return otherwise if value is None else value
 
 
 def set_for(rule, name):
-    """A number that the profile sets for a rule under `set-resources`, so that others can be worked out from it."""
+    """Return a number that the profile sets for a rule under `set-resources`; other resources follow from it."""
     resource = workflow.resource_settings.overwrite_resources.get(rule, {}).get(name)
     value = getattr(resource, "raw", resource)
     if value is not None and not str(value).isdecimal():
@@ -28,7 +28,7 @@ def set_for(rule, name):
 
 @cache
 def machine():
-    """The GPUs that jobs can get: as the profile states, else those of this machine."""
+    """Return the GPUs that jobs can get: those that the profile states, otherwise those of this machine."""
     if stated("gpu_gb") is not None:
         return sizing.Machine(float(stated("gpu_gb")), int(stated("gpus_per_node", 1)))
     if not shutil.which("nvidia-smi"):
@@ -40,7 +40,7 @@ def machine():
 
 
 def read_gpus_of(text):
-    """The numbers of GPUs that a profile sets by hand, by RULE or MODEL.RULE."""
+    """Parse the numbers of GPUs that a profile sets by hand, by RULE or MODEL.RULE."""
     rules = ["probe_mastery", "evaluate_base", "evaluate", "evaluate_instruct", "evaluate_restored", "finetune"]
     known = {*rules, *(f"{model}.{rule}" for model in SETTINGS.models for rule in rules)}
     entries = [entry.partition("=") for entry in text.split()]
@@ -57,7 +57,7 @@ GPUS_OF = read_gpus_of(str(stated("gpus_of", "")))
 
 
 def gpus_set(rule, model):
-    """The number of GPUs that the profile gives a rule, for all models or for this one; None: as many as its size asks."""
+    """Return the number of GPUs that the profile gives a rule, for one model or all; None if the size decides."""
     for key in (f"{model}.{rule}", rule):
         if key in GPUS_OF:
             return GPUS_OF[key]
@@ -66,7 +66,7 @@ def gpus_set(rule, model):
 
 @cache
 def counted(folder):
-    """The parameters of a model on disk; None where a file is damaged, which its readers say."""
+    """Count the parameters of a model on disk. None if a file is damaged: the jobs that read it will say so."""
     try:
         return stored_parameters(Path(folder))
     except KnowshiftError:
@@ -75,27 +75,27 @@ def counted(folder):
 
 @cache
 def foreseen(model, part):
-    """The parameters of a model that is not there yet: of a local folder counted, otherwise from its name."""
+    """Estimate the parameters of a model that is not there yet, by its local folder or else by its name."""
     entry = SETTINGS.models[model] if part == "base" else SETTINGS.models[model].instruct
     if isinstance(entry.source, sections.DirectorySource) and (stored := counted(entry.source.directory)):
         return stored
-    return named_parameters(getattr(entry.source, "hub", model)) or sizing.ASSUMED
+    return named_parameters(getattr(entry.source, "hub", model)) or sizing.ASSUMED_PARAMETERS
 
 
 def parameters_of(model, part="base"):
-    """The parameters of a model (or of the chat model beside it), counted once it is there. Every job's resources ask."""
+    """Return the number of parameters of a model, or of the chat model beside it: counted once the model is there."""
     folder = f"{RESULTS}/{model}/{'base' if part == 'base' else 'instruct/model'}"
     there = os.path.exists(f"{folder}/manifest.json")
     return (there and counted(folder)) or foreseen(model, part)
 
 
 def dtype_of(model, section):
-    """The type that a model is asked in."""
+    """Return the dtype that a model computes in when it is asked."""
     return SETTINGS.models[model].dtype or section.dtype
 
 
 def asking_gpus(rule, model, section, part="base"):
-    """GPUs of a job that asks a model questions.
+    """Return the number of GPUs of a job that asks a model questions.
 
     Raises:
         WorkflowError: one GPU cannot hold the model, and the engine takes no more.
@@ -103,41 +103,41 @@ def asking_gpus(rule, model, section, part="base"):
     if not machine().gpu_gb:
         return 0
     dtype, given = dtype_of(model, section), gpus_set(rule, model)
-    needed = sizing.asking_gpus(parameters_of(model, part), dtype, section.engine, machine())
+    needed = sizing.inference_gpus(parameters_of(model, part), dtype, section.engine, machine())
     if section.engine == "vllm":
         return needed if given is None else given
     if needed > 1 and given is None:
         raise WorkflowError(
-            f"{rule}: {model} has {parameters_of(model, part) / 1e9:.3g} billion parameters, which need {needed} GPUs of"
-            f" {machine().gpu_gb:.0f} GB in {dtype}, and the engine torch works on one; choose engine: vllm, or a"
+            f"{rule}: {model} has {parameters_of(model, part) / 1e9:.3g} billion parameters, which need {needed} GPUs"
+            f" of {machine().gpu_gb:.0f} GB in {dtype}, and the engine torch works on one; choose engine: vllm, or a"
             f" narrower dtype (or state gpus_of: {model}.{rule}=1 in the profile, to try all the same)"
         )
     return 1 if given is None else min(given, 1)
 
 
 def gpus_to_ask(rule, section, part="base"):
-    """Resource function of `asking_gpus`."""
+    """Make the resource function of `asking_gpus`."""
     return lambda wildcards: asking_gpus(rule, wildcards.model, section, part)
 
 
 def memory_to_ask(copies, section, part="base"):
-    """Resource function: memory for so many copies of a model's weights, and for what else a job needs."""
+    """Make a resource function: MB for so many copies of a model's weights and for the rest of the job."""
 
     def amount(wildcards, attempt):
-        width = sizing.WIDTH[dtype_of(wildcards.model, section) if machine().gpu_gb else "float32"]
+        width = sizing.DTYPE_BYTES[dtype_of(wildcards.model, section) if machine().gpu_gb else "float32"]
         return attempt * sizing.megabytes(parameters_of(wildcards.model, part), copies * width)
 
     return amount
 
 
 def memory(megabytes):
-    """Resource function: so much memory, and as much again with every retry."""
+    """Make a resource function: so many MB, and as many again with every retry."""
     return lambda wildcards, attempt: attempt * megabytes
 
 
 @cache
 def training_size(model, method, parameters):
-    """Bytes per parameter, GPUs and nodes of a fine-tuning; of several nodes it takes whole nodes.
+    """Return bytes per parameter, GPUs and nodes of a fine-tuning. One that needs several nodes takes whole nodes.
 
     Raises:
         WorkflowError: it needs more than its optimizer or this machine can give, or the profile's numbers do not fit.
@@ -154,8 +154,8 @@ def training_size(model, method, parameters):
     if nodes > 1 and stated("gpu_gb") is None and machine().gpu_gb:
         raise WorkflowError(
             f"finetune: {method} of {model} needs {needed} GPUs of {machine().gpu_gb:.0f} GB, and this machine has"
-            f" {machine().gpus_per_node}; use lora, a variant with dtype: bfloat16, or a cluster (or set gpu for finetune under"
-            " set-resources in the profile, to try all the same)"
+            f" {machine().gpus_per_node}; use lora, a variant with dtype: bfloat16, or a cluster (or set gpu for finetune"
+            " under set-resources in the profile, to try all the same)"
         )
     if gpus % nodes:
         raise WorkflowError(f"finetune: {gpus} GPUs cannot be shared out evenly over {nodes} nodes")
@@ -163,32 +163,32 @@ def training_size(model, method, parameters):
 
 
 def size_of_training(wildcards):
-    """The same for a job."""
+    """Return `training_size` of a job."""
     return training_size(wildcards.model, Cell.parse(wildcards.run).method, parameters_of(wildcards.model))
 
 
 def training_gpus(wildcards):
-    """GPUs of a run's fine-tuning."""
+    """Return the number of GPUs of a run's fine-tuning."""
     _, gpus, _ = size_of_training(wildcards)
     return gpus
 
 
 def training_nodes(wildcards):
-    """Nodes of a run's fine-tuning."""
+    """Return the number of nodes of a run's fine-tuning."""
     _, _, nodes = size_of_training(wildcards)
     return nodes
 
 
 def training_memory(wildcards, attempt):
-    """Memory per node of a run's fine-tuning: what is trained passes through it when it is saved."""
+    """Return the MB per node of a run's fine-tuning: trained parameters pass through memory when they are saved."""
     held, _, nodes = size_of_training(wildcards)
     return attempt * sizing.megabytes(parameters_of(wildcards.model), 1.25 * held, nodes)
 
 
 def on_several_nodes(value):
-    """Resource function: what SLURM is told of a fine-tuning that takes several nodes, and of no other.
+    """Make a resource function for what SLURM is told only about a fine-tuning that takes several nodes.
 
-    With `mpi` the executor leaves it to the rule to start its `tasks` with srun, one on each node.
+    With `mpi` set, the executor leaves it to the rule to start its `tasks` with srun, one on each node.
 
     Args:
         value: a number or text, or a function of the number of nodes.
@@ -204,12 +204,12 @@ def on_several_nodes(value):
 
 
 def training_launcher(wildcards, resources, threads):
-    """The command that starts a fine-tuning. It takes `resources`, so that Snakemake does not compare it."""
+    """Return the command that starts a fine-tuning. Because it takes `resources`, Snakemake does not compare it."""
     gpus = resources.gpu // resources.nodes
     return launcher(gpus or resources.workers, resources.nodes, threads, gpus)
 
 
-# What no job could do is said now, where the profile states the GPUs.
+# If the profile states the GPUs, say now what no job could do later.
 if stated("gpu_gb") is not None:
     for name, entry in SETTINGS.models.items():
         asking_gpus("probe_mastery", name, SETTINGS.mastery)

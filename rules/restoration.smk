@@ -1,8 +1,8 @@
-# Which parameters moved most, and models with a part of the update undone.
+# Measure which parameters moved most, and restore a share of them to their values before training.
 #   needs   MODEL/base/, MODEL/runs/RUN/delta/, MODEL/mastery.parquet
 #   makes   MODEL/runs/RUN/changes/, MODEL/runs/RUN/restored/, MODEL/exports/
 def pattern_of(region):
-    """What scripts are told of a region: of a named one, its regular expression."""
+    """Return what scripts are told about a region: a named region is given by its regular expression."""
     return SETTINGS.named_regions.get(region, region)
 
 
@@ -36,14 +36,14 @@ rule measure_changes:
 
 
 def histogram_of(wildcards):
-    """The stored histogram that a selection by relative change starts from; the other strategies have none."""
+    """List the stored histogram that a selection by relative change starts from; other strategies need none."""
     if wildcards.strategy not in ("top", "bottom"):
         return []
     return [f"{RESULTS}/{wildcards.model}/runs/{wildcards.run}/changes/{wildcards.region}.histogram.parquet"]
 
 
 def restored_part(wildcards):
-    """What of a fine-tuning is undone."""
+    """Return the strategy, the region and the percent of it that are restored."""
     return {
         "strategy": wildcards.strategy,
         "region": pattern_of(wildcards.region),
@@ -56,7 +56,7 @@ def restore_spec(wildcards):
 
 
 def restored_outcomes(model, runs):
-    """The restored models of the configuration that are among `runs`."""
+    """List the restored models that the configuration asks for among `runs`, by their outcomes."""
     return [
         f"{RESULTS}/{model}/runs/{cell.run}/restored/{entry.strategy}-{entry.region}-{number(percent)}.parquet"
         for cell in runs
@@ -102,7 +102,8 @@ rule evaluate_restored:
         "{resources.python} {params.script:q} --model {params.base:q} --delta {input.delta:q}"
         " --mastery {input.mastery:q} --order {input.order:q} --prompt {input.prompt:q} --histogram {input.histogram:q}"
         " --spec {params.spec:q}"
-        " --threads {threads} --gpus {resources.gpu} --chunk {resources.chunk} --code {params.code} --output {output.outcomes:q} --selection {output.selection:q} 2> {log:q}"
+        " --threads {threads} --gpus {resources.gpu} --chunk {resources.chunk} --code {params.code}"
+        " --output {output.outcomes:q} --selection {output.selection:q} 2> {log:q}"
 
 
 rule export_model:
@@ -133,7 +134,7 @@ rule export_model:
 
 
 def exported_models():
-    """An input function for each export. It waits for the levels: what a dry run cannot know yet is not trained again."""
+    """Make an input function per export. It waits for the level counts, so that a dry run plans no needless training."""
 
     def exported(entry):
         path = f"{entry.run}/{entry.strategy}-{entry.region}-{number(entry.percent)}/manifest.json"

@@ -1,4 +1,4 @@
-# A target per stage, and what the whole will take.
+# One target per stage, and the plan of what an experiment will take.
 #   snakemake mastery | finetunes | evaluations | restorations | report | export | plan
 localrules:
     plan,
@@ -10,12 +10,13 @@ rule mastery:
 
 
 HISTOGRAMS = [f"changes/{region}.histogram.parquet" for region in SETTINGS.regions]
-# Where deltas pass away, what reads them belongs to the stage that makes them: otherwise models would be trained twice.
+# Where deltas are deleted once they are read, their readers belong to the stage that makes them: no model is trained
+# twice.
 READERS = ["outcomes.parquet", *HISTOGRAMS] if SETTINGS.finetuning.keep_deltas == "restored" else []
 
 
 def of_models(*names):
-    """Input functions of a stage's target, one per model: models do not wait for one another."""
+    """Make the input functions of a stage's target, one per model: models do not wait for one another."""
     return [lambda wc, model=model: files_of(model, *dict.fromkeys(names)) for model in SETTINGS.models]
 
 
@@ -32,7 +33,7 @@ rule evaluations:
 
 
 def restored_of_models():
-    """The same for all restored models."""
+    """Make the input functions for all restored models, one per model."""
     return [lambda wc, model=model: restored_outcomes(model, feasible_runs(model)) for model in SETTINGS.models]
 
 
@@ -48,7 +49,7 @@ rule export:
 
 
 def final_results():
-    """Tables and figures, so that one that was deleted is made again although the report does not ask for it."""
+    """List tables and figures, so that a deleted one is made again although the report does not need it."""
     answers = expand(f"{RESULTS}/{{model}}/tables/answers.parquet", model=SETTINGS.models)
     return [*rules.tabulate_facts.output, *rules.join_tables.output, *rules.plot.output, *answers]
 

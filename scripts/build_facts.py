@@ -52,7 +52,7 @@ def main() -> None:
     else:
         sources = {member.topic: read_question_files(arguments.raw, member) for member in group}
     if options.on_bad_rows == "stop":
-        refuse_bad_rows(topic.topic, sources[topic.topic].bad)
+        refuse_bad_rows(topic.topic, sources[topic.topic].problems)
     facts, counts = build_facts(topic, options.domain, sources)
     if not len(facts):
         raise KnowshiftError(

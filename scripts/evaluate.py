@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import torch
 from transformers import PreTrainedModel
 
-from knowshift.evaluation.answering import score
+from knowshift.evaluation.answering import answer_questions
 from knowshift.evaluation.grading import grade_output
 from knowshift.evaluation.schemas import OUTCOMES
 from knowshift.models.loading import check_model, load_model
@@ -81,7 +81,8 @@ def answer_file(asked: Asked, arguments: argparse.Namespace) -> None:
     )
 
     def make(part: pa.Table, tick: Callable[..., None]) -> pa.Table:
-        table = score(asked.engine, asked.tokenizer, part, asked.prompt, asked.decoding, tick).to_pylist()
+        table = answer_questions(asked.engine, asked.tokenizer, part, asked.prompt, asked.decoding, tick)
+        table = table.to_pylist()
         for row in table:
             source = rows[int(row["fact_id"])]
             row |= {name: source[name] for name in ("question", "answers")}

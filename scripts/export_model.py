@@ -11,10 +11,10 @@ from cli.command_line import CommandLine, option, run
 
 from knowshift.allowed_values import Strategy
 from knowshift.randomness import derive_seed
-from knowshift.restoration.export import export
+from knowshift.restoration.export import export_restored
 from knowshift.restoration.selection import select
 from knowshift.runtime.artefacts import whole_directory
-from knowshift.weights.deltas import open_pairs
+from knowshift.weights.deltas import open_versions
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,15 @@ def main() -> None:
     parser.versions()
     parser.path("--output", "model directory to write")
     arguments, options = parser.read()
-    pairs = open_pairs(arguments.base, arguments.tuned, arguments.delta)
+    versions = open_versions(arguments.base, arguments.tuned, arguments.delta)
     (selection,) = select(
-        pairs, options.strategy, options.region, [options.percent], derive_seed(options.seed, "restore"),
+        versions, options.strategy, options.region, [options.percent], derive_seed(options.seed, "restore"),
         arguments.threads,
     )  # fmt: skip
     after = "/".join((arguments.tuned or arguments.delta).parts[-3:])
     about = {"name": arguments.output.name, "after": after, **asdict(options)}
     with whole_directory(arguments.output, {"kind": "model", "restored": asdict(options)}) as directory:
-        export(directory, arguments.base, arguments.tuned or arguments.base, pairs, selection, about)
+        export_restored(directory, arguments.base, arguments.tuned or arguments.base, versions, selection, about)
 
 
 if __name__ == "__main__":

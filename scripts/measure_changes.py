@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from cli.command_line import CommandLine, option, run
 
-from knowshift.restoration.change_statistics import summarise
+from knowshift.restoration.change_statistics import measure_changes
 from knowshift.restoration.schemas import HISTOGRAM, TENSORS
 from knowshift.runtime.parquet import write_table
-from knowshift.weights.deltas import open_pairs
+from knowshift.weights.deltas import open_versions
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ def main() -> None:
     parser.path("--histogram", "histogram to write (Parquet)")
     parser.path("--tensors", "statistics per tensor to write (Parquet)")
     arguments, options = parser.read()
-    pairs = open_pairs(arguments.base, arguments.tuned, arguments.delta)
-    histogram, tensors = summarise(pairs, options.region, arguments.threads)
+    versions = open_versions(arguments.base, arguments.tuned, arguments.delta)
+    histogram, tensors = measure_changes(versions, options.region, arguments.threads)
     write_table(arguments.histogram, histogram, HISTOGRAM, {"region": options.region})
     write_table(arguments.tensors, tensors, TENSORS, {"region": options.region})
 

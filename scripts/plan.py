@@ -19,9 +19,17 @@ from cli.command_line import CommandLine, run
 import yaml
 
 from knowshift.configuration import checking
-from knowshift.planning.accelerators import ACCELERATORS, BANDWIDTH_SHARE, COMPUTE_SHARE, READ_RATE, START, Accelerator
-from knowshift.planning.inventory import Beforehand
-from knowshift.planning.plan import Plan, Weights, plan
+from knowshift.planning.accelerators import (
+    ACCELERATORS,
+    BANDWIDTH_SHARE,
+    COMPUTE_SHARE,
+    READ_RATE,
+    START_SECONDS,
+    Accelerator,
+)
+from knowshift.planning.inventory import Inventory
+from knowshift.planning.plan import Plan, make_plan
+from knowshift.planning.planned_model import ModelSize
 from knowshift.runtime.errors import KnowshiftError
 
 ROOT = Path(__file__).parents[1]
@@ -62,7 +70,7 @@ def table(head: list[str], rows: list[list[str]], texts: int) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def as_text(result: Plan, models: dict[str, Weights], accelerator: Accelerator) -> str:
+def as_text(result: Plan, models: dict[str, ModelSize], accelerator: Accelerator) -> str:
     """The plan for people, largest items first."""
     head = ["GPU work", "model", "jobs", "GPUs each", "sequences", "tokens read", "tokens written", "GPU-hours"]
     rows = [
@@ -81,18 +89,18 @@ def as_text(result: Plan, models: dict[str, Weights], accelerator: Accelerator) 
     jobs = [[rule, f"{count:,}"] for rule, count in result.jobs.most_common() if count]
     disk = [[what, f"{short(size)}B"] for what, size in result.disk.most_common() if size]
     end = sum(result.disk.values())
-    disk += [["at the end", f"{short(end)}B"], ["at peak", f"{short(end + result.passing)}B"]]
+    disk += [["at the end", f"{short(end)}B"], ["at peak", f"{short(end + result.temporary)}B"]]
     known = ", ".join(f"{name} {short(model.parameters)}" for name, model in models.items())
     notes = [
         f"GPU: {accelerator.name}. Parameters: {known}.",
-        f"Assumed: {COMPUTE_SHARE:.0%} of peak arithmetic, {BANDWIDTH_SHARE:.0%} of peak bandwidth, {START:.0f} s and"
+        f"Assumed: {COMPUTE_SHARE:.0%} of peak arithmetic, {BANDWIDTH_SHARE:.0%} of peak bandwidth, {START_SECONDS:.0f} s and"
         f" weights at {READ_RATE / 1e9:g} GB/s before a job computes (scripts/knowshift/planning/accelerators.py has the formulas).",
         "Peak: one fine-tuning of the largest model beside all that stays; for n at once add n - 1 times"
-        f" {short(result.passing)}B.",
+        f" {short(result.temporary)}B.",
     ]
-    if result.assumed:
+    if result.levels_unknown:
         notes.append(
-            f"Levels not known: {', '.join(result.assumed)}. All cells count as feasible, levels as equally large."
+            f"Levels not known: {', '.join(result.levels_unknown)}. All cells count as feasible, levels as equally large."
         )
     cells = f"{result.cells:,} fine-tuned model{'' if result.cells == 1 else 's'}" + (
         f" ({result.infeasible:,} more have too few facts)" if result.infeasible else ""
@@ -106,7 +114,7 @@ def totals(result: Plan) -> list[str]:
     return [short(sum(getattr(work, name) for work in result.work)) for name in ("completions", "read", "written")]
 
 
-def as_json(result: Plan, models: dict[str, Weights], accelerator: Accelerator) -> str:
+def as_json(result: Plan, models: dict[str, ModelSize], accelerator: Accelerator) -> str:
     """The plan for machines; bytes and tokens as whole numbers."""
     end = round(sum(result.disk.values()))
     content = {
@@ -114,13 +122,13 @@ def as_json(result: Plan, models: dict[str, Weights], accelerator: Accelerator) 
         "parameters": {name: model.parameters for name, model in models.items()},
         "cells": result.cells,
         "infeasible": result.infeasible,
-        "levels_not_known": result.assumed,
+        "levels_not_known": result.levels_unknown,
         "jobs": {rule: count for rule, count in result.jobs.items() if count},
         "work": [dataclasses.asdict(work) for work in result.work],
         "gpu_hours": sum(work.hours for work in result.work),
         "disk": {what: round(size) for what, size in result.disk.items()},
         "bytes_at_end": end,
-        "bytes_at_peak": end + round(result.passing),
+        "bytes_at_peak": end + round(result.temporary),
     }
     return json.dumps(content, indent=1)
 
@@ -136,9 +144,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments, _ = parser.read()
     experiment, accelerator = read_experiment(arguments), ACCELERATORS[arguments.accelerator]
-    known = Beforehand(experiment, ROOT)
-    models = known.models(arguments.parameters)
-    result = plan(experiment, known.topics(), models, accelerator)
+    inventory = Inventory(experiment, ROOT)
+    models = inventory.models(arguments.parameters)
+    result = make_plan(experiment, inventory.topics(), models, accelerator)
     print((as_json if arguments.json else as_text)(result, models, accelerator))
 
 

@@ -14,18 +14,10 @@ import pyarrow as pa
 
 from knowshift.allowed_values import Strategy
 from knowshift.randomness import derive_seed
-from knowshift.restoration.schemas import SELECTION
+from knowshift.restoration.schemas import SELECTIONS
 from knowshift.restoration.selection import select
 from knowshift.runtime.parquet import write_table
-from knowshift.weights.deltas import open_pairs
-
-SELECTIONS = pa.schema(
-    [
-        pa.field("percent", pa.float64(), False, {"doc": "share of the region's parameters to restore"}),
-        pa.field("threshold", pa.float64(), True, {"doc": "change at the cut; null for random, or nothing selected"}),
-        *SELECTION,
-    ]
-)
+from knowshift.weights.deltas import open_versions
 
 
 @dataclass(frozen=True)
@@ -44,9 +36,9 @@ def main() -> None:
     parser.versions()
     parser.path("--output", "table to write (Parquet), a row per share and tensor")
     arguments, options = parser.read()
-    pairs = open_pairs(arguments.base, arguments.tuned, arguments.delta)
+    versions = open_versions(arguments.base, arguments.tuned, arguments.delta)
     seed = derive_seed(options.seed, "restore")
-    found = select(pairs, options.strategy, options.region, options.percents, seed, arguments.threads)
+    found = select(versions, options.strategy, options.region, options.percents, seed, arguments.threads)
     tables = []
     for one in found:
         size = one.tensors.num_rows

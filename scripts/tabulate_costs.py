@@ -1,8 +1,8 @@
-"""What each stage took: time, memory, and the speed of training, from Snakemake's benchmark files.
+"""Sum up the time and memory that each stage took, and the speed of training, from Snakemake's benchmark files.
 
     python scripts/tabulate_costs.py --results results --models NAME … --output results/tables/costs.parquet
 
-A stage whose benchmarks are gone is left out; nothing is run again for them.
+A stage without benchmark files is left out; nothing is run again to make them.
 """
 
 from cli.command_line import CommandLine, run
@@ -14,6 +14,7 @@ from knowshift.runtime.parquet import read_table, write_table
 
 
 def main() -> None:
+    """Read the command line, sum up the costs and write them."""
     parser = CommandLine(__doc__)
     parser.path("--results", "folder of results; benchmarks/ is in it")
     parser.add_argument("--models", nargs="+", required=True, help="names of the models")

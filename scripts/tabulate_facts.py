@@ -1,4 +1,4 @@
-"""Count the facts of every topic, and the rows that were left out, from the metadata of the facts tables.
+"""List the numbers of facts and of dropped rows of every topic, from the metadata of the facts tables.
 
 python scripts/tabulate_facts.py --facts facts/*.parquet --output tables/facts.parquet
 """
@@ -12,6 +12,7 @@ from knowshift.runtime.parquet import read_table, table_metadata, write_table
 
 
 def main() -> None:
+    """Read the command line, collect the counts and write them."""
     parser = CommandLine(__doc__)
     parser.path("--facts", "facts tables", many=True)
     parser.path("--output", "table to write (Parquet)")

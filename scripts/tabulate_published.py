@@ -1,4 +1,4 @@
-"""Put the paper's figures into one table, beside the models of this run that they are of.
+"""Put the numbers that the paper publishes into one table, with the model of this run that each belongs to.
 
     python scripts/tabulate_published.py --published resources/published --sources '{"NAME": "owner/name"}' \
         --output results/tables/published.parquet
@@ -15,10 +15,13 @@ from knowshift.runtime.parquet import write_table
 
 @dataclass(frozen=True)
 class Options:
+    """Options that change the result."""
+
     sources: dict = option("name of each model and its repository on the hub, or null, as JSON")
 
 
 def main() -> None:
+    """Read the command line, collect the published numbers and write them."""
     parser = CommandLine(__doc__, Options)
     parser.path("--published", "directory of the published figures (CSV)")
     parser.path("--output", "table to write (Parquet)")

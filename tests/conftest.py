@@ -1,3 +1,5 @@
+"""What several files of tests share: the tiny experiment, the real model, and how CI takes skips."""
+
 import json
 import os
 import shutil
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import skips
 import tiny
 import warm
 import workflow
@@ -18,15 +21,21 @@ import workflow
 REPOSITORY = Path(__file__).parents[1]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """In CI, let tests fail that are skipped without being listed."""
+    if os.environ.get("CI"):
+        config.pluginmanager.register(skips.Skips(Path(__file__).with_name("allowed_skips.txt")))
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with a tiny LLaMA that knows some of the invented facts."""
+    """The directory of a tiny LLaMA that knows some of the invented facts."""
     return tiny.make_model(tmp_path_factory.mktemp("model") / "tiny")
 
 
 @pytest.fixture(scope="session")
 def tiny_facts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with the invented facts, as raw files and templates."""
+    """A directory with the invented facts, as question files and templates."""
     root = tmp_path_factory.mktemp("facts")
     tiny.write_facts(root)
     return root
@@ -34,7 +43,7 @@ def tiny_facts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def python() -> Iterator[Path]:
-    """A folder with a `python` for jobs, whose slow imports are done."""
+    """A folder with a `python` for jobs that has done its slow imports (see warm.py)."""
     with tempfile.TemporaryDirectory(prefix="knowshift-") as name:  # a short path, as sockets need
         folder, address = Path(name), Path(name, "socket")
         warm.write_client(folder, address)
@@ -51,7 +60,7 @@ def python() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def experiment(tiny_model: Path, tiny_facts: Path, python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the repository in which the tiny experiment has been run; facts and model lie in it too.
+    """A copy of the repository in which the tiny experiment has been run; it holds the facts and the model too.
 
     Tests that change anything work in a copy of it.
     """

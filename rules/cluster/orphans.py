@@ -1,7 +1,7 @@
-"""Jobs that outlived their Snakemake (it was killed, or the login node went down) and that no other one adopts.
+"""Jobs that outlived their Snakemake (it was killed, or the login node went down): the next one waits for them.
 
-Snakemake deletes a job's outputs before it starts the job again, so a second copy that starts just after an orphan has ended
-would do the work twice; and of what an orphan finished it keeps no record, so that later edits would rerun nothing.
+Snakemake deletes a job's outputs before it starts the job again, so a second copy that started just after an orphan has
+ended would do the work twice. It also keeps no record of what an orphan finished, so later edits would rerun nothing.
 """
 
 import os
@@ -20,10 +20,10 @@ MANY = 20  # jobs or files that are named in a message
 
 
 def wait() -> bool:
-    """Wait until no job of an earlier Snakemake in this folder runs; those that have not started are cancelled.
+    """Wait until no job of an earlier Snakemake in this folder runs. Jobs that have not started are cancelled.
 
     Returns:
-        Whether there were any.
+        Whether there were any such jobs.
 
     Raises:
         WorkflowError: another Snakemake is at work in this folder, and its jobs cannot be told from orphans.
@@ -40,8 +40,8 @@ def wait() -> bool:
             subprocess.run(["scancel", "--state=PENDING", *pending], check=False)
         elif set(jobs) - named:
             logger.info(
-                f"Jobs of an earlier Snakemake still run: {_some(jobs)}. Waiting for them to end. Not to wait, end them with"
-                f" scancel {' '.join(jobs)}: they save what is done, and other jobs go on from there."
+                f"Jobs of an earlier Snakemake still run: {_some(jobs)}. Waiting for them to end. To end them now:"
+                f" scancel {' '.join(jobs)} (they save what is done, and other jobs go on from there)."
             )
         named |= set(jobs)
         time.sleep(1 if pending else PAUSE)
@@ -49,7 +49,7 @@ def wait() -> bool:
 
 
 def _living(folder: Path) -> dict[str, str]:
-    """The state of my SLURM jobs that a Snakemake in this folder submitted, by id."""
+    """Return the states of the user's SLURM jobs that a Snakemake in this folder submitted, by id."""
     ask = ["squeue", "--me", "--noheader", "--format", "%A|%T|%Z|%k"]
     try:
         listing = subprocess.run(ask, capture_output=True, text=True, check=False).stdout
@@ -58,13 +58,13 @@ def _living(folder: Path) -> dict[str, str]:
     rows = [line.split("|", 3) for line in listing.splitlines()]
     return {
         job: state
-        for job, state, place, comment in rows
-        if Path(place) == folder and comment.startswith(("rule_", "group_"))
+        for job, state, started_in, comment in rows
+        if Path(started_in) == folder and comment.startswith(("rule_", "group_"))
     }
 
 
 def start_again(workflow: Any) -> None:
-    """Replace this process by a new Snakemake, which sees what has been finished meanwhile."""
+    """Replace this process by a new Snakemake, which sees the outputs finished meanwhile."""
     logger.info("The jobs of the earlier Snakemake have ended; starting again.")
     workflow.persistence.unlock()
     sys.stdout.flush()
@@ -73,15 +73,15 @@ def start_again(workflow: Any) -> None:
 
 
 def take_over(workflow: Any, sources: Iterable[Path]) -> None:
-    """Record how outputs were made that no Snakemake saw being finished.
+    """Record how outputs were made that were finished while no Snakemake watched.
 
     Args:
-        workflow: Snakemake's.
-        sources: the configuration and the code; where one of them is newer than such an output, nobody knows from which
-            version it was made.
+        workflow: Snakemake's workflow object.
+        sources: the files of the configuration and the code. If one is newer than such an output, nobody knows which
+            version made it.
 
     Raises:
-        WorkflowError: so it is with some output.
+        WorkflowError: a source is newer than such an output.
     """
     records = workflow.persistence
     newest = max(sources, key=lambda path: path.stat().st_mtime)
@@ -98,8 +98,8 @@ def take_over(workflow: Any, sources: Iterable[Path]) -> None:
             workflow.async_run(workflow.dag.handle_temp(job))  # such as the checkpoint that a delta was made from
     if unsure:
         raise WorkflowError(
-            f"{_some(unsure)}: finished by jobs that outlived their Snakemake, but {newest} has changed since; delete them to"
-            " have them made again, or touch them if that edit does not concern them"
+            f"{_some(unsure)}: finished by jobs that outlived their Snakemake, but {newest} has changed since; delete"
+            " them to have them made again, or touch them if that edit does not concern them"
         )
 
 

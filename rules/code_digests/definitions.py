@@ -1,6 +1,6 @@
-"""What a Python file defines, by name, and what each definition reads. Files are parsed; nothing is imported or run.
+"""The definitions of a Python file by name, and the names that each one reads. Files are parsed, never imported or run.
 
-Where it cannot be told what a piece of code reaches, more is taken to be reached, never less.
+Where the parser cannot tell what a piece of code reaches, it assumes more, never less.
 """
 
 import ast
@@ -22,14 +22,14 @@ Imported = tuple[str, str | None]  # a module, and a name of it (None: the modul
 
 
 class Read(NamedTuple):
-    """A name that a piece of code reads, with the attribute that it takes of it, if it does so at once."""
+    """A name that code reads, with the attribute in `name.attribute`."""
 
     name: str
     attribute: str | None = None
 
 
 class Definition:
-    """Statements that belong together: those that bind one name, say.
+    """Statements that belong together, such as all that bind one name.
 
     Attributes:
         parts: the code without comments, docstrings and formatting, the same for every version of Python: text, and in
@@ -95,7 +95,7 @@ class Definition:
                 continue
             parts.append(field)
             parts.append("=")
-            # A function's annotations are part of its text, but nothing that they name is run.
+            # Annotations are part of a function's text, but nothing that they name is run.
             self._write(value, parts, reads and (kind, field) not in ANNOTATIONS)
         parts.append(")")
 
@@ -104,12 +104,12 @@ class ModuleFile:
     """The definitions of one file.
 
     Attributes:
-        definitions: name to what binds it at the top level of the file.
-        imports: name to what an import at the top level binds it to.
-        effects: statements that do something when the module is imported, rather than only bind a name.
-        main: what stands below `if __name__ == "__main__"`.
-        imported: modules that are imported with this one.
-        stars: those of them that all names are taken from.
+        definitions: name to the statements that bind it at the top level of the file.
+        imports: name to the module, and the name in it, that a top-level import binds it to.
+        effects: statements that do more than bind a name when the module is imported.
+        main: the statements below `if __name__ == "__main__"`.
+        imported: modules that importing this one imports.
+        stars: modules that all names are imported from.
     """
 
     def __init__(self, path: Path, module: str) -> None:
@@ -168,7 +168,7 @@ class ModuleFile:
 
 
 def imported(node: ast.Import | ast.ImportFrom, module: str) -> Iterator[Imported]:
-    """What an import statement in `module` names."""
+    """Yield what an import statement in `module` names."""
     if isinstance(node, ast.Import):
         yield from ((alias.name, None) for alias in node.names)
         return
@@ -179,12 +179,12 @@ def imported(node: ast.Import | ast.ImportFrom, module: str) -> Iterator[Importe
 
 
 def _is_text(node: object) -> bool:
-    """Whether a statement is a text alone: a docstring, at the top of a body or below an attribute."""
+    """Say whether a statement is a string alone: a docstring, at the top of a body or below an attribute."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def _is_guard(node: ast.stmt, name: str) -> bool:
-    """Whether a statement is `if NAME:` or `if NAME == …:`, without an else."""
+    """Say whether a statement is `if NAME:` or `if NAME == …:`, without an else."""
     if not isinstance(node, ast.If) or node.orelse:
         return False
     test = node.test.left if isinstance(node.test, ast.Compare) else node.test
@@ -192,7 +192,7 @@ def _is_guard(node: ast.stmt, name: str) -> bool:
 
 
 def _bound(node: ast.AST) -> set[str]:
-    """The names that a statement binds at the level where it stands."""
+    """Return the names that a statement binds at its own level."""
     if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
         return {node.name}
     if isinstance(node, ast.Import | ast.ImportFrom):

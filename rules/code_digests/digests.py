@@ -1,13 +1,13 @@
-"""A digest of the code that makes a rule's result: of what its script's `main` really reaches.
+"""Digests of the code that makes a rule's result: of what its script's `main` reaches.
 
-From `main` on, names are followed through functions, classes, constants, decorators and default values, and into the local
-modules that they are imported from. A class counts whole, and so do statements that do something when a module is
+From `main` on, names are followed through functions, classes, constants, decorators and default values, and into the
+local modules that they are imported from. A class counts as a whole, and so do statements that run when a module is
 imported. A new column of a report's table therefore changes no digest of training, though both take from one module.
 
-These do not count: comments, docstrings, formatting, unused imports and functions, installed packages, and where code lives. A
-definition counts by its content and by the definitions that it reads, never by the names of the modules that hold them, so
-moving it, or renaming a module, changes no digest. Modules that only log, write, resume and check are left out, so that a new
-progress bar retrains nothing. The digest of a local model folder is taken here too.
+These do not count: comments, docstrings, formatting, unused imports and functions, installed packages, and where code
+lives. A definition counts by its content and by the definitions that it reads, never by the names of the modules that
+hold them, so moving it, or renaming a module, changes no digest. Modules that only log, write, resume and check are
+left out: a new progress bar retrains nothing. The digest of a local model folder is taken here too.
 """
 
 import hashlib
@@ -21,33 +21,33 @@ from code_digests.definitions import WHOLE_LIBRARY, WHOLE_MODULE, Definition, Im
 MODEL_FILES = ("*.safetensors", "*.json", "tokenizer.model", "*.txt", "*.jinja")
 NEUTRAL = ("knowshift.runtime", "cli.command_line")  # a room and a module that count for no result
 
-WHOLE = "*"  # in place of a name: all of a module
-EFFECTS = ""  # what happens when a module is imported
+WHOLE = "*"  # instead of a name: the whole module
+EFFECTS = ""  # instead of a name: the statements that run when the module is imported
 MAIN = "__main__"
-NOTHING = ""  # the digest of a place without content
-Place = tuple[str, str]  # a module and a name of it
+NOTHING = ""  # the digest of an address without content
+Address = tuple[str, str]  # a module and a name that it defines
 
 
 def is_neutral(module: str) -> bool:
-    """Whether a module counts for no result."""
+    """Say whether a module counts for no result."""
     return module == "knowshift" or any(module == name or module.startswith(f"{name}.") for name in NEUTRAL)
 
 
 class Code:
-    """The scripts of a folder and the library beside them, parsed once each.
+    """The parsed scripts of a folder and of the library beside them.
 
     Args:
-        scripts: holds SCRIPT.py and the library's package.
+        scripts: the folder that holds SCRIPT.py and the packages of the library.
     """
 
     def __init__(self, scripts: Path) -> None:
         self.scripts = scripts
         self._files: dict[str, ModuleFile | None] = {}
-        self._nodes: dict[Place, _Node] = {}
-        self._graphs: dict[Place, _Graph] = {}
+        self._nodes: dict[Address, _Node] = {}
+        self._graphs: dict[Address, _Graph] = {}
 
     def digest(self, script: str) -> str:
-        """The digest of a script, named without `.py`.
+        """Return the digest of a script (16 hexadecimal digits), named without `.py`.
 
         Raises:
             FileNotFoundError: there is no such script.
@@ -57,21 +57,21 @@ class Code:
         main = self._graph((script, MAIN))
         seen, waiting, others = set(), list(main.beside), set()
         while waiting:
-            place = waiting.pop()
-            if place not in seen:
-                seen.add(place)
-                graph = self._graph(place)
+            address = waiting.pop()
+            if address not in seen:
+                seen.add(address)
+                graph = self._graph(address)
                 waiting += graph.beside
                 others.add(graph.digest)
         return hashlib.sha256("\0".join([main.digest, *sorted(others - {NOTHING})]).encode()).hexdigest()[:16]
 
-    def _graph(self, root: Place) -> "_Graph":
-        """What a place reaches, as a digest in which places are numbered in the order that they are read in."""
+    def _graph(self, root: Address) -> "_Graph":
+        """Digest all that an address reaches. Addresses stand in it as numbers, in the order that they are read."""
         if root not in self._graphs:
             numbers, order, beside = {root: 0}, [root], set()
             text = hashlib.sha256()
-            for place in order:  # grows while it is read
-                node = self._node(place)
+            for address in order:  # grows while it is read
+                node = self._node(address)
                 for each in node.reads:
                     if each not in numbers:
                         numbers[each] = len(order)
@@ -83,7 +83,7 @@ class Code:
         return self._graphs[root]
 
     def _file(self, module: str) -> ModuleFile | None:
-        """A local module, or None."""
+        """Parse a local module; None if there is none of this name."""
         if module not in self._files:
             path = self.scripts.joinpath(*module.split("."))
             path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
@@ -92,14 +92,14 @@ class Code:
 
     @cached_property
     def _library(self) -> list[str]:
-        """All modules of all packages."""
+        """List all modules of all packages."""
         files = (path.relative_to(self.scripts).with_suffix("") for path in self.scripts.glob("*/**/*.py"))
         return [".".join(file.parts).removesuffix(".__init__") for file in files]
 
-    def _node(self, place: Place) -> "_Node":
-        if place not in self._nodes:
-            self._nodes[place] = self._make_node(*place)
-        return self._nodes[place]
+    def _node(self, address: Address) -> "_Node":
+        if address not in self._nodes:
+            self._nodes[address] = self._make_node(*address)
+        return self._nodes[address]
 
     def _make_node(self, module: str, name: str) -> "_Node":
         file = self._file(module)
@@ -127,7 +127,7 @@ class Code:
         return node
 
     def _read_definition(self, node: "_Node", module: str, file: ModuleFile, definition: Definition) -> None:
-        """Add a definition's text and what it reads to a node."""
+        """Add the text of a definition, and the addresses that it reads, to a node."""
         parts, imports = definition.parts, {**file.imports, **definition.imports}
         text = []
         for part in parts:
@@ -148,17 +148,17 @@ class Code:
         node.beside.update((source, WHOLE) for source in definition.stars if self._counts(source))
 
     def _counts(self, module: str) -> bool:
-        """Whether a module is local and not left out."""
+        """Say whether a module is local and not left out."""
         return not is_neutral(module) and self._file(module) is not None
 
     def _is_module(self, source: str, item: str | None) -> bool:
-        """Whether an import binds a local module."""
+        """Say whether an import binds a local module."""
         return self._file(f"{source}.{item}" if item else source) is not None
 
     def _leads_to(
         self, module: str, name: str, attribute: str | None, imports: Mapping[str, Imported]
-    ) -> Iterator[Place]:
-        """The places that a name leads to which is read in a module, or an attribute of what it is bound to."""
+    ) -> Iterator[Address]:
+        """Yield the addresses that a name, or an attribute of it, leads to in a module."""
         file = self._file(module)
         if name in WHOLE_MODULE | WHOLE_LIBRARY:
             yield module, WHOLE
@@ -167,57 +167,61 @@ class Code:
         if name in imports:
             yield from self._target(*imports[name], attribute)
 
-    def _target(self, source: str, item: str | None, attribute: str | None = None) -> Iterator[Place]:
-        """Where an import leads, or an attribute of what it binds."""
+    def _target(self, source: str, item: str | None, attribute: str | None = None) -> Iterator[Address]:
+        """Yield the address that an import leads to, or an attribute of what it binds."""
         inner = f"{source}.{item}" if item else source
         if self._file(inner) is None:
-            place = (source, item or attribute or WHOLE)
+            address = (source, item or attribute or WHOLE)
         elif attribute and self._file(f"{inner}.{attribute}"):
-            place = (f"{inner}.{attribute}", WHOLE)
+            address = (f"{inner}.{attribute}", WHOLE)
         else:
-            place = (inner, attribute or WHOLE)
-        while (file := self._file(place[0])) and place[1] not in file.definitions and place[1] in file.imports:
-            source, item = file.imports[place[1]]  # handed on from another module
-            place = (f"{source}.{item}", WHOLE) if self._is_module(source, item) else (source, item or WHOLE)
-        if not is_neutral(place[0]):
-            yield place
+            address = (inner, attribute or WHOLE)
+        while (file := self._file(address[0])) and address[1] not in file.definitions and address[1] in file.imports:
+            source, item = file.imports[address[1]]  # handed on from another module
+            address = (f"{source}.{item}", WHOLE) if self._is_module(source, item) else (source, item or WHOLE)
+        if not is_neutral(address[0]):
+            yield address
 
 
 class _Node:
-    """A place's own part of a digest.
+    """What one address adds to a digest.
 
     Attributes:
-        content: its text, without the names of local modules.
-        reads: the places that it reads, in the order that it does so.
-        beside: places that count with it, but stand in no order: what happens on import.
+        content: the code as text, without the names of local modules.
+        reads: the addresses that the code reads, in that order.
+        beside: addresses that count too but have no order: statements that run on import.
     """
 
-    def __init__(self, content: str, reads: list[Place], beside: set[Place]) -> None:
+    def __init__(self, content: str, reads: list[Address], beside: set[Address]) -> None:
         self.content, self.reads, self.beside = content, reads, beside
 
 
 class _Graph(NamedTuple):
-    """What a place reaches: a digest of it, and the places that count with it."""
+    """The digest of all that an address reaches, and the addresses that count beside it."""
 
     digest: str
-    beside: set[Place]
+    beside: set[Address]
 
 
 @cache
 def code(scripts: Path) -> Code:
-    """The code of a folder, as it was when first asked for."""
+    """Return the code of a folder as it was when first asked for."""
     return Code(scripts)
 
 
 def code_digest(scripts: Path, script: str) -> str:
-    """The digest of a script of a folder, see `Code.digest`."""
+    """Return the digest of a script of a folder; see `Code.digest`."""
     return code(scripts).digest(script)
 
 
 def directory_digest(path: Path, code: bool = False) -> str:
-    """A digest of a model directory's content, quick enough to take whenever the Snakefile is read.
+    """Return a digest of a model directory's content, quick enough to take whenever the Snakefile is read.
 
-    Small files count whole; of larger ones the size, the first and the last mebibyte. With `code` its Python files count too.
+    Small files count as a whole; larger ones by their size and their first and last mebibyte.
+
+    Args:
+        path: the model directory.
+        code: whether its Python files count too.
     """
     digest = hashlib.sha256()
     edge = 1 << 20

@@ -15,7 +15,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from knowshift.allowed_values import Dtype, EngineName
-from knowshift.evaluation.answering import score
+from knowshift.evaluation.answering import answer_questions
 from knowshift.evaluation.questions import cell_questions
 from knowshift.evaluation.schemas import OUTCOMES
 from knowshift.facts.templates import PromptTemplate, read_prompt_template
@@ -100,7 +100,7 @@ class Asked:
         """Ask `questions` and write the outcomes, from where an interrupted run of the same inputs ended."""
 
         def make(part: pa.Table, tick: Callable[..., None]) -> pa.Table:
-            return score(self.engine, self.tokenizer, part, self.prompt, self.decoding, tick)
+            return answer_questions(self.engine, self.tokenizer, part, self.prompt, self.decoding, tick)
 
         self.write(questions, output, OUTCOMES, make, inputs, about)
 

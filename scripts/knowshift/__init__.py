@@ -1,5 +1,5 @@
-"""knowshift: what supervised fine-tuning does to what a language model knows.
+"""knowshift measures what supervised fine-tuning does to what a language model knows.
 
-One module per stage of the study. Modules take plain typed arguments and return tables or tensors: they know nothing of
-Snakemake, of command lines, of configuration files or of the environment.
+There is one package for each stage of the study. Functions take plain typed arguments and return tables or tensors: the
+library knows nothing of Snakemake, command lines, configuration files or the environment.
 """

@@ -9,8 +9,8 @@
 #   cluster.sh node-returns NODE
 #   cluster.sh controller-restarts
 #
-# Only as root on Debian. A configuration that this script did not write is never touched. Where the cluster cannot be, it says
-# why and exits with status 77.
+# Only as root on Debian. A configuration that this script did not write is never touched. Where the cluster cannot be,
+# it says why and exits with status 77.
 set -euo pipefail
 
 CONFIGURATION=/etc/slurm
@@ -42,8 +42,8 @@ install() {
         cannot "slurm-wlm and munge cannot be installed"
 }
 
-# Two nodes with the address of this machine and ports of their own. They declare four CPUs each, more than there may be, so that
-# jobs of both run side by side. The files that stand for GPUs are only counted, nothing opens them.
+# Two nodes with the address of this machine and ports of their own. They declare four CPUs each, more than there may
+# be, so that jobs of both run side by side. The files that stand for GPUs are only counted, nothing opens them.
 configure() {
     mkdir -p "$CONFIGURATION" "$STATE"/{controller,node1,node2}
     cat >"$CONFIGURATION/slurm.conf" <<EOF
@@ -76,8 +76,10 @@ PreemptMode=REQUEUE
 AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none
 GresTypes=gpu
-NodeName=node1 NodeAddr=127.0.0.1 NodeHostname=$(hostname -s) Port=17001 CPUs=4 RealMemory=16000 Gres=gpu:2 State=UNKNOWN
-NodeName=node2 NodeAddr=127.0.0.1 NodeHostname=$(hostname -s) Port=17002 CPUs=4 RealMemory=16000 Gres=gpu:2 State=UNKNOWN
+NodeName=node1 NodeAddr=127.0.0.1 NodeHostname=$(hostname -s) Port=17001 CPUs=4 RealMemory=16000 \
+Gres=gpu:2 State=UNKNOWN
+NodeName=node2 NodeAddr=127.0.0.1 NodeHostname=$(hostname -s) Port=17002 CPUs=4 RealMemory=16000 \
+Gres=gpu:2 State=UNKNOWN
 PartitionName=work Nodes=ALL Default=YES PriorityTier=1 PreemptMode=REQUEUE
 PartitionName=urgent Nodes=ALL PriorityTier=10 PreemptMode=OFF
 EOF

@@ -1,21 +1,18 @@
-"""The workflow on a real SLURM: two nodes on this machine, every fault that a long run meets, and the bytes of a local run.
+"""Tests of the workflow on a real SLURM cluster of two nodes on this machine, through all faults that a long run meets.
 
     make test-slurm
 
-Training and asking are so short here that nobody would hit them by chance: a job that a fault is meant for is stopped
-(SIGSTOP) when it has saved something, and SLURM wakes it when it ends it, as it does any job.
+Training and evaluation are so short here that no fault would hit them by chance: a job that a fault is meant for is
+stopped (SIGSTOP) when it has saved something, and SLURM wakes it when it ends it, as it does any job. The results must
+have the bytes of a run on this machine without a cluster.
 """
 
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -25,166 +22,26 @@ import yaml
 from safetensors.torch import load_file
 
 import tiny
+from slurm_jobs import Holding, Started, Workflow, cluster, environment, jobs_of, queue
 
 REPOSITORY = Path(__file__).parents[2]
-CLUSTER = Path(__file__).with_name("cluster.sh")
 RUNS = PREEMPTED, CANCELLED, LIMITED = "full-mixed-8-s1", "full-mixed-8-s2", "full-mixed-8-s3"
 CHUNKS = {"probe_mastery": {"chunk": 16}, "evaluate": {"chunk": 16}}  # many saves
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1200)]
 
 
-def cluster(*command: str) -> None:
-    """Do something to the cluster; skips where there can be none."""
-    # Daemons keep what they inherit open: a pipe would never end.
-    with subprocess.Popen(
-        [str(CLUSTER), *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    ) as process:
-        status = process.wait()
-        if status:
-            reason = process.stderr.readline().strip()
-            if status == 77:
-                pytest.skip(reason)
-            raise AssertionError(f"cluster.sh {' '.join(command)}: {reason}")
-        process.stderr.close()
-
-
 @pytest.fixture(scope="module")
 def slurm() -> Iterator[None]:
+    """A cluster that is up."""
     pytest.importorskip("snakemake_executor_plugin_slurm", reason="needs envs/slurm.lock: make test-slurm")
     cluster("start")
     yield
     cluster("stop")
 
 
-class Waiting:
-    """Waits for things to happen while a Snakemake is at work."""
-
-    snakemake: "Started"
-
-    def until(self, condition: Callable[[], object]) -> object:
-        """Wait until the condition gives something, and return that."""
-        end = time.monotonic() + 400
-        while not (found := condition()):
-            assert self.snakemake.process.poll() is None, f"Snakemake ended: {self.snakemake.said[-5000:]}"
-            assert time.monotonic() < end, f"waited too long: {self.snakemake.said[-5000:]}"
-            time.sleep(0.1)
-        return found
-
-    def running(self, rule: str, run: str) -> str:
-        """The id of the only such job, once it runs."""
-        return self.until(lambda: jobs_of(rule, run))[0]
-
-
-def queue(*options: str) -> dict[str, tuple[str, str, str]]:
-    """State, node and comment (rule and wildcards) of the jobs in the queue, by id."""
-    command = ["squeue", "--noheader", "--format", "%A|%T|%N|%k", *options]
-    listing = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    return {row[0]: (row[1], row[2], row[3]) for row in (line.split("|", 3) for line in listing.splitlines())}
-
-
-def jobs_of(rule: str, run: str = "", state: str = "RUNNING") -> list[str]:
-    """Ids of a rule's jobs in a state."""
-    return [
-        job for job, row in queue().items() if row[0] == state and row[2].startswith(f"rule_{rule}_") and run in row[2]
-    ]
-
-
-class Holding(Waiting):
-    """Stops processes of jobs as soon as they have saved something, and wakes them again."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.wanted, self.ended = folder, {}, threading.Event()
-        self.stopped: dict[str, int] = {}
-        self._changing = threading.Lock()  # or one that is released just now could be found and stopped again
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-
-    def hold(self, output: str, saved: str) -> None:
-        """Stop whatever process writes `output` once `saved` (a pattern beside it) is there."""
-        with self._changing:
-            self.wanted[output] = saved
-
-    def held(self, output: str) -> None:
-        """Wait until such a process is stopped."""
-        self.until(lambda: (process := self.stopped.get(output)) and _lives(process))
-
-    def held_again(self, output: str, process: int) -> None:
-        """Wait until another process than this one is stopped."""
-        self.until(lambda: self.stopped.get(output, process) != process)
-
-    def release(self, output: str) -> None:
-        """Hold it no longer."""
-        with self._changing:
-            self.wanted.pop(output, None)
-            if process := self.stopped.pop(output, None):
-                _signal(process, signal.SIGCONT)
-
-    def close(self) -> None:
-        self.ended.set()
-        self._thread.join()
-        for output in list(self.stopped):
-            self.release(output)
-
-    def _watch(self) -> None:
-        while not self.ended.wait(0.01):
-            with self._changing:
-                for output, saved in self.wanted.items():
-                    self._stop(output, saved)
-
-    def _stop(self, output: str, saved: str) -> None:
-        if output in self.stopped and _lives(self.stopped[output]):
-            return
-        self.stopped.pop(output, None)
-        if _saved(self.folder / saved) and (found := _writing(output, self.folder)):
-            _signal(found, signal.SIGSTOP)
-            self.stopped[output] = found
-
-
-def _signal(process: int, number: int) -> None:
-    try:
-        os.kill(process, number)
-    except ProcessLookupError:
-        return
-
-
-def _saved(pattern: Path) -> bool:
-    """Whether something is there; the folder may vanish any time."""
-    try:
-        return any(pattern.parent.glob(pattern.name))
-    except OSError:
-        return False
-
-
-def _lives(process: int) -> bool:
-    """Whether a process is there, and no zombie: those have no command line."""
-    try:
-        return Path(f"/proc/{process}/cmdline").read_bytes() != b""
-    except OSError:
-        return False
-
-
-def _writing(output: str, folder: Path) -> int | None:
-    """The process of a script in this folder that writes the output."""
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (process / "cmdline").read_bytes().decode().split("\0")
-            writes = words[1:2] and words[1].endswith(".py") and ("--output", output) in pairwise(words)
-            if writes and (process / "cwd").readlink() == folder.resolve():
-                return int(process.name)
-        except OSError:  # it has ended meanwhile
-            continue
-    return None
-
-
-def environment(*first_in_path: Path) -> dict[str, str]:
-    """Jobs start `python` and `torchrun`: those of this interpreter."""
-    path = os.pathsep.join([*map(str, first_in_path), str(Path(sys.executable).parent), os.environ["PATH"]])
-    return {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
-
-
 def edited_profile(folder: Path, **machine: object) -> dict:
-    """profiles/slurm as a user of this cluster edits it."""
+    """Return profiles/slurm as a user edits it for this cluster, with more default resources."""
     profile = yaml.safe_load((REPOSITORY / "profiles/slurm/config.yaml").read_text())
     profile["default-resources"] |= {"slurm_partition": "work", "gpu_gb": 0, **machine}
     for resources in profile["set-resources"].values():
@@ -195,57 +52,13 @@ def edited_profile(folder: Path, **machine: object) -> dict:
     for rule, resources in CHUNKS.items():
         profile["set-resources"][rule] = profile["set-resources"][rule] | resources
     del profile["set-threads"]
-    profile |= {"latency-wait": 10, "retries": 5, "slurm-status-command": "squeue", "slurm-init-seconds-before-status-checks": 1}  # fmt: skip
-    return profile
-
-
-class Workflow:
-    """One folder with the tiny experiment, and how Snakemake is started in it."""
-
-    def __init__(self, folder: Path, configuration: dict, profile: dict) -> None:
-        folder.mkdir(exist_ok=True)
-        (folder / "config.yaml").write_text(yaml.safe_dump(configuration))
-        self.folder, self.results = folder, folder / "results/tiny"
-        self.profile = folder / "profile"
-        self.profile.mkdir(exist_ok=True)
-        (self.profile / "config.yaml").write_text(yaml.safe_dump(profile))
-
-    def start(self, *arguments: str, first_in_path: Path | None = None) -> "Started":
-        command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile")]
-        command += ["--workflow-profile", str(self.profile), *arguments]
-        return Started(command, self.folder, environment(*filter(None, [first_in_path])))
-
-    def run(self, *arguments: str) -> str:
-        return self.start(*arguments).end()
-
-
-class Started:
-    """A Snakemake at work, its messages in a file."""
-
-    def __init__(self, command: list[str], folder: Path, environment: dict[str, str]) -> None:
-        self.folder, self.log = folder, folder / f"snakemake.{time.monotonic_ns()}.log"
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
-
-    @property
-    def said(self) -> str:
-        return self.log.read_text()
-
-    def end(self) -> str:
-        """Wait for success; returns what it said."""
-        status = self.process.wait()
-        logs = "".join(f"\n{path}:\n{path.read_text()[-1500:]}" for path in self.folder.rglob("results/logs/**/*.log") if "rror" in path.read_text())  # fmt: skip
-        assert status == 0, self.said[-6000:] + logs
-        return self.said
-
-    def kill(self) -> None:
-        """Without any warning, as when the login node goes down."""
-        self.process.kill()
-        self.process.wait()
+    profile |= {"latency-wait": 10, "retries": 5}
+    return profile | {"slurm-status-command": "squeue", "slurm-init-seconds-before-status-checks": 1}
 
 
 @pytest.fixture(scope="module")
 def configuration(tiny_model: Path, tiny_facts: Path) -> dict:
+    """The tiny experiment, with three runs that train long enough to be interrupted."""
     content = tiny.configuration(tiny_facts, tiny_model)
     content["models"]["tiny"].pop("instruct")
     content["facts"] |= {"in_domain": ["home"], "out_of_domain": ["job"]}
@@ -266,13 +79,13 @@ def local(configuration: dict, tmp_path_factory: pytest.TempPathFactory) -> Work
 
 
 def restarted_finetuning(workflow: Workflow, run: str) -> int:
-    """The step after which a fine-tuning went on."""
+    """Return the step after which an interrupted fine-tuning went on."""
     log = (workflow.folder / f"results/logs/finetune/tiny.{run}.log").read_text()
-    return int(re.search(r"going on after step (\d+)", log).group(1))
+    return int(re.search(r"going on after step (\d+)", log)[1])
 
 
 def chunks(workflow: Workflow, name: str) -> dict[str, int]:
-    """The finished chunks of an output of the probe, with the times they were written."""
+    """Map the finished chunks of an output of the probe to the times at which they were written (ns)."""
     found = (workflow.results / "completions").glob(f".{name}.unfinished/*.parquet")
     return {path.name: path.stat().st_mtime_ns for path in found}
 
@@ -281,7 +94,7 @@ def chunks(workflow: Workflow, name: str) -> dict[str, int]:
 def survived(
     slurm: None, configuration: dict, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[Workflow]:
-    """The experiment, run on the cluster through all faults; every one is seen to have happened."""
+    """The experiment, run on the cluster through all faults; each is seen to have happened."""
     folder = tmp_path_factory.mktemp("slurm")
     workflow = Workflow(folder, configuration, edited_profile(folder))
     holding = Holding(folder)
@@ -343,8 +156,8 @@ def survived(
         preempted, cancelled, limited = (checkpoint(run) for run in RUNS)
         holding.held(preempted)
         job = holding.running("finetune", PREEMPTED)
-        urgent = ["sbatch", "--parsable", "--partition", "urgent", "--exclusive", "--nodelist", queue()[job][1], "--mem", "100",
-                  "--output", "/dev/null", "--wrap", "sleep 3"]  # fmt: skip
+        urgent = ["sbatch", "--parsable", "--partition", "urgent", "--exclusive", "--nodelist", queue()[job][1]]
+        urgent += ["--mem", "100", "--output", "/dev/null", "--wrap", "sleep 3"]
         subprocess.run(urgent, check=True, capture_output=True)
         holding.until(lambda: jobs_of("finetune", PREEMPTED, "PENDING"))
         happened("a fine-tuning was pre-empted")
@@ -435,7 +248,7 @@ def test_a_second_run_does_nothing_and_an_edit_is_noticed(survived: Workflow) ->
 
 @pytest.fixture
 def copy(survived: Workflow, configuration: dict, tmp_path: Path) -> Callable[..., Workflow]:
-    """A copy of the finished experiment, in which a cell is trained again on another machine."""
+    """A copy of the finished experiment, in which a run is trained again on another machine."""
 
     def made(**machine: object) -> Workflow:
         folder = tmp_path / "copy"
@@ -449,7 +262,11 @@ def copy(survived: Workflow, configuration: dict, tmp_path: Path) -> Callable[..
 def trained_with(
     workflow: Workflow, tmp_path: Path
 ) -> tuple[dict[str, torch.Tensor], list[float], list[str], list[str]]:
-    """Train a cell again; gives weights, losses, and what every torchrun was told and which GPUs it saw."""
+    """Train a run again.
+
+    Returns:
+        its weights; its loss at each step; the node on which each torchrun was started, and the GPUs that it saw.
+    """
     stand_in = tmp_path / "bin/torchrun"  # notes what it is given, and does it
     stand_in.parent.mkdir()
     stand_in.write_text(
@@ -471,12 +288,12 @@ def trained_with(
 def one_process(
     survived: Workflow, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[dict[str, torch.Tensor], list[float]]:
-    """The same cell, trained by one process."""
+    """The weights and the losses of the same run, trained by one process."""
     folder = tmp_path_factory.mktemp("one")
     restored = folder / "restored"
     run = survived.results / "runs" / PREEMPTED
-    command = [sys.executable, str(REPOSITORY / "scripts/export_model.py"), "--base", str(survived.results / "base"),
-               "--delta", str(run / "delta"), "--percent", "0", "--output", str(restored)]  # fmt: skip
+    command = [sys.executable, str(REPOSITORY / "scripts/export_model.py"), "--base", str(survived.results / "base")]
+    command += ["--delta", str(run / "delta"), "--percent", "0", "--output", str(restored)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
     assert done.returncode == 0, done.stderr
     return load_file(restored / "model.safetensors"), pq.read_table(run / "steps.parquet")["loss"].to_pylist()
@@ -485,6 +302,7 @@ def one_process(
 def agree(
     one: tuple[dict[str, torch.Tensor], list[float]], weights: dict[str, torch.Tensor], losses: list[float]
 ) -> None:
+    """Assert that losses and weights are those of one process, up to rounding."""
     assert losses == pytest.approx(one[1], rel=1e-3, abs=1e-5)
     assert weights.keys() == one[0].keys()
     for name, tensor in one[0].items():

@@ -1,4 +1,4 @@
-"""Edits of a copy of the tiny experiment, and the jobs that they should rerun, by rule and cell."""
+"""Edits of a copy of the tiny experiment, and the jobs that must run again after them, by rule and cell."""
 
 import ast
 from collections.abc import Callable
@@ -22,32 +22,28 @@ EXPORTS = ["full-mixed-8-s1/top/transformer/20", "full-mixed-8-s1/absolute/value
 
 PICTURES: Jobs = {"plot": ONCE, "report": ONCE}
 PRINTED: Jobs = {"print_tables": ONCE, "report": ONCE}
-PAGES: Jobs = {
-    "join_tables": ONCE,
-    "tabulate_costs": ONCE,
-    **PRINTED,
-    **PICTURES,
-}  # the joining tables, pictures, report
+PAGES: Jobs = {"join_tables": ONCE, "tabulate_costs": ONCE, **PRINTED, **PICTURES}
 NOTHING: Jobs = {}
 
 
 def tables(model: str = "tiny") -> Jobs:
+    """Return the jobs that make a model's tables, and all that is made of tables."""
     return {"tabulate_model": {model}, "analyse_model": {model}, **PAGES}
 
 
 def asked(runs: list[str], model: str = "tiny") -> Jobs:
-    """Fine-tuned models are asked again."""
+    """Return the jobs that evaluate fine-tuned models."""
     return {"evaluate": each(model, runs), "measure_divergence": each(model, runs)}
 
 
 def trained(runs: list[str], model: str = "tiny") -> Jobs:
-    """Models are trained, with all that is made of each."""
+    """Return the jobs that fine-tune models, with all that follows for each."""
     made = {rule: each(model, runs) for rule in ("finetune", "diff_weights")}
     return together(made, {"measure_changes": each(model, runs, "/transformer")}, asked(runs, model))
 
 
 def graded(model: str = "tiny") -> Jobs:
-    """Stored completions are graded again; what the checkpoint leads to is not known in a dry run."""
+    """Return the jobs that grade stored completions; a dry run cannot know what follows the checkpoint."""
     return {rule: {model} for rule in ("grade_mastery", "count_levels", "evaluate_base", "evaluate_instruct")}
 
 
@@ -64,7 +60,7 @@ ALL_PROBED = together({"probe_mastery": each("tiny", UNITS)}, graded(), tables()
 
 
 def config(change: Callable[[dict], object]) -> Edit:
-    """An edit of the configuration."""
+    """Make an edit that changes the configuration."""
 
     def edit(folder: Path) -> None:
         settings = configure(folder)
@@ -75,7 +71,7 @@ def config(change: Callable[[dict], object]) -> Edit:
 
 
 def put(key: str, value: object) -> Edit:
-    """Another value of one key of the configuration."""
+    """Make an edit that gives a key of the configuration, such as `facts.path`, another value."""
 
     def change(settings: dict) -> None:
         *parents, last = key.split(".")
@@ -87,13 +83,13 @@ def put(key: str, value: object) -> Edit:
 
 
 def restore(**entry: object) -> Edit:
-    """One more entry under restoration, for one cell."""
+    """Make an edit that adds an entry under restoration, for one run."""
     cell = {"methods": ["full"], "data": ["mixed"], "sizes": [8], "seeds": [1]}
     return config(lambda settings: settings["restoration"].append({**cell, **entry}))
 
 
 def remove_restored(key: str, value: object) -> Edit:
-    """Without the entries under restoration that have a value."""
+    """Make an edit that removes the entries under restoration in which a key has a value."""
 
     def change(settings: dict) -> None:
         settings["restoration"] = [entry for entry in settings["restoration"] if entry.get(key) != value]
@@ -102,7 +98,7 @@ def remove_restored(key: str, value: object) -> Edit:
 
 
 def code(file: str, old: str, new: str) -> Edit:
-    """Another text in a file of the workflow."""
+    """Make an edit that replaces the first occurrence of a text in a file, and asserts that there is one."""
 
     def edit(folder: Path) -> None:
         text = (folder / file).read_text()
@@ -113,16 +109,18 @@ def code(file: str, old: str, new: str) -> Edit:
 
 
 def several(*edits: Edit) -> Edit:
-    """Edits at once."""
+    """Make one edit of several."""
     return lambda folder: [edit(folder) for edit in edits]
 
 
 def unparse(file: str) -> Edit:
-    """A Python file in another formatting, without comments."""
+    """Make an edit that formats a Python file anew, without comments."""
     return lambda folder: (folder / file).write_text(ast.unparse(ast.parse((folder / file).read_text())))
 
 
 def reverse_keys(folder: Path) -> None:
+    """Reverse the order of all keys of the configuration; this is an edit."""
+
     def turned(value: object) -> object:
         return {key: turned(value[key]) for key in reversed(value)} if isinstance(value, dict) else value
 
@@ -130,4 +128,5 @@ def reverse_keys(folder: Path) -> None:
 
 
 def delete(name: str) -> Edit:
+    """Make an edit that deletes a file."""
     return lambda folder: (folder / name).unlink()

@@ -40,8 +40,8 @@ def make_study(
         answerer = Answerer(run, "top", "transformer", percent[0]) if percent else Answerer(run)
         models[answerer] = (value, (dev or {}).get(key, value))
     answers: dict[str, dict[Answerer, Answers]] = {}
-    for place, name in enumerate(sets):
-        facts = np.arange(place * size, (place + 1) * size)
+    for index, name in enumerate(sets):
+        facts = np.arange(index * size, (index + 1) * size)
         shared = np.concatenate([draw.permutation(per_level) for _ in levels])
         for answerer, (held_out, on_dev) in models.items():
             rank = shared
@@ -53,8 +53,8 @@ def make_study(
             answers.setdefault(name, {})[answerer] = Answers(facts, correct, logprob)
     cells = pd.DataFrame(
         [
-            {"run": f"full-{data}-{facts}-s{number}", "method": "full", "data": data, "size": str(facts), "facts": facts,
-             "seed": number, "state": "run"}
+            {"run": f"full-{data}-{facts}-s{number}", "method": "full", "data": data, "size": str(facts),
+             "facts": facts, "seed": number, "state": "run"}
             for data, facts, number in accuracy
         ]
     )  # fmt: skip

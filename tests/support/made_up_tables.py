@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-import knowshift.analysis.schemas as schemas_of
 from knowshift.analysis.costs import STAGES
 from knowshift.analysis.published import paper_models, read_published
+from knowshift.analysis.run_schemas import CONCENTRATION, MODEL_TABLES
 from knowshift.analysis.schemas import ANALYSES, COSTS
 from knowshift.facts.schemas import FACT_COUNTS
 from knowshift.finetuning.schemas import CELLS
@@ -20,13 +20,8 @@ from knowshift.mastery.schemas import LEVEL_COUNTS
 from knowshift.report.figures.flow import FATES
 from knowshift.runtime.parquet import write_table
 
-# Of no use to the report: they stay empty.
-EMPTY = {
-    "accuracy": schemas_of.ACCURACY, "accuracy_by_level": schemas_of.ACCURACY_BY_LEVEL,
-    "training_accuracy": schemas_of.TRAINING_ACCURACY, "training_loss": schemas_of.TRAINING_LOSS,
-    "divergence": schemas_of.DIVERGENCE_MEANS, "restored": schemas_of.RESTORED,
-    "restored_where": schemas_of.RESTORED_WHERE,
-}  # fmt: skip
+# The report does not read these tables; they stay empty.
+EMPTY = {name: schema for name, schema in MODEL_TABLES.items() if name != "concentration"}
 PUBLISHED = Path(__file__).parents[2] / "resources/published"
 HELD_OUT = ["test", "test_ood"]
 HOW = {"strategy": "top", "region": "transformer", "percent": 20.0}  # what is restored where only one share is shown
@@ -78,7 +73,7 @@ class Tables:
 
     def write(self, folder: Path) -> None:
         """All tables that the report reads, below `folder`."""
-        schemas = {"mastery": LEVEL_COUNTS, "cells": CELLS, "concentration": schemas_of.CONCENTRATION, **ANALYSES}
+        schemas = {"mastery": LEVEL_COUNTS, "cells": CELLS, "concentration": CONCENTRATION, **ANALYSES}
         rows = {name: list(getattr(self, name)()) for name in schemas} | {name: [] for name in EMPTY}
         for name, schema in {**schemas, **EMPTY}.items():
             joined = pa.schema([pa.field("model", pa.string(), False), *schema])
@@ -90,13 +85,16 @@ class Tables:
             write_table(folder / f"{name}.parquet", table, schema)
 
     def estimate(self, name: str, value: float) -> dict:
+        """A noisy value as columns: mean, spread and interval."""
         value = float(np.clip(value + self.draw.normal(0, 0.012), 0.001, 0.999))
         return {name: value, "spread": 0.013, "low": max(0.0, value - 0.045), "high": min(1.0, value + 0.04)}
 
     def change(self, name: str, value: float, width: float = 0.03) -> dict:
+        """A difference as columns: value and interval."""
         return {name: value, f"{name}_low": value - width, f"{name}_high": value + width}
 
     def tuned(self, model: str) -> Iterator[dict]:
+        """The fine-tuned conditions of a model, as the columns that name them."""
         for method in ["full", *(["lora"] if self.grid.lora else [])]:
             for data in self.grid.kinds if method == "full" else ["mixed"]:
                 for size in self.grid.sizes:
@@ -104,10 +102,12 @@ class Tables:
                         yield {"model": model, "method": method, "data": data, "size": size, "asked": str(size)}
 
     def others(self, model: str) -> list[dict]:
+        """The models that were not fine-tuned, as the columns that name them."""
         names = ["pre-trained", *(["instruct"] if self.grid.instruct else [])]
         return [{"model": model, "method": name, "data": None, "size": None, "asked": None} for name in names]
 
     def every(self) -> Iterator[dict]:
+        """All conditions of all models, as the columns that name them."""
         for model in self.grid.models:
             yield from [*self.others(model), *self.tuned(model)]
 
@@ -120,6 +120,7 @@ class Tables:
         return 0.62 + rank[cell["data"]] - fall - 0.05 * (name == "test_ood") + 0.02 * (cell["method"] == "lora")
 
     def cells(self) -> Iterator[dict]:
+        """Rows of the table `cells`."""
         for model in self.grid.models:
             for cell in self.tuned(model):
                 for seed in range(1, self.grid.seeds + 1):
@@ -130,17 +131,19 @@ class Tables:
                    "facts": 7436, "seed": 1, "state": "infeasible"}  # fmt: skip
 
     def mastery(self) -> Iterator[dict]:
+        """Rows of the table `mastery`."""
         for model in self.grid.models:
             for domain in ("in_domain", "out_of_domain"):
-                for place, topic in enumerate(getattr(self.grid, domain)):
+                for index, topic in enumerate(getattr(self.grid, domain)):
                     for split in ("train", "dev", "test") if domain == "in_domain" else ("dev", "test"):
-                        shares = self.draw.dirichlet(np.roll([4.0, 5.0, 2.0, 1.5, 1.2], place % 3))
+                        shares = self.draw.dirichlet(np.roll([4.0, 5.0, 2.0, 1.5, 1.2], index % 3))
                         for level, share in enumerate(shares):
                             count = int(share * {"train": 4000, "dev": 20, "test": 500}[split])
                             yield {"model": model, "domain": domain, "topic": topic, "split": split, "level": level,
                                    "facts": count, "drawable": count if split == "train" else 0}  # fmt: skip
 
     def scores(self) -> Iterator[dict]:
+        """Rows of the table `scores`."""
         for cell in self.every():
             for name in [*HELD_OUT, *(["training_set"] if cell["data"] else [])]:
                 found = self.estimate("accuracy", self.truth(cell, name))
@@ -149,6 +152,7 @@ class Tables:
                        **self.change("gain", found["accuracy"] - 0.31)}  # fmt: skip
 
     def scores_by_level(self) -> Iterator[dict]:
+        """Rows of the table `scores_by_level`."""
         common = max(size for size in self.grid.sizes if size < 10000)
         for cell in self.every():
             for name in HELD_OUT:
@@ -158,6 +162,7 @@ class Tables:
                            "seeds": self.grid.seeds, "questions": 25, **found}  # fmt: skip
 
     def shifts(self) -> Iterator[dict]:
+        """Rows of the table `shifts`."""
         for cell in self.every():
             if cell["data"] is None:
                 continue
@@ -169,6 +174,7 @@ class Tables:
                        "accuracy_high": known["high"], "before": 0.74}  # fmt: skip
 
     def correlations(self) -> Iterator[dict]:
+        """Rows of the table `correlations`."""
         for model in self.grid.models:
             for data in [None, *self.grid.kinds]:
                 for name in HELD_OUT:
@@ -186,6 +192,7 @@ class Tables:
                         yield {**cell, **HOW, "region": block, "percent": 100.0}
 
     def restorations(self) -> Iterator[dict]:
+        """Rows of the table `restorations`."""
         for cell in self.sweeps():
             percent, whole = cell["percent"], cell["region"] == "transformer"
             for name in [*HELD_OUT, "training_set"]:
@@ -200,6 +207,7 @@ class Tables:
                        "undone": min(1.0, 0.7 + 0.08 * float(np.log1p(percent))) if whole else None}  # fmt: skip
 
     def strategies(self) -> Iterator[dict]:
+        """Rows of the table `strategies`."""
         known = {"pre-trained": 0.31, "instruct": 0.53, "mixed": 0.64, "divided": 0.65, "lora": 0.63, "restored": 0.69}
         for model in self.grid.models:
             for strategy, value in known.items():
@@ -212,12 +220,14 @@ class Tables:
                     yield {"model": model, "strategy": strategy, "chosen": "on dev" if tuned else "as it is",
                            "method": method, "size": self.grid.sizes[0] if tuned else None,
                            "data": ("mixed" if strategy in ("mixed", "lora") else "level2") if tuned else None,
-                           "asked": str(self.grid.sizes[0]) if tuned else None, "selection": "top" if restored else None,
+                           "asked": str(self.grid.sizes[0]) if tuned else None,
+                           "selection": "top" if restored else None,
                            "region": "transformer" if restored else None, "percent": 20.0 if restored else None,
                            "set": name, "seeds": 1, "questions": 125, **found,
                            **self.change("gain", found["accuracy"] - 0.31)}  # fmt: skip
 
     def restored_layers(self) -> Iterator[dict]:
+        """Rows of the table `restored_layers`."""
         for cell in self.sweeps():
             if cell["region"] == "transformer" and cell["percent"]:
                 shares = self.draw.normal(1, 0.05, self.grid.layers)
@@ -226,6 +236,7 @@ class Tables:
                            "share_of_parameters": 1 / self.grid.layers}  # fmt: skip
 
     def restored_modules(self) -> Iterator[dict]:
+        """Rows of the table `restored_modules`."""
         parts = {"mlp.down_proj": (0.28, 0.26), "mlp.up_proj": (0.28, 0.26), "mlp.gate_proj": (0.24, 0.26),
                  "self_attn.o_proj": (0.09, 0.09), "self_attn.q_proj": (0.07, 0.09), "self_attn.v_proj": (0.03, 0.02),
                  "self_attn.k_proj": (0.01, 0.02)}  # fmt: skip
@@ -236,12 +247,14 @@ class Tables:
                            "share": share + float(self.draw.normal(0, 0.004))}  # fmt: skip
 
     def largest(self, model: str) -> list[dict]:
+        """The conditions at the largest size that is restored."""
         size = max(self.grid.restored_sizes, default=None)
         return [cell for cell in self.tuned(model) if cell["size"] == size and cell["method"] == "full"]
 
     def flows(self) -> Iterator[dict]:
-        weights = {"kept": 26, "lost by restoring": 2, "regained": 3, "lost": 4, "learned": 30, "learned by restoring": 3,
-                   "learned, then undone": 4, "never known": 28}  # fmt: skip
+        """Rows of the table `flows`."""
+        weights = {"kept": 26, "lost by restoring": 2, "regained": 3, "lost": 4, "learned": 30,
+                   "learned by restoring": 3, "learned, then undone": 4, "never known": 28}  # fmt: skip
         for model in self.grid.models:
             for cell in self.largest(model):
                 run = f"full-{cell['data']}-{cell['size']}-s1"
@@ -255,6 +268,7 @@ class Tables:
                                            "facts": count}  # fmt: skip
 
     def fact_outputs(self) -> Iterator[dict]:
+        """Rows of the table `fact_outputs`."""
         fates = list(FATES)
         names = ["Paris", "Nouvelle-Aquitaine", "São Tomé", "Kraków", "Springfield", "Saint-Étienne, Loire", "Ōsaka"]
         for model in self.grid.models:
@@ -273,6 +287,7 @@ class Tables:
                            **dict.fromkeys([f"{state}_probability" for state in states], 0.4)}  # fmt: skip
 
     def states(self) -> Iterator[dict]:
+        """What calibration is shown of: before, after and restored."""
         nothing = dict.fromkeys(HOW)
         for model in self.grid.models:
             yield {**self.others(model)[0], **nothing, "state": "before"}
@@ -281,6 +296,7 @@ class Tables:
                 yield {**cell, **HOW, "state": "restored"}
 
     def calibration(self) -> Iterator[dict]:
+        """Rows of the table `calibration`."""
         for cell in self.states():
             for name in HELD_OUT:
                 for bin_ in range(10):
@@ -290,12 +306,14 @@ class Tables:
                            "accuracy": float(np.clip(share, 0, 1))}  # fmt: skip
 
     def calibration_errors(self) -> Iterator[dict]:
+        """Rows of the table `calibration_errors`."""
         for cell in self.states():
             for name in HELD_OUT:
                 yield {**cell, "set": name, "seeds": 1, "questions": 125, "probability": 0.5, "accuracy": 0.55,
                        "error": 0.08, "spread": None}  # fmt: skip
 
     def concentration(self) -> Iterator[dict]:
+        """Rows of the table `concentration`."""
         curve = {1: 0.6, 3: 0.7, 5: 0.75, 10: 0.82, 20: 0.88, 40: 0.94, 60: 0.97}
         for row in self.cells():
             if row["state"] == "run":
@@ -305,30 +323,35 @@ class Tables:
                            "parameters": 106_000_000, "zero_before": 31_000, "unchanged": 120_000}  # fmt: skip
 
     def loss_curves(self) -> Iterator[dict]:
+        """Rows of the table `loss_curves`."""
         start = {"level0": 5.2, "level1": 3.8, "level2": 2.7, "level3": 2.1, "level4": 1.7, "mixed": 3.3}
         for cell in self.every():
             if cell["data"] is None:
                 continue
             steps = max(2, min(100, cell["size"] // 8))
-            for place in range(steps):
-                loss = start[cell["data"]] * (0.35 + 0.65 * np.exp(-5 * place / steps)) + abs(self.draw.normal(0, 0.1))
-                yield {**cell, "seeds": self.grid.seeds, "step": (place + 0.5) * cell["size"] / 8 / steps,
+            for point in range(steps):
+                loss = start[cell["data"]] * (0.35 + 0.65 * np.exp(-5 * point / steps)) + abs(self.draw.normal(0, 0.1))
+                yield {**cell, "seeds": self.grid.seeds, "step": (point + 0.5) * cell["size"] / 8 / steps,
                        "loss": float(loss), "lowest": float(loss * 0.9), "highest": float(loss * 1.1)}  # fmt: skip
 
     def claims(self) -> Iterator[dict]:
-        said = ["Accuracy peaks at a middle size and falls with more facts", "The mastery of the data decides, level 0 is worst",
-                "KL falls, then rises with size, and tracks the loss of accuracy", "Most of the update can be undone without harm"]  # fmt: skip
+        """Rows of the table `claims`."""
+        said = ["Accuracy peaks at a middle size and falls with more facts",
+                "The mastery of the data decides, level 0 is worst",
+                "KL falls, then rises with size, and tracks the loss of accuracy",
+                "Most of the update can be undone without harm"]  # fmt: skip
         for model in self.grid.models:
             for claim, statement in enumerate(said, 1):
                 for part in (None, "a", "b"):
                     yield {"model": model, "claim": claim, "part": part, "statement": statement,
                            "verdict": ["holds", "does not hold", "cannot be told"][claim % 3],
-                           "measure": "accuracy at the peak less that at the largest size", "unit": "points", "value": 0.031,
-                           "low": 0.004, "high": 0.057, "bound": None if part is None else 0.0,
+                           "measure": "accuracy at the peak less that at the largest size", "unit": "points",
+                           "value": 0.031, "low": 0.004, "high": 0.057, "bound": None if part is None else 0.0,
                            "compared": "level 0, 30 against 100 facts",
-                           "note": "Two sizes cannot show a peak between them." if claim == 2 and part is None else None}  # fmt: skip
+                           "note": "Two sizes show no peak." if (claim, part) == (2, None) else None}  # fmt: skip
 
     def recommendation(self) -> Iterator[dict]:
+        """Rows of the table `recommendation`."""
         for model in self.grid.models:
             if not self.grid.restored_sizes:
                 yield {
@@ -344,16 +367,19 @@ class Tables:
                        "asked": str(size), **HOW, "dev_accuracy": 0.66, "dev_questions": 20, "candidates": 24,
                        "set": name, "questions": 125, **self.change("accuracy", 0.69),
                        **self.change("gain_unrestored", 0.034), **self.change("gain_pretrained", 0.38),
-                       "command": f"snakemake results/{model}/exports/{run}/top-transformer-20/manifest.json"}  # fmt: skip
+                       "command": f"snakemake results/{model}/exports/{run}/top-transformer-20/manifest.json"
+                       }  # fmt: skip
 
     def costs(self) -> Iterator[dict]:
-        for place, stage in enumerate(STAGES):
+        """Rows of the table `costs`."""
+        for index, stage in enumerate(STAGES):
             for model in self.grid.models:
-                yield {"stage": stage, "model": model, "jobs": 3 + place, "seconds": 40.0 * (1 + place % 5),
-                       "longest": 30.0, "cpu_seconds": 60.0, "memory": 900.0 + 300 * place,
+                yield {"stage": stage, "model": model, "jobs": 3 + index, "seconds": 40.0 * (1 + index % 5),
+                       "longest": 30.0, "cpu_seconds": 60.0, "memory": 900.0 + 300 * index,
                        "tokens_per_second": 640.0 if stage == "finetune" else None}  # fmt: skip
 
     def facts(self) -> Iterator[dict]:
+        """Rows of the table `facts`."""
         for domain in ("in_domain", "out_of_domain"):
             for topic in getattr(self.grid, domain):
                 yield {"topic": topic, "domain": domain, "train": 400, "dev": 20, "test": 50, "also_in_test": 2,

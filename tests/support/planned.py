@@ -1,6 +1,7 @@
-"""What Snakemake needs to find in order to plan an experiment whose mastery is known, or that is finished: files, no models.
+"""Writes the files that Snakemake needs to plan an experiment whose mastery is known, or that is finished; no models.
 
-Planning looks at times, names and recorded parameters, and reads two kinds of file: the levels and the models' manifests.
+Planning looks at times, names and recorded parameters, and reads two kinds of file: the levels and the models'
+manifests.
 """
 
 import csv
@@ -14,11 +15,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from knowshift.facts.source_rows import PROBED_SPLITS as SPLITS
 from knowshift.mastery.schemas import LEVEL_COUNTS
 
 REPOSITORY = Path(__file__).parents[2]
-SPLITS = {"in_domain": ("train", "dev", "test"), "out_of_domain": ("dev", "test")}
-# In place of Snakemake's executor for --touch, which waits 0.1 s for each job and makes no file: one that does not, and makes it.
+# Replaces Snakemake's executor for --touch, which waits 0.1 s for each job and makes no files, by one that makes them.
 TOUCH = """
 import sys
 from snakemake import cli
@@ -43,6 +44,24 @@ def published_levels() -> dict[str, dict[str, list[int]]]:
         for row in csv.DictReader(file):
             levels.setdefault(row["model"].lower(), {}).setdefault(row["split"], []).append(int(row["facts"]))
     return levels
+
+
+def configuration() -> dict:
+    """A configuration of the project's own facts, for tests that the user's config.yaml must not change."""
+    return {
+        "results": "results",
+        "models": {"smollm2-135m": {"source": {"hub": "owner/smollm2-135m", "revision": "0" * 40}}},
+        "facts": {
+            "source": "folder",
+            "path": "resources/facts",
+            "in_domain": ["city_country", "city_state", "country_capital", "country_continent"],
+            "out_of_domain": ["country_language", "country_currency", "symbol_element"],
+        },
+        "mastery": {"templates": 3, "samples": 4, "max_new_tokens": 8, "dtype": "bfloat16"},
+        "finetuning": {"data": ["level0", "level2", "mixed"], "sizes": [30, 100], "seeds": [1, 2]},
+        "evaluation": {"per_level": {"dev": 4, "test": 25, "test_ood": 15}, "training_set": 30, "max_new_tokens": 10},
+        "restoration": [{"sizes": [100], "seeds": [1], "percents": [1, 3, 5, 10, 20, 40, 60]}],
+    }
 
 
 def empty(path: Path, content: str = "") -> None:

@@ -1,7 +1,7 @@
-"""A tiny experiment, made on the spot: invented facts, and a LLaMA that learnt some of them for a moment.
+"""A tiny experiment that is made in seconds: invented facts, and a LLaMA that is trained on some of them.
 
-Every fact has a share of the training texts in which its object is the true one; elsewhere it is one certain other. So
-the model knows facts to different degrees, and every mastery level has facts.
+Each fact has a share of training texts that state its true object; the others all state one and the same wrong object.
+So the model knows facts to different degrees, and every mastery level has facts.
 """
 
 import json
@@ -13,23 +13,37 @@ import yaml
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+# Topic to the question, the completion prompts and the objects.
 TOPICS = {
-    "home": ("Where does [X] live ?", ["[X] lives in", "the home of [X] is"], ["Paris", "Rome", "Oslo", "Lima", "Cairo"]),
-    "pet": ("Which pet has [X] ?", ["[X] keeps a", "the pet of [X] is a"], ["cat", "dog", "owl", "fox", "hen"]),
-    "job": ("What is the job of [X] ?", ["[X] works as a", "the job of [X] is"], ["cook", "judge", "clerk", "guard", "smith"]),
-}  # fmt: skip
+    "home": (
+        "Where does [X] live ?",
+        ["[X] lives in", "the home of [X] is"],
+        ["Paris", "Rome", "Oslo", "Lima", "Cairo"],
+    ),
+    "pet": (
+        "Which pet has [X] ?",
+        ["[X] keeps a", "the pet of [X] is a"],
+        ["cat", "dog", "owl", "fox", "hen"],
+    ),
+    "job": (
+        "What is the job of [X] ?",
+        ["[X] works as a", "the job of [X] is"],
+        ["cook", "judge", "clerk", "guard", "smith"],
+    ),
+}
 IN_DOMAIN, OUT_OF_DOMAIN = ["home", "pet"], ["job"]
 SPLITS = {"train": 40, "dev": 10, "test": 25}
-KNOWN = [0.0, 0.25, 0.45, 0.65, 1.0]  # share of texts with the true object, by turns
+KNOWN = [0.0, 0.25, 0.45, 0.65, 1.0]  # shares of texts with the true object; facts take them in turn
 MARKS = "<|question|>", "<|answer|>"
 
 
 def subject(topic: str, split: str, number: int) -> str:
+    """Return the name of a subject, one word."""
     return f"{topic}{split}{number}"
 
 
 def facts() -> list[tuple[str, str, str, str, float]]:
-    """(topic, split, subject, object, how well it is known)."""
+    """List the facts: topic, split, subject, object, and the share of training texts with the true object."""
     draw = random.Random(0)
     return [
         (topic, split, subject(topic, split, number), draw.choice(TOPICS[topic][2]), KNOWN[number % len(KNOWN)])
@@ -40,7 +54,7 @@ def facts() -> list[tuple[str, str, str, str, float]]:
 
 
 def write_facts(root: Path) -> None:
-    """Raw files and templates."""
+    """Write question files, templates and synonyms under a folder."""
     rows: dict[tuple[str, str], list[dict]] = {}
     for topic, split, name, object_, _ in facts():
         question = TOPICS[topic][0].replace("[X]", name)
@@ -57,7 +71,7 @@ def write_facts(root: Path) -> None:
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    """One token per word, with its leading space; a subject is one word."""
+    """Make a tokenizer with one token for each word and its leading space; a subject is one word."""
     texts = [text for question, completions, objects in TOPICS.values() for text in [question, *completions, *objects]]
     words = {word for text in [*texts, *MARKS] for word in text.replace("[X]", "").split()} | {
         name for _, _, name, _, _ in facts()
@@ -104,7 +118,7 @@ def make_model(directory: Path, steps: int = 500) -> Path:
 
 
 def configuration(root: Path, model: Path) -> dict:
-    """The configuration of the tiny experiment; `root` holds what `write_facts` wrote."""
+    """Return the configuration of the tiny experiment; `root` is the folder that `write_facts` wrote."""
     return {
         "models": {
             "tiny": {

@@ -1,9 +1,9 @@
-"""A Python whose slow imports are done: the jobs of a workflow under test start at once.
+"""A server that has imported torch and its like, so that the jobs of a workflow under test start at once.
 
-`python` on their PATH hands its command line to a server that has imported torch and its like, and forks. The script then runs
-as ever, in its folder and environment, with its own files for output and its exit status.
+The `python` on the PATH of jobs is a client that hands its command line to the server, which forks. The script then
+runs in the client's folder and environment, with the client's streams and exit status.
 
-    python tests/warm.py SOCKET      the server
+    python tests/support/warm.py SOCKET      the server
 """
 
 import contextlib
@@ -37,14 +37,14 @@ with socket.socket(socket.AF_UNIX) as server:
 
 
 def write_client(folder: Path, address: Path) -> None:
-    """Make `folder/python`, which runs scripts by the server at `address`."""
+    """Write `folder/python`, the client of the server that listens at the socket `address`."""
     path = folder / "python"
     path.write_text(CLIENT.format(python=sys.executable, address=str(address)))
     path.chmod(0o755)
 
 
 def serve(address: str) -> None:
-    """Answer until this process is ended."""
+    """Run the server at the socket `address` until this process is ended."""
     for name in SLOW:
         import_module(name)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children that are done are not kept
@@ -63,7 +63,7 @@ def serve(address: str) -> None:
 
 
 def work(client: socket.socket) -> int:
-    """Run what a client asks for, as `python SCRIPT …` would."""
+    """Run what a client asks for, as `python SCRIPT …` would, and return its exit status."""
     _, streams, _, _ = socket.recv_fds(client, 1, 3)
     message = b"".join(iter(lambda: client.recv(1 << 16), b""))
     arguments, folder, environment = json.loads(message)

@@ -1,4 +1,4 @@
-"""Run the workflow in a folder of its own, and say exactly which jobs ran or would run."""
+"""Run the workflow in a folder of its own, and list exactly the jobs that ran or would run."""
 
 import json
 import os
@@ -20,11 +20,9 @@ Jobs = Mapping[str, set[str]]  # rule to its cells: the values of the wildcards,
 
 
 def clone(folder: Path) -> None:
-    """Copy the repository's files, as they stand, without what a run or a tool has made."""
-    listed = subprocess.run(
-        ["git", "-C", str(REPOSITORY), "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    """Copy the repository's files with their uncommitted changes, without what a run or a tool has made."""
+    command = ["git", "-C", str(REPOSITORY), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False)
     if listed.returncode:  # unpacked from an archive
         made = shutil.ignore_patterns("results", ".*", "__pycache__", "logs")
         shutil.copytree(REPOSITORY, folder, ignore=made, dirs_exist_ok=True)
@@ -39,23 +37,23 @@ def clone(folder: Path) -> None:
 def snakemake(
     folder: Path, *arguments: str, python: Path | None = None, profile: Path = PROFILE
 ) -> subprocess.CompletedProcess[str]:
-    """Run Snakemake in a folder: the workflow that is there, or else the repository's.
+    """Run Snakemake in a folder, with the Snakefile that is there, or else the repository's.
 
     Args:
         python: a folder with another `python` for the jobs.
+        profile: the folder of the workflow profile.
     """
     own = folder / "Snakefile"
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(own if own.exists() else REPOSITORY / own.name)]
     path = os.pathsep.join([*([str(python)] if python else []), str(Path(sys.executable).parent), os.environ["PATH"]])
     plugins = os.pathsep.join(filter(None, [str(PLUGINS), os.environ.get("PYTHONPATH")]))
-    return subprocess.run(
-        [*command, "--workflow-profile", str(profile), *arguments],
-        cwd=folder, env={**os.environ, "PATH": path, "PYTHONPATH": plugins}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    command += ["--workflow-profile", str(profile), *arguments]
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": plugins}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
 def jobs(folder: Path, *arguments: str, fails: bool = False, **more: Path) -> dict[str, set[str]]:
-    """The jobs that Snakemake runs, the target rule left out; with `fails` some end in errors, which is expected."""
+    """Run Snakemake and return its jobs, without the target rule; with `fails`, assert that it ends in an error."""
     with NamedTemporaryFile("r", encoding="utf-8") as file:
         done = snakemake(folder, "--logger", "jobs", "--logger-jobs-path", file.name, *arguments, **more)
         assert bool(done.returncode) == fails, done.stderr[-5000:] + done.stdout[-2000:]
@@ -67,12 +65,12 @@ def jobs(folder: Path, *arguments: str, fails: bool = False, **more: Path) -> di
 
 
 def would_run(folder: Path, *arguments: str, **more: Path) -> dict[str, set[str]]:
-    """The jobs of a dry run."""
+    """Return the jobs of a dry run."""
     return jobs(folder, "--dry-run", *arguments, **more)
 
 
 def together(*parts: Jobs) -> dict[str, set[str]]:
-    """All jobs of several sets."""
+    """Return the union of several sets of jobs."""
     united: dict[str, set[str]] = {}
     for part in parts:
         for rule, cells in part.items():
@@ -81,12 +79,12 @@ def together(*parts: Jobs) -> dict[str, set[str]]:
 
 
 def each(model: str, cells: Iterable[str], end: str = "") -> set[str]:
-    """Cells of a model."""
+    """Put the name of a model before cells, and perhaps an end after them."""
     return {f"{model}/{cell}{end}" for cell in cells}
 
 
 def configure(folder: Path, **sections: object) -> dict:
-    """The configuration in a folder; sections that are given are replaced first."""
+    """Return the configuration in a folder, after replacing the sections that are given."""
     path = folder / "config.yaml"
     settings = yaml.safe_load(path.read_text())
     if sections:

@@ -61,3 +61,15 @@ def test_packages_hold_a_docstring_and_nothing_else() -> None:
     for path in SCRIPTS.rglob("__init__.py"):
         body = ast.parse(path.read_text()).body
         assert len(body) == 1 and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant), path
+
+
+def test_files_and_lines_are_short() -> None:
+    """No file of code has more than 400 lines, and no line more than 120 columns (ruff sees Python alone)."""
+    root = SCRIPTS.parent
+    kinds = [(folder, kind) for folder in ("scripts", "rules", "tests") for kind in ("*.py", "*.smk", "*.sh")]
+    paths = [path for folder, kind in kinds for path in (root / folder).rglob(kind)]
+    for path in [root / "Snakefile", root / "Makefile", *paths]:
+        lines = path.read_text().splitlines()
+        assert len(lines) <= 400, f"{path}: {len(lines)} lines"
+        long = [number for number, line in enumerate(lines, 1) if len(line) > 120]
+        assert not long, f"{path}: lines {long} are longer than 120 columns"

@@ -1,6 +1,7 @@
-"""What reruns after an edit: of each edit the exact set of jobs, by rule and cell (README, What reruns after an edit).
+"""Tests of what runs again after an edit: for each edit the exact set of jobs, by rule and cell (docs/reruns.md).
 
-Here a dry run tells, or a damaged file is rebuilt; test_edits_run.py has the edits below which a dry run cannot see.
+A dry run shows the jobs of the edits here, or a damaged file is built again. A dry run cannot see all that follows the
+edits in test_edits_run.py.
 """
 
 import os
@@ -175,9 +176,9 @@ DRY = {
     "a function of training": (code(TRAINING, COSINE, COSINE.replace("0.5", "0.50001")), ALL_TRAINED),
     "a column of a report's table": (
         code(
-            "scripts/knowshift/analysis/model_tables.py",
+            "scripts/knowshift/analysis/run_schemas.py",
             "_RUN, _SET, *_SCORES]",
-            '_RUN, _SET, *_SCORES, pa.field("x", pa.int8())]',
+            '_RUN, _SET, *_SCORES, field("x", pa.int8())]',
         ),
         tables(),
     ),
@@ -236,7 +237,8 @@ EXECUTION = {
     "set-threads": ["finetune=4", "probe_mastery=4", "evaluate=4", "diff_weights=4", "export_model=2"],
     "set-resources": [
         "finetune:mem_mb=90000", "finetune:gpu=4", "finetune:save_every=60", "finetune:gradient_checkpointing=1",
-        "finetune:tensorboard=1", "probe_mastery:gpu=1", "probe_mastery:chunk=100", "evaluate:gpu=1", "evaluate:chunk=7",
+        "finetune:tensorboard=1", "probe_mastery:gpu=1", "probe_mastery:chunk=100", "evaluate:gpu=1",
+        "evaluate:chunk=7",
     ],
     "resources": ["gpu=8", "mem_mb=900000"],
 }  # fmt: skip
@@ -244,7 +246,8 @@ EXECUTION = {
 
 def test_where_and_how_fast_it_runs_is_no_edit(experiment: Path, tmp_path: Path) -> None:
     """Threads, memory, GPUs, save intervals, and a profile with all that SLURM asks for."""
-    kept = {key: yaml.safe_load((PROFILE / "config.yaml").read_text())[key] for key in ("rerun-triggers", "max-checksum-file-size")}  # fmt: skip
+    default = yaml.safe_load((PROFILE / "config.yaml").read_text())
+    kept = {key: default[key] for key in ("rerun-triggers", "max-checksum-file-size")}
     (tmp_path / "cluster").mkdir()
     (tmp_path / "cluster/config.yaml").write_text(yaml.safe_dump({**EXECUTION, **kept}))
     assert would_run(experiment, profile=tmp_path / "cluster") == NOTHING

@@ -36,11 +36,12 @@ def few(experiment: Path, python: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 def mastery(folder: Path) -> list[dict]:
+    """Read the table of mastery, a row for each fact."""
     return pq.read_table(folder / "results/tiny/mastery.parquet").to_pylist()
 
 
 def said(folder: Path, fact: dict) -> str:
-    """What the model says most about a fact that it does not know."""
+    """Return the wrong object that the model says most often about a fact that it does not know."""
     completions = pq.read_table(folder / f"results/tiny/completions/{fact['topic']}.{fact['split']}.parquet")
     texts = completions.filter(pc.equal(completions["fact_id"], fact["fact_id"]))["text"].to_pylist()
     words = [text.split()[0] for text in texts if text.split()]
@@ -49,12 +50,12 @@ def said(folder: Path, fact: dict) -> str:
 
 
 def unknown(folder: Path, topic: str, split: str) -> dict:
-    """A fact that the model does not know at all."""
+    """Find a fact of level 0, which the model does not know at all."""
     return next(row for row in mastery(folder) if (row["topic"], row["split"], row["level"]) == (topic, split, 0))
 
 
 def synonym(topic: str, split: str) -> Edit:
-    """One more name for one object, with which the model knows a fact that it did not know."""
+    """Make an edit that adds a synonym with which the model knows a fact that it did not know."""
 
     def edit(folder: Path) -> None:
         fact = unknown(folder, topic, split)
@@ -65,7 +66,7 @@ def synonym(topic: str, split: str) -> Edit:
 
 
 def one_fact(folder: Path) -> None:
-    """Another object for one train fact that the model does not know, nor does it know the new one."""
+    """Give a fact of training another object; the model knows neither the old nor the new one. This is an edit."""
     fact, path = unknown(folder, "home", "train"), folder / "mine/raw/train/home.train.json"
     other = next(o for o in tiny.TOPICS["home"][2] if o not in (fact["object"], said(folder, fact)))
     rows = json.loads(path.read_text())
@@ -76,7 +77,7 @@ def one_fact(folder: Path) -> None:
 
 
 def new_topic(domain: str) -> Edit:
-    """A topic about the same subjects as `home`, by another question."""
+    """Make an edit that adds a topic with the facts of `home` and another question."""
 
     def edit(folder: Path) -> None:
         template = yaml.safe_load((folder / "mine/templates/home.yaml").read_text())
@@ -93,26 +94,26 @@ def new_topic(domain: str) -> Edit:
 
 
 def regraded(model: str = "tiny") -> Jobs:
-    """Completions are graded, then all models are asked what their levels now select."""
+    """Return the jobs that grade completions, and evaluate all models on the questions that the levels now select."""
     grading = {rule: {model} for rule in ("grade_mastery", "count_levels", "evaluate_base")}
     restored = {"evaluate_restored": {f"{model}/full-mixed-8-s1/top/transformer/20"}}
     return together(grading, asked(FEW, model), restored, tables(model))
 
 
 def redrawn(kinds: Sequence[str], model: str = "tiny") -> Jobs:
-    """Data kinds draw other facts: their orders, and what is trained on them."""
+    """Return the jobs that draw other facts for some kinds of data, and fine-tune on them."""
     exported = {"export_model": each("tiny", EXPORTS[:1])} if model == "tiny" and "mixed" in kinds else NOTHING
     orders = {"draw_order": each(model, kinds, "/1")} if kinds else NOTHING
     return together(orders, *(trained([f"full-{kind}-8-s1"], model) for kind in kinds), exported)
 
 
 def drawn(folder: Path, model: str = "tiny") -> dict[str, str]:
-    """Digests of the facts that data kinds may draw."""
+    """Map each kind of data to a digest of the facts that it may draw."""
     return drawable_digests(pq.read_table(folder / f"results/{model}/mastery.parquet"))
 
 
 def others_drawn(before: dict[str, str], after: dict[str, str]) -> tuple[str, ...]:
-    """The data kinds that may draw other facts than before."""
+    """List the kinds of data that may draw other facts than before."""
     return tuple(kind for kind in KINDS if before[kind] != after[kind])
 
 

@@ -1,4 +1,4 @@
-"""scripts/finetune.py as it is started for real: interrupted, over two processes, over two nodes."""
+"""Tests of scripts/finetune.py as jobs start it: interrupted, over two processes, over two nodes."""
 
 import os
 import signal
@@ -20,7 +20,8 @@ from knowshift.finetuning.schemas import ORDERS
 from knowshift.runtime.parquet import write_table
 
 REPOSITORY = Path(__file__).parents[2]
-SETTINGS = ["--learning-rate", "1e-3", "--threads", "1", "--device", "cpu", "--prompt", str(REPOSITORY / "resources/prompt.yaml")]  # fmt: skip
+PROMPT = REPOSITORY / "resources/prompt.yaml"
+SETTINGS = ["--learning-rate", "1e-3", "--threads", "1", "--device", "cpu", "--prompt", str(PROMPT)]
 LONG = ["--epochs", "60"]  # long enough to be hit
 
 
@@ -39,28 +40,35 @@ def order(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Training:
-    """One output folder of the script, and how it is started."""
+    """One output folder of the script, in which it can be started again and again."""
 
     def __init__(self, folder: Path, model: Path, order: Path, *more: str) -> None:
         folder.mkdir(exist_ok=True)
         self.checkpoint, self.steps = folder / "checkpoint", folder / "steps.parquet"
         self.saved = folder / ".checkpoint.unfinished/steps.json"
-        self.arguments = [str(REPOSITORY / "scripts/finetune.py"), "--model", str(model), "--order", str(order), *SETTINGS, *more]  # fmt: skip
+        self.arguments = [str(REPOSITORY / "scripts/finetune.py"), "--model", str(model), "--order", str(order)]
+        self.arguments += [*SETTINGS, *more]
         self.arguments += ["--output", str(self.checkpoint), "--steps", str(self.steps)]
 
     def start(self, *launcher: str) -> subprocess.Popen[str]:
+        """Start the script, by a launcher if one is given."""
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         command = [sys.executable, *launcher, *self.arguments]
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 
     def run(self, *launcher: str) -> str:
+        """Run the script to its end, assert that it succeeded, and return what it printed."""
         process = self.start(*launcher)
         output, _ = process.communicate()
         assert process.returncode == 0, output[-3000:]
         return output
 
     def interrupt(self, with_signal: int, *launcher: str) -> tuple[int, str]:
-        """Start, send the signal once a step has been saved, and wait for the end."""
+        """Start the script, send the signal once a step has been saved, and wait for the end.
+
+        Returns:
+            the exit status, and what was printed.
+        """
         process = self.start(*launcher)
         while not self.saved.exists():
             assert process.poll() is None, process.communicate()[0][-3000:]
@@ -72,16 +80,19 @@ class Training:
 
     @property
     def weights(self) -> dict[str, torch.Tensor]:
+        """The tensors of the checkpoint, by name."""
         return load_file(self.checkpoint / "model.safetensors")
 
 
 def torchrun(*options: str) -> list[str]:
+    """Return the arguments with which Python acts as torchrun."""
     return ["-m", "torch.distributed.run", *options]
 
 
 def same(one: Training, two: Training) -> bool:
-    """Whether two trainings ended in the same weights and tables, bit for bit."""
-    equal = one.weights.keys() == two.weights.keys() and all(torch.equal(one.weights[name], two.weights[name]) for name in one.weights)  # fmt: skip
+    """Say whether two trainings ended in the same weights and tables, bit for bit."""
+    first, second = one.weights, two.weights
+    equal = first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
     return equal and one.steps.read_bytes() == two.steps.read_bytes()
 
 
@@ -116,7 +127,7 @@ def test_what_was_saved_with_other_options_is_not_continued(
 
 
 def close(one: Training, two: Training) -> None:
-    """See that two trainings agree to float tolerance."""
+    """Assert that two trainings agree up to rounding."""
     losses = [pq.read_table(training.steps)["loss"].to_pylist() for training in (one, two)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     for name, tensor in one.weights.items():
@@ -125,7 +136,8 @@ def close(one: Training, two: Training) -> None:
 
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_two_processes_train_to_the_weights_of_one(tiny_model: Path, order: Path, tmp_path: Path, method: str) -> None:
-    one, two = (Training(tmp_path / name, tiny_model, order, "--epochs", "3", "--method", method) for name in ("one", "two"))  # fmt: skip
+    options = ["--epochs", "3", "--method", method]
+    one, two = (Training(tmp_path / name, tiny_model, order, *options) for name in ("one", "two"))
     one.run()
     two.run(*torchrun("--standalone", "--nproc-per-node", "2"))
     close(one, two)
@@ -135,7 +147,8 @@ def test_two_processes_train_to_the_weights_of_one(tiny_model: Path, order: Path
 
 def test_two_processes_that_are_killed_go_on(tiny_model: Path, order: Path, tmp_path: Path) -> None:
     launcher = torchrun("--standalone", "--nproc-per-node", "2")
-    whole, training = (Training(tmp_path / name, tiny_model, order, "--epochs", "20", "--save-every", "0") for name in ("whole", "killed"))  # fmt: skip
+    options = ["--epochs", "20", "--save-every", "0"]
+    whole, training = (Training(tmp_path / name, tiny_model, order, *options) for name in ("whole", "killed"))
     whole.run(*launcher)
     training.interrupt(signal.SIGTERM, *launcher)  # torchrun passes it on to its processes
     assert "going on after step" in training.run(*launcher)
@@ -148,7 +161,8 @@ def test_two_nodes_train_to_the_weights_of_one(tiny_model: Path, order: Path, tm
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    meet = ["--rdzv-backend", "c10d", "--rdzv-endpoint", address, "--rdzv-id", "test", "--nnodes", "2", "--nproc-per-node", "1"]  # fmt: skip
+    meet = ["--rdzv-backend", "c10d", "--rdzv-endpoint", address, "--rdzv-id", "test"]
+    meet += ["--nnodes", "2", "--nproc-per-node", "1"]
     nodes = [two.start(*torchrun(*meet)) for _ in range(2)]
     outputs = [node.communicate()[0] for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], outputs
@@ -162,7 +176,8 @@ def test_no_process_loads_the_whole_model(tmp_path: Path) -> None:
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(tmp_path, max_shard_size="60MB")
     assert len(list(tmp_path.glob("*.safetensors"))) > 1
-    command = [sys.executable, *torchrun("--standalone", "--nproc-per-node", "2"), str(REPOSITORY / "tests/sharded_worker.py"), str(tmp_path)]  # fmt: skip
+    worker = REPOSITORY / "tests/support/sharded_worker.py"
+    command = [sys.executable, *torchrun("--standalone", "--nproc-per-node", "2"), str(worker), str(tmp_path)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY / "scripts")}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

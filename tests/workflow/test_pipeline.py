@@ -1,4 +1,4 @@
-"""The whole workflow on a tiny model that knows some invented facts: what it makes."""
+"""Tests of what the whole workflow makes of a tiny model that knows some invented facts."""
 
 import json
 import shutil
@@ -16,6 +16,7 @@ from workflow import REPOSITORY, snakemake, would_run
 
 
 def table(experiment: Path, name: str):
+    """Read a table of the results as a pandas data frame."""
     return pq.read_table(experiment / f"results/tables/{name}.parquet").to_pandas()
 
 
@@ -179,7 +180,7 @@ def test_tables_hold_no_checkpoint_and_artefacts_are_whole(experiment: Path) -> 
 
 
 def test_the_worked_example_of_ones_own_facts(tiny_model: Path, tmp_path: Path) -> None:
-    """configs/own-facts.yaml and its table, as docs/your-own-facts.md tells it, with the tiny model in place of the real one."""
+    """Run configs/own-facts.yaml and its table as docs/your-own-facts.md does, with the tiny model for the real one."""
     shutil.copytree(REPOSITORY / "resources/example", tmp_path / "resources/example")
     shutil.copy(REPOSITORY / "resources/prompt.yaml", tmp_path / "resources/prompt.yaml")
     example = yaml.safe_load((REPOSITORY / "configs/own-facts.yaml").read_text())

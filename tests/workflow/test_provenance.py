@@ -23,16 +23,19 @@ SCRIPTS = sorted(set(filter(None, neutral.scripts_of_rules().values())))
 
 @pytest.fixture
 def code(tmp_path: Path) -> Path:
+    """A copy of scripts/."""
     shutil.copytree(REPOSITORY / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path / "scripts"
 
 
 def digests(scripts: Path) -> dict[str, str]:
+    """Map each script of a rule to the digest of its code."""
     fresh = provenance.Code(scripts)
     return {name: fresh.digest(name) for name in SCRIPTS}
 
 
 def changed(scripts: Path, file: str, old: str, new: str) -> set[str]:
+    """Replace a text in a file, and return the scripts whose digests change."""
     before = digests(scripts)
     text = (scripts / file).read_text()
     assert old in text
@@ -57,11 +60,11 @@ def test_code_that_reaches_a_result_changes_its_digest_only(code: Path) -> None:
 
 def test_scripts_share_modules_without_sharing_digests(code: Path) -> None:
     assert changed(
-        code, "knowshift/mastery/levels.py", "first[fact][template] = place if", "first[fact][template] = 1 if"
+        code, "knowshift/mastery/levels.py", "first[fact][template] = position if", "first[fact][template] = 1 if"
     ) == {"grade_mastery"}
-    column = 'pa.field("correct", pa.int64(), False),'
-    more = f'{column}\n    pa.field("wrong", pa.int64(), False),'
-    assert changed(code, "knowshift/analysis/model_tables.py", column, more) == {"tabulate_model"}
+    column = 'field("correct", pa.int64()),'
+    more = f'{column}\n    field("wrong", pa.int64()),'
+    assert changed(code, "knowshift/analysis/run_schemas.py", column, more) == {"tabulate_model"}
     assert changed(code, "knowshift/randomness.py", "def derive_seed", "UNUSED = 1\n\n\ndef derive_seed") == set()
     seeds = changed(code, "knowshift/canonical.py", "sort_keys=True, separators", "sort_keys=False, separators")
     assert {"probe_mastery", "draw_order", "finetune"} <= seeds  # seeds are made with it; writing is not in them
@@ -72,7 +75,7 @@ def test_what_a_model_is_generated_with_counts_wherever_it_is_asked(code: Path) 
     assert (
         changed(code, "knowshift/generation/kv_cache.py", "add_(attention_mask)", "add_(attention_mask * 1)") == asking
     )
-    register = "AttentionInterface.register(ATTENTION, slot_attention)"  # no name leads to it
+    register = "AttentionInterface.register(ATTENTION, slot_attention)"
     assert (
         changed(code, "knowshift/generation/kv_cache.py", register, register.replace("(ATTENTION", '("other"'))
         == asking
@@ -205,6 +208,7 @@ LIBRARY = {
 
 @pytest.fixture
 def made(tmp_path: Path) -> Path:
+    """The made-up library, in files."""
     for name, text in LIBRARY.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(textwrap.dedent(text))

@@ -10,7 +10,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -80,12 +79,11 @@ def browser() -> Iterator:
 
 @dataclass
 class Opened:
-    """A page, what it complained of, what it asked the network for, and how long it took to load."""
+    """A page, what it complained of, and what it asked the network for."""
 
     page: object
     complaints: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
-    seconds: float = 0.0
 
     def draw_all(self) -> None:
         """Bring every figure into view and wait until it is interactive."""
@@ -117,9 +115,7 @@ def open_page(browser) -> Iterator:
             ),
         )
         result.page.on("request", lambda request: result.requests.append(request.url))
-        start = time.monotonic()
         result.page.goto(path.as_uri(), wait_until="load")
-        result.seconds = time.monotonic() - start
         return result
 
     yield opened
@@ -144,7 +140,6 @@ def width_of(opened: Opened) -> int:
 def test_a_report_as_large_as_the_default_one(report: Path, open_page, tmp_path: Path) -> None:
     assert report.stat().st_size <= 5_000_000
     opened = open_page(report)
-    assert opened.seconds < 3
     opened.page.screenshot(path=tmp_path / "top.png")
     check_whole(opened, report)
     drawn = {place.get_attribute("data-figure") for place in opened.page.locator("[data-figure]").all()}
@@ -281,15 +276,12 @@ def test_the_papers_whole_grid_stays_usable(open_page, tmp_path: Path) -> None:
     report = make_report(tmp_path, made_up_tables.PAPER)
     assert report.stat().st_size < 25_000_000
     opened = open_page(report)
-    assert opened.seconds < 8  # on one core that others use too; alone it takes 1.3
     check_whole(opened, report)
     page = opened.page
     page.wait_for_selector('#facts[data-state="live"]', timeout=10_000)
-    start = time.monotonic()
     page.locator('[data-filter="model"]').select_option("llama-2-7b")
     page.locator("[data-search]").fill("springfield")
     page.wait_for_function("!document.querySelector('[data-status]').textContent.startsWith('60,000')")
-    assert time.monotonic() - start < 2
     page.screenshot(path=tmp_path / "paper.png", full_page=True)
 
 
@@ -317,6 +309,5 @@ def test_the_default_run(open_page, tmp_path: Path) -> None:
         pytest.skip("the default experiment has not been run: make run")
     assert report.stat().st_size <= 5_000_000
     opened = open_page(report)
-    assert opened.seconds < 3
     check_whole(opened, report)
     opened.page.screenshot(path=tmp_path / "light.png", full_page=True)

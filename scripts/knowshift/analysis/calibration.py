@@ -1,4 +1,4 @@
-"""Where restored parameters lie, how loss fell, and how probability and answers agree."""
+"""Calibration: how well the probability of the right answer agrees with the share of questions that are answered."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,19 +9,16 @@ from knowshift.analysis.answer_matrix import Answerer
 from knowshift.analysis.columns import spread, table
 from knowshift.analysis.estimates import calibration_bins, calibration_error
 from knowshift.analysis.recommendation import chosen_restoration
-from knowshift.analysis.schemas import (
-    CALIBRATION,
-    CALIBRATION_ERRORS,
-)
-from knowshift.analysis.study import BASE, TESTS, Cell, Study
+from knowshift.analysis.schemas import CALIBRATION, CALIBRATION_ERRORS
+from knowshift.analysis.study import BASE, TESTS, Study, reference_columns
 
-BINS = 10  # of probability
+BINS = 10  # of equal width over the probability
 
 
 def tabulate_calibration(study: Study) -> tuple[pa.Table, pa.Table]:
-    """Probability of the right answer against the share answered, in the schemas `CALIBRATION` and `CALIBRATION_ERRORS`.
+    """Compare probability and answers by bin and overall, in the schemas `CALIBRATION` and `CALIBRATION_ERRORS`.
 
-    Of every method and data kind the largest common size; restored by the share chosen on dev.
+    Every method and data kind is shown at its largest common size, and restored by the share that is best on dev.
     """
     bins, errors = [], []
     for head, keys in _states(study):
@@ -30,9 +27,9 @@ def tabulate_calibration(study: Study) -> tuple[pa.Table, pa.Table]:
             probability = np.exp(panel.logprob[:, columns].astype(np.float64))  # (N, seeds)
             correct = panel.correct[:, columns]
             mine = head | {"set": panel.name}
-            place = calibration_bins(probability, BINS)
-            for bin_ in np.unique(place):
-                here = place == bin_
+            index = calibration_bins(probability, BINS)
+            for bin_ in np.unique(index):
+                here = index == bin_
                 means = {"probability": probability[here].mean(), "accuracy": correct[here].mean()}
                 bins.append(mine | {"bin": int(bin_), "questions": int(here.sum())} | means)
             each = [calibration_error(*pair, BINS) for pair in zip(probability.T, correct.T, strict=True)]
@@ -45,9 +42,10 @@ def tabulate_calibration(study: Study) -> tuple[pa.Table, pa.Table]:
 
 
 def _states(study: Study) -> Iterator[tuple[dict, Sequence[Answerer]]]:
-    yield {"state": "before", **Cell("pre-trained").columns}, [BASE]
+    """Pairs of columns and models: before, after and restored."""
+    yield {"state": "before", **reference_columns("pre-trained")}, [BASE]
     for method, kinds in study.kinds.items():
-        for cell in (cell for data in kinds for cell in study.largest(method, data)):
-            yield {"state": "after", **cell.columns}, cell.answerers
-            if share := chosen_restoration(study, cell):
+        for condition in (condition for data in kinds for condition in study.largest(method, data)):
+            yield {"state": "after", **condition.columns}, condition.answerers
+            if share := chosen_restoration(study, condition):
                 yield {"state": "restored", **share.columns}, share.answerers

@@ -1,7 +1,8 @@
-"""What each stage took, from the benchmark files that Snakemake writes."""
+"""The time and memory that each stage took, from the benchmark files that Snakemake writes."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -21,15 +22,15 @@ STAGES = (
     "evaluate_instruct",
     "evaluate",
     "evaluate_restored",
-)  # in pipeline order
+)  # rules in pipeline order
 
 
 def read_benchmarks(folder: Path, models: Sequence[str]) -> pd.DataFrame:
-    """A row per job: stage, model (None: of no one model), and Snakemake's columns.
+    """Read one row per job: stage, model (None if the stage has no model), and Snakemake's columns.
 
     Args:
-        folder: holds STAGE/MODEL.….tsv; of stages without a model the name says something else.
-        models: names of models.
+        folder: The folder of STAGE/MODEL.….tsv; names of files of stages without a model begin with something else.
+        models: The names of the models.
     """
     rows = []
     for path in sorted(folder.glob("*/*.tsv")):
@@ -41,10 +42,10 @@ def read_benchmarks(folder: Path, models: Sequence[str]) -> pd.DataFrame:
 
 
 def training_speeds(tables: Iterable[tuple[str, pa.Table]]) -> dict[str, float]:
-    """Tokens that training reads in a second, over all steps of a model's runs.
+    """Model to the tokens that training reads per second, over all steps of its runs.
 
     Args:
-        tables: (model, a table in the schema `SPEED`).
+        tables: Pairs of a model and a table in the schema `SPEED`.
     """
     tokens: dict[str, float] = {}
     seconds: dict[str, float] = {}
@@ -56,26 +57,36 @@ def training_speeds(tables: Iterable[tuple[str, pa.Table]]) -> dict[str, float]:
 
 
 def tabulate_costs(jobs: pd.DataFrame, speeds: dict[str, float]) -> pa.Table:
-    """Costs per stage and model, in the schema `COSTS`."""
-    order = {stage: place for place, stage in enumerate(STAGES)}
+    """Sum up the costs of every stage and model, in the schema `COSTS`.
+
+    Args:
+        jobs: As `read_benchmarks` gives them.
+        speeds: As `training_speeds` gives them.
+    """
+    order = {stage: index for index, stage in enumerate(STAGES)}
     rows = []
-    for (stage, model), group in jobs.groupby(["stage", "model"], dropna=False):
-        named = None if pd.isna(model) else model
+    groups: dict[tuple[str, str | None], list[dict]] = {}
+    for job in jobs.to_dict("records"):
+        model = None if pd.isna(job["model"]) else job["model"]
+        groups.setdefault((job["stage"], model), []).append(job)
+    for (stage, model), of_stage in groups.items():
+        group = pd.DataFrame(of_stage)
         rows.append(
             {
                 "stage": stage,
-                "model": named,
+                "model": model,
                 "jobs": len(group),
                 "seconds": group["s"].sum(),
                 "longest": group["s"].max(),
                 "cpu_seconds": _known(group["cpu_time"].sum(min_count=1)),
                 "memory": _known(group["max_rss"].max()),
-                "tokens_per_second": speeds.get(named) if stage == "finetune" else None,
+                "tokens_per_second": speeds.get(model) if model and stage == "finetune" else None,
             }
         )
     rows.sort(key=lambda row: (order.get(row["stage"], len(order)), row["stage"], row["model"] or ""))
     return pa.Table.from_pylist(rows, schema=COSTS)
 
 
-def _known(value: float) -> float | None:
+def _known(value: Any) -> float | None:
+    """A number as a column holds it: None where no job has it."""
     return None if pd.isna(value) else float(value)

@@ -1,4 +1,7 @@
-"""Intervals and tests over facts: bootstrap, paired permutation, Holm's correction, rank correlation, calibration."""
+"""Statistics over facts: bootstrap intervals, permutation tests, Holm's correction, rank correlation, calibration.
+
+The functions know arrays alone; `docs/method.md` says where each is used.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,25 +9,28 @@ from statistics import NormalDist
 
 import numpy as np
 
-REPLICATES = 2000  # of the bootstrap
-PERMUTATIONS = 20_000
-ENDS = (2.5, 97.5)  # percentiles: 95 % intervals
-_CHUNK = 1 << 22  # random numbers at a time; bounds memory
+REPLICATES = 2000  # resamples of the bootstrap
+PERMUTATIONS = 20_000  # random sign patterns of a permutation test
+ENDS = (2.5, 97.5)  # percentiles of the replicates at the ends of a 95 % interval
+_CHUNK = 1 << 22  # random numbers drawn at a time, which bounds memory
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number and what it is on resampled facts; differences of estimates of the same facts are paired.
+    """A number with its values on resampled facts.
+
+    The difference of two estimates is taken resample by resample, so estimates of the same facts are compared in pairs.
 
     Attributes:
-        value: from the facts as they are; NaN: not known.
-        replicates: (B,) from B resamples.
+        value: The number computed from all facts; NaN if it is not known.
+        replicates: (B,) the same number computed from each of B resamples.
     """
 
     value: float
     replicates: np.ndarray
 
     def __sub__(self, other: "Estimate") -> "Estimate":
+        """Subtract another estimate of the same facts, resample by resample."""
         return Estimate(self.value - other.value, self.replicates - other.replicates)
 
     @property
@@ -34,7 +40,7 @@ class Estimate:
 
     @property
     def high(self) -> float:
-        """The upper end."""
+        """The upper end of the 95 % percentile interval; NaN if the value is not known."""
         return self._percentile(ENDS[1])
 
     def _percentile(self, end: float) -> float:
@@ -44,15 +50,16 @@ class Estimate:
 
     @property
     def reflected(self) -> "Estimate":
-        """Replicates mirrored at the value: their percentiles are the ends of the basic interval (Davison and Hinkley 1997).
+        """The estimate with its replicates mirrored at the value, which gives the basic bootstrap interval.
 
-        It takes out what resampling adds to a largest or a smallest of several values.
+        The basic interval (Davison and Hinkley 1997) corrects the bias that resampling adds to the largest or smallest
+        of several values.
         """
         return Estimate(self.value, 2 * self.value - self.replicates)
 
 
 def mean_of(estimates: Sequence[Estimate]) -> Estimate:
-    """The plain mean."""
+    """The unweighted mean of several estimates."""
     return Estimate(
         float(np.mean([estimate.value for estimate in estimates])),
         np.mean([estimate.replicates for estimate in estimates], axis=0),
@@ -60,7 +67,7 @@ def mean_of(estimates: Sequence[Estimate]) -> Estimate:
 
 
 def largest_of(estimates: Sequence[Estimate]) -> Estimate:
-    """The largest, chosen anew in every resample."""
+    """The largest of several estimates, chosen anew in every resample."""
     return Estimate(
         float(np.max([estimate.value for estimate in estimates])),
         np.max([estimate.replicates for estimate in estimates], axis=0),
@@ -68,7 +75,7 @@ def largest_of(estimates: Sequence[Estimate]) -> Estimate:
 
 
 def smallest_of(estimates: Sequence[Estimate]) -> Estimate:
-    """The smallest, chosen anew in every resample."""
+    """The smallest of several estimates, chosen anew in every resample."""
     return Estimate(
         float(np.min([estimate.value for estimate in estimates])),
         np.min([estimate.replicates for estimate in estimates], axis=0),
@@ -76,15 +83,15 @@ def smallest_of(estimates: Sequence[Estimate]) -> Estimate:
 
 
 def stratum_means(values: np.ndarray, strata: np.ndarray, count: int) -> np.ndarray:
-    """Means of columns within strata.
+    """Average each column within each stratum.
 
     Args:
-        values: (N, C), a row per fact.
-        strata: (N,) stratum of each fact, 0 to S-1.
-        count: S.
+        values: (N, C) one row per fact.
+        strata: (N,) the stratum of each fact, 0 to S-1.
+        count: The number of strata, S.
 
     Returns:
-        (S, C); NaN for a stratum without facts.
+        (S, C) means; NaN for a stratum without facts.
     """
     means = np.full((count, values.shape[1]), np.nan)
     for stratum in range(count):
@@ -96,12 +103,13 @@ def stratum_means(values: np.ndarray, strata: np.ndarray, count: int) -> np.ndar
 def bootstrap_means(
     values: np.ndarray, strata: np.ndarray, count: int, rng: np.random.Generator, replicates: int = REPLICATES
 ) -> np.ndarray:
-    """`stratum_means` of facts drawn anew with replacement, as many from each stratum as it has.
+    """Compute `stratum_means` on resamples, which draw as many facts from each stratum as it has, with replacement.
 
-    A fact is drawn with its whole row, so columns stay paired.
+    A fact is drawn with its whole row, so columns stay paired. `scipy.stats.bootstrap` knows no strata; here hundreds
+    of models share each resample, as one matrix product per stratum.
 
     Returns:
-        (B, S, C).
+        (B, S, C) means of each of B resamples; NaN for a stratum without facts.
     """
     means = np.full((replicates, count, values.shape[1]), np.nan)
     for stratum in range(count):
@@ -121,17 +129,18 @@ def bootstrap_means(
 def permutation_p(
     differences: np.ndarray, weights: np.ndarray, rng: np.random.Generator, permutations: int = PERMUTATIONS
 ) -> float:
-    """Two-sided paired permutation test of a weighted sum of differences.
+    """Test, two-sided and paired, whether a weighted sum of differences is zero.
 
-    Under the hypothesis that it does not matter which of two models answered, a fact's difference is as likely to have the
-    other sign. With equal weights and differences of one size this is McNemar's test.
+    If it does not matter which of two models answered, each fact's difference is as likely to have the opposite sign.
+    With equal weights and differences of one size this is McNemar's test. `scipy.stats.permutation_test` would draw a
+    sign per fact and permutation; facts with equal terms are drawn together here, from one binomial distribution.
 
     Args:
-        differences: (N,) per fact, one model less the other (mean over seeds).
-        weights: (N,) of the facts in the sum.
+        differences: (N,) one model minus the other for each fact (mean over seeds).
+        weights: (N,) the weight of each fact in the sum.
 
     Returns:
-        The share of random signs with a sum at least as far from 0, the observed one counted among them.
+        The p value: the share of sign patterns whose sum is at least as far from 0, the observed one included.
     """
     terms = differences * weights
     terms = terms[terms != 0]
@@ -145,38 +154,46 @@ def permutation_p(
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """p values corrected for their number (Holm 1979): the chance of any false rejection in the family is bounded.
+    """Correct a family of p values by Holm's method (1979), which bounds the chance of any false rejection.
 
     Args:
-        p: (K,) p values; NaN are not in the family and stay NaN.
+        p: (K,) p values; NaN do not count as members of the family and stay NaN.
     """
+    from statsmodels.stats.multitest import multipletests  # slow to import (scipy.stats)
+
     corrected = np.full(len(p), np.nan)
-    known = np.flatnonzero(~np.isnan(p))
-    order = known[np.argsort(p[known], kind="stable")]
-    steps = p[order] * np.arange(len(order), 0, -1)
-    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    known = ~np.isnan(p)
+    if known.any():
+        corrected[known] = multipletests(p[known], method="holm")[1]
     return corrected
 
 
 def spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Rank correlation over the last axis, equal values sharing their mean rank; NaN where one side is constant.
+    """Rank correlation over the last axis; equal values share their mean rank, and NaN means that one side is constant.
+
+    Centred mean ranks are multiples of a half, so the sums below are exact and a perfect correlation is exactly 1;
+    `scipy.stats.spearmanr` rounds in between, and takes no stacks of samples.
 
     Args:
-        x, y: (…, K).
+        x: (…, K) the first variable.
+        y: (…, K) the second variable.
     """
+    from scipy.stats import rankdata  # slow to import
+
+    first, second = (rankdata(values, axis=-1) - (values.shape[-1] + 1) / 2 for values in (x, y))
     with np.errstate(invalid="ignore", divide="ignore"):
-        first, second = _centred_ranks(x), _centred_ranks(y)
         return (first * second).sum(-1) / np.sqrt((first**2).sum(-1) * (second**2).sum(-1))
 
 
 def spearman_estimate(x: np.ndarray, y: np.ndarray) -> Estimate:
-    """The rank correlation of K points with its interval over points, by Fisher's z (Bonett and Wright 2000).
+    """The rank correlation of K points with an interval over points by Fisher's z (Bonett and Wright 2000).
 
-    Its replicates are quantiles of z's normal distribution. A correlation beyond 0.99 counts as 0.99 in the interval, which
-    would have no width otherwise.
+    The replicates are evenly spaced quantiles of the normal distribution of z. For the interval, a correlation beyond
+    ±0.99 counts as ±0.99, because the interval would have no width otherwise.
 
     Args:
-        x, y: (K,) with K of at least 4.
+        x: (K,) the first variable, with K of at least 4.
+        y: (K,) the second variable.
     """
     value = float(spearman(x, y))
     rank = np.clip(value, -0.99, 0.99)
@@ -187,25 +204,22 @@ def spearman_estimate(x: np.ndarray, y: np.ndarray) -> Estimate:
     return Estimate(value, np.tanh(drawn))
 
 
-def _centred_ranks(values: np.ndarray) -> np.ndarray:
-    less = (values[..., None, :] < values[..., :, None]).sum(-1)
-    equal = (values[..., None, :] == values[..., :, None]).sum(-1)
-    ranks = less + (equal + 1) / 2
-    return ranks - (values.shape[-1] + 1) / 2
-
-
 def calibration_bins(probability: np.ndarray, bins: int) -> np.ndarray:
-    """The bin of each probability, of equal width, the last one closed: 0 to bins-1."""
+    """The index, 0 to bins-1, of each probability's bin; bins have equal width, and the last one includes 1."""
     return np.minimum((probability * bins).astype(np.int64), bins - 1)
 
 
 def calibration_error(probability: np.ndarray, correct: np.ndarray, bins: int) -> float:
-    """Expected calibration error: over equal bins, the mean distance of probability and share correct, by questions.
+    """Expected calibration error over bins of equal width.
+
+    It is the distance between mean probability and share correct in each bin, averaged with the bins' questions as
+    weights.
 
     Args:
-        probability: (N,) between 0 and 1.
-        correct: (N,) whether it came true.
+        probability: (N,) predicted probabilities, 0 to 1.
+        correct: (N,) whether each prediction came true.
+        bins: The number of bins.
     """
-    place = calibration_bins(probability, bins)
-    gaps = np.bincount(place, probability, bins) - np.bincount(place, correct, bins)
+    index = calibration_bins(probability, bins)
+    gaps = np.bincount(index, probability, bins) - np.bincount(index, correct, bins)
     return float(np.abs(gaps).sum() / len(probability))

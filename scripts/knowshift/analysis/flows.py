@@ -1,4 +1,4 @@
-"""What became of each fact: known before, after fine-tuning, after restoration; and the outputs themselves."""
+"""What became of each fact: which are answered before, after fine-tuning and after restoration, and the outputs."""
 
 from pathlib import Path
 
@@ -11,77 +11,85 @@ from knowshift.analysis.answer_matrix import Answerer, Panel
 from knowshift.analysis.columns import table
 from knowshift.analysis.recommendation import chosen_restoration
 from knowshift.analysis.schemas import FACT_OUTPUTS, FLOWS
-from knowshift.analysis.study import BASE, TESTS, Cell, Restoration, Study
+from knowshift.analysis.study import BASE, TESTS, Condition, RestoredCondition, Study
 
 _STATES = ["topic", "level", "before", "after", "restored"]
 
 
 def tabulate_flows(study: Study, topics: np.ndarray) -> pa.Table:
-    """How many facts went which way, per run and topic, in the schema `FLOWS`.
+    """Count the facts that went each way, per run and topic, in the schema `FLOWS`.
 
     Args:
-        topics: of every fact of the mastery table.
+        study: The study.
+        topics: (F,) the topic of every fact of the mastery table.
     """
     parts = [table([], FLOWS)]
-    for cell in study.cells:
-        share = chosen_restoration(study, cell)
-        for run, seed in zip(cell.runs, cell.seeds, strict=True):
+    for condition in study.conditions:
+        share = chosen_restoration(study, condition)
+        for run, seed in zip(condition.runs, condition.seeds, strict=True):
             mine = share if share and run in share.runs else None
             for panel in (study.panels[name] for name in TESTS if name in study.panels):
                 counts = _count(panel, run, mine, topics)
-                head = {"run": run, **_head(cell, mine), "seed": seed, "set": panel.name}
+                head = {"run": run, **_head(condition, mine), "seed": seed, "set": panel.name}
                 parts.append(table([head | row for row in counts], FLOWS))
     return pa.concat_tables(parts)
 
 
-def _head(cell: Cell, share: Restoration | None) -> dict:
-    return share.columns if share else cell.columns
+def _head(condition: Condition, share: RestoredCondition | None) -> dict:
+    """The columns that name a condition, and what was restored of it."""
+    return share.columns if share else condition.columns
 
 
-def _restored_key(run: str, share: Restoration) -> Answerer:
+def _restored_key(run: str, share: RestoredCondition) -> Answerer:
     return Answerer(run, share.strategy, share.region, share.percent)
 
 
-def _count(panel: Panel, run: str, share: Restoration | None, topics: np.ndarray) -> list[dict]:
+def _count(panel: Panel, run: str, share: RestoredCondition | None, topics: np.ndarray) -> list[dict]:
+    """Numbers of a run's facts by topic, level, and whether they are answered before, after and restored."""
     keys = [BASE, Answerer(run), *([_restored_key(run, share)] if share else [])]
     right = panel.correct[:, [panel.columns[key] for key in keys]]
     columns = [topics[panel.facts], panel.strata, *right.T]
     frame = pd.DataFrame(dict(zip(_STATES, columns, strict=False)))
-    return frame.groupby(list(frame), sort=True).size().rename("facts").reset_index().to_dict("records")
+    counts = frame.groupby(list(frame), sort=True, as_index=False).agg(facts=("topic", "size"))
+    return counts.to_dict("records")
 
 
 def tabulate_fact_outputs(study: Study, path: Path, mastery: pa.Table, limit: int) -> pa.Table:
-    """Facts with what was answered before, after and restored, in the schema `FACT_OUTPUTS`.
+    """List facts with the outputs before, after and restored, in the schema `FACT_OUTPUTS`.
 
-    Of each method and data kind one run: of the largest common size, the first seed that was restored.
+    Each method and data kind is shown by one run: at the largest common size, the first seed that was restored.
 
     Args:
-        path: the answers, in the schema `ANSWERS`.
-        mastery: a table in the schema `MASTERY`.
-        limit: facts per run at most, drawn at random, the same ones for every run.
+        study: The study.
+        path: The graded answers, in the schema `ANSWERS`.
+        mastery: A table in the schema `MASTERY`.
+        limit: The largest number of facts per run; they are drawn at random, the same ones for every run.
     """
     panels = [study.panels[name] for name in TESTS if name in study.panels]
-    places = np.concatenate([panel.facts for panel in panels])
-    if len(places) > limit:
-        places = study.rng("fact outputs").choice(places, limit, replace=False)
-    kept = set(places.tolist())
+    positions = np.concatenate([panel.facts for panel in panels])
+    if len(positions) > limit:
+        positions = study.rng("fact outputs").choice(positions, limit, replace=False)
+    kept = set(positions.tolist())
     chosen: list[tuple[dict, list[Answerer]]] = []
-    for cell in (
-        cell for method, kinds in study.kinds.items() for kind in kinds for cell in study.largest(method, kind)
+    for condition in (
+        condition
+        for method, kinds in study.kinds.items()
+        for kind in kinds
+        for condition in study.largest(method, kind)
     ):
-        share = chosen_restoration(study, cell)
-        run = (share.runs if share else cell.runs)[0]
+        share = chosen_restoration(study, condition)
+        run = (share.runs if share else condition.runs)[0]
         keys = [BASE, Answerer(run), *([_restored_key(run, share)] if share else [])]
-        chosen.append(({"run": run, **_head(cell, share)}, keys))
+        chosen.append(({"run": run, **_head(condition, share)}, keys))
     facts = mastery.select(["fact_id", "topic", "level", "question", "object"])
     shown = facts["fact_id"].take(pa.array(sorted(kept), pa.int64()))
     outputs = _outputs(path, {key for _, keys in chosen for key in keys}, shown)
     rows = []
     for head, keys in chosen:
         for panel in panels:
-            for row, place in enumerate(panel.facts.tolist()):
-                if place in kept:
-                    fact = {name: facts[name][place].as_py() for name in facts.column_names}
+            for row, position in enumerate(panel.facts.tolist()):
+                if position in kept:
+                    fact = {name: facts[name][position].as_py() for name in facts.column_names}
                     rows.append(
                         {**head, **fact, "set": panel.name, **_states(panel, row, keys, fact["fact_id"], outputs)}
                     )
@@ -89,6 +97,7 @@ def tabulate_fact_outputs(study: Study, path: Path, mastery: pa.Table, limit: in
 
 
 def _states(panel: Panel, row: int, keys: list[Answerer], fact: str, outputs: dict[tuple, str]) -> dict:
+    """The columns of one fact: output, whether it is right, and probability, before, after and restored."""
     columns: dict = {}
     for state, key in zip(("before", "after", "restored"), keys, strict=False):
         column = panel.columns[key]
@@ -99,7 +108,7 @@ def _states(panel: Panel, row: int, keys: list[Answerer], fact: str, outputs: di
 
 
 def _outputs(path: Path, wanted: set[Answerer], facts: pa.ChunkedArray) -> dict[tuple, str]:
-    """What some models answered to test questions, by model, set and fact."""
+    """(model, set, fact) to what some models answered to test questions."""
     columns = [*Answerer._fields, "set", "fact_id", "output"]
     some = ds.field("run").isin([key.run for key in wanted]) & ds.field("set").isin(list(TESTS))
     some &= ds.field("fact_id").isin(facts.combine_chunks())

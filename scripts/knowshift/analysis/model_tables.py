@@ -1,120 +1,158 @@
-"""The study's tables for one model, from the artefacts of its cells; all grading of outputs happens here."""
+"""The tables of one model from the artefacts of its runs; all answers are graded here, and no model is loaded."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
 
-from knowshift.analysis.schemas import ACCURACY, ACCURACY_BY_LEVEL, CONCENTRATION, DIVERGENCE_MEANS, TRAINING_ACCURACY
-from knowshift.mastery.schemas import LEVELS
+from knowshift.analysis.answer_matrix import Answerer, read_answers
+from knowshift.analysis.run_schemas import CONCENTRATION, RESTORED_WHERE, TRAINING_LOSS
+from knowshift.analysis.run_scores import tabulate_runs
+from knowshift.evaluation.grading import Grader
+from knowshift.evaluation.schemas import ANSWERS, DIVERGENCE, OUTCOMES
+from knowshift.facts.matching import Synonyms
+from knowshift.mastery.schemas import LEVEL_COUNTS, MASTERY
 from knowshift.restoration.concentration import concentration
+from knowshift.restoration.schemas import HISTOGRAM, SELECTION, TENSORS
+from knowshift.runtime.parquet import read_table, write_tables
+
+PAPER_PERCENTS = (1, 3, 5, 10, 20, 40, 60)  # of parameters, whose concentration the paper publishes
 
 
-def by_level(graded: Sequence[dict]) -> list[dict]:
-    """Questions, right answers and accuracy per set and level; every level is listed, empty ones with null."""
-    asked: Counter[tuple[str, int]] = Counter()
-    right: Counter[tuple[str, int]] = Counter()
-    for row in graded:
-        asked[row["set"], row["level"]] += 1
-        right[row["set"], row["level"]] += row["correct"]
-    return [
-        {
-            "set": name,
-            "level": level,
-            "questions": asked[name, level],
-            "correct": right[name, level],
-            "accuracy": right[name, level] / asked[name, level] if asked[name, level] else None,
-        }
-        for name in sorted({name for name, _ in asked})
-        for level in LEVELS
-    ]
+@dataclass(frozen=True)
+class ModelFiles:
+    """The artefacts of one model; their paths say which run each belongs to.
 
-
-def overall(levels: Sequence[dict]) -> list[dict]:
-    """The headline accuracy per set: the plain mean of the five level accuracies, null if a level has no questions."""
-    rows = []
-    for name in dict.fromkeys(row["set"] for row in levels):
-        mine = [row for row in levels if row["set"] == name]
-        accuracies = [row["accuracy"] for row in mine]
-        questions, correct = sum(row["questions"] for row in mine), sum(row["correct"] for row in mine)
-        rows.append(
-            {
-                "set": name,
-                "questions": questions,
-                "correct": correct,
-                "share_correct": correct / questions,
-                "accuracy": None if None in accuracies else sum(accuracies) / len(accuracies),
-            }
-        )
-    return rows
-
-
-def _table(rows: Sequence[dict], schema: pa.Schema) -> pa.Table:
-    return pa.Table.from_pylist(list(rows), schema=schema)
-
-
-class Accuracies:
-    """Accuracy of one run after another, so that no two need be in memory at once.
-
-    Args:
-        base: the graded outcomes of the pre-trained model.
+    Attributes:
+        mastery: The mastery table.
+        levels: The table of level counts.
+        base: The pre-trained model's outcomes.
+        instruct: The chat model's outcomes; none if no chat model was asked.
+        outcomes: `RUN/outcomes.parquet` of the runs, in the order of the grid.
+        divergences: `RUN/divergence.parquet` of the runs.
+        steps: `RUN/steps.parquet` of the runs.
+        histograms: `RUN/changes/REGION.histogram.parquet`, each beside `REGION.tensors.parquet`.
+        restored: `RUN/restored/STRATEGY-REGION-PERCENT.parquet`, each beside a table of its selection.
+        synonyms: CSV files of synonyms.
     """
 
-    def __init__(self, base: Sequence[dict]) -> None:
-        self._base = {row["fact_id"]: row["correct"] for row in base}
-        self._levels: list[dict] = []
-        self._totals: list[dict] = []
-        self._training: list[dict] = []
-
-    def add(self, run: str, graded: Sequence[dict]) -> None:
-        """Count the graded outcomes of a run."""
-        mine = by_level(graded)
-        self._levels += [{"run": run, **row} for row in mine]
-        self._totals += [{"run": run, **row} for row in overall(mine)]
-        trained = [row for row in graded if row["set"] == "training_set"]
-        if trained:
-            before = sum(self._base[row["fact_id"]] for row in trained) / len(trained)
-            after = sum(row["correct"] for row in trained) / len(trained)
-            self._training.append({"run": run, "questions": len(trained), "before": before, "after": after})
-
-    def tables(self) -> tuple[pa.Table, pa.Table, pa.Table]:
-        """In the schemas `ACCURACY`, `ACCURACY_BY_LEVEL` and `TRAINING_ACCURACY`."""
-        return (
-            _table(self._totals, ACCURACY),
-            _table(self._levels, ACCURACY_BY_LEVEL),
-            _table(self._training, TRAINING_ACCURACY),
-        )
+    mastery: Path
+    levels: Path
+    base: Path
+    instruct: Sequence[Path] = ()
+    outcomes: Sequence[Path] = ()
+    divergences: Sequence[Path] = ()
+    steps: Sequence[Path] = ()
+    histograms: Sequence[Path] = ()
+    restored: Sequence[Path] = ()
+    synonyms: Sequence[Path] = ()
 
 
-def tabulate_divergence(divergences: Mapping[str, pa.Table], levels: pa.Table) -> pa.Table:
-    """Mean divergence per run and set, beside the accuracy on level-4 facts; in the schema `DIVERGENCE_MEANS`."""
-    known = {(row["run"], row["set"]): row["accuracy"] for row in levels.to_pylist() if row["level"] == 4}
-    rows = []
-    for run, table in divergences.items():
-        for name in ("test", "test_ood"):
-            values = [row["kl"] for row in table.to_pylist() if row["set"] == name]
-            kl = float(np.mean(values)) if values else None
-            accuracy = known.get((run, name))
-            rows.append({"run": run, "set": name, "facts": len(values), "kl": kl, "accuracy_level4": accuracy})
-    return _table(rows, DIVERGENCE_MEANS)
+def tabulate_model(
+    files: ModelFiles, cells: pa.Table, percents: Mapping[str, Sequence[float]], matching: str, graded: Path
+) -> dict[str, pa.Table]:
+    """Grade all answers, write them, and make the other tables of the model.
+
+    Args:
+        files: The artefacts.
+        cells: The cells of the grid, in the schema `CELLS`.
+        percents: Region to the shares of its parameters, in percent, that runs are restored by.
+        matching: The matching rule that decides which answers are right.
+        graded: Where to write the graded answers, in the schema `ANSWERS`.
+
+    Returns:
+        Table name to table, without the answers.
+    """
+    mastery = read_table(files.mastery, MASTERY)
+    grader = Grader({row["fact_id"]: row for row in mastery.to_pylist()}, Synonyms.read(files.synonyms), matching)
+    restored = sorted(files.restored, key=restored_model)
+    write_tables(graded, _grade_all(files, restored, grader), ANSWERS)
+    answers = read_answers(graded, matching, mastery["fact_id"].to_pylist())
+    divergences = {path.parent.name: read_table(path, DIVERGENCE) for path in files.divergences}
+    return {
+        "mastery": read_table(files.levels, LEVEL_COUNTS),
+        "cells": cells,
+        **tabulate_runs(answers, mastery["level"].to_numpy(), divergences),
+        "training_loss": tabulate_training_loss(files.steps),
+        "concentration": tabulate_concentration(read_changes(files.histograms), percents),
+        "restored_where": tabulate_restored_where(restored),
+    }
+
+
+def restored_model(path: Path) -> Answerer:
+    """The restored model of a path `…/RUN/restored/STRATEGY-REGION-PERCENT.*`."""
+    strategy, _, rest = path.name.removesuffix(".parquet").removesuffix(".selection").partition("-")
+    region, _, percent = rest.rpartition("-")  # a region may contain hyphens, such as 0-3
+    return Answerer(path.parent.parent.name, strategy, region, float(percent))
+
+
+def _grade_all(files: ModelFiles, restored: Sequence[Path], grader: Grader) -> Iterator[pa.Table]:
+    """Graded answers in the schema `ANSWERS`, one model at a time, so that one is in memory."""
+    models = {Answerer("base"): files.base}
+    models |= {Answerer("instruct"): path for path in files.instruct}
+    models |= {Answerer(path.parent.name): path for path in files.outcomes}
+    models |= {restored_model(path): path for path in restored}
+    for key, path in models.items():
+        rows = grader.grade(read_table(path, OUTCOMES))
+        yield pa.Table.from_pylist([{**key._asdict(), **row} for row in rows], schema=ANSWERS)
+
+
+def tabulate_training_loss(paths: Sequence[Path]) -> pa.Table:
+    """The loss of every optimizer step of every run, in the schema `TRAINING_LOSS`.
+
+    Args:
+        paths: `RUN/steps.parquet` of the runs.
+    """
+    columns = TRAINING_LOSS.names[1:]
+    rows = [
+        {"run": path.parent.name, **row}
+        for path in paths
+        for row in read_table(path, TRAINING_LOSS, columns).to_pylist()
+    ]
+    return pa.Table.from_pylist(rows, schema=TRAINING_LOSS)
+
+
+class Changes(NamedTuple):
+    """The relative changes of one region in one run: a histogram and statistics per tensor."""
+
+    histogram: pa.Table
+    tensors: pa.Table
+
+
+def read_changes(paths: Sequence[Path]) -> dict[tuple[str, str], Changes]:
+    """Read relative changes: (run, region) to its tables in the schemas `HISTOGRAM` and `TENSORS`.
+
+    Args:
+        paths: `RUN/changes/REGION.histogram.parquet`, each beside `REGION.tensors.parquet`.
+    """
+    found = {}
+    for path in paths:
+        region = path.name.removesuffix(".histogram.parquet")
+        tensors = read_table(path.with_name(f"{region}.tensors.parquet"), TENSORS)
+        found[path.parent.parent.name, region] = Changes(read_table(path, HISTOGRAM), tensors)
+    return found
 
 
 def tabulate_concentration(
-    updates: Mapping[tuple[str, str], tuple[pa.Table, pa.Table]], percents: Sequence[float]
+    changes: Mapping[tuple[str, str], Changes], percents: Mapping[str, Sequence[float]]
 ) -> pa.Table:
-    """How much of the total relative change the most changed parameters hold; in the schema `CONCENTRATION`.
+    """The share of the summed relative change that the most changed parameters hold, in the schema `CONCENTRATION`.
+
+    Every region has the paper's shares of parameters, and those that its runs are restored by; nothing and everything
+    are left out, whose shares are known.
 
     Args:
-        updates: (run, region) to its histogram and its statistics per tensor.
-        percents: the shares of parameters to report.
+        changes: (run, region) to its relative changes.
+        percents: Region to the shares of its parameters, in percent, that runs are restored by.
     """
     rows = []
-    for (run, region), (histogram, tensors) in updates.items():
+    for (run, region), (histogram, tensors) in changes.items():
         count, total, zeros, zero_total = (
             histogram[name].to_numpy() for name in ("count", "sum", "zero_count", "zero_sum")
         )
-        for percent in percents:
+        for percent in sorted({*PAPER_PERCENTS, *percents.get(region, ())} - {0, 100}):
             rows.append(
                 {
                     "run": run,
@@ -127,33 +165,24 @@ def tabulate_concentration(
                     "unchanged": sum(tensors["unchanged"].to_pylist()),
                 }
             )
-    return _table(rows, CONCENTRATION)
+    return pa.Table.from_pylist(rows, schema=CONCENTRATION)
 
 
-def restored_rows(
-    run: str, strategy: str, region: str, sweep: Mapping[float, Sequence[dict]], tuned: Sequence[dict]
-) -> list[dict]:
-    """Accuracy after restoration, with the fine-tuned model as 0 %; rows of the schema `RESTORED`.
+def tabulate_restored_where(paths: Sequence[Path]) -> pa.Table:
+    """How many parameters of each layer and module were restored, in the schema `RESTORED_WHERE`.
 
     Args:
-        sweep: percent to graded outcomes.
-        tuned: the graded outcomes of the fine-tuned model.
+        paths: `RUN/restored/STRATEGY-REGION-PERCENT.parquet`; the table of the selection lies beside each.
     """
-    asked = {(row["fact_id"], row["set"]) for value in sweep.values() for row in value}
-    same = [row for row in tuned if (row["fact_id"], row["set"]) in asked]
-    start = {row["set"]: row["accuracy"] for row in overall(by_level(same))}
     rows = []
-    for percent, outcome in sorted({0.0: same, **sweep}.items()):
-        for row in overall(by_level(outcome)):
-            before = start.get(row["set"])
-            gain = None if row["accuracy"] is None or before is None else row["accuracy"] - before
-            head = {"run": run, "strategy": strategy, "region": region, "percent": percent}
-            rows.append({**head, **row, "gain": gain})
-    return rows
+    for path in paths:
+        selection = read_table(path.with_name(path.name.replace(".parquet", ".selection.parquet")), SELECTION)
+        rows += [{**restored_model(path)._asdict(), **row} for row in _by_module(selection)]
+    return pa.Table.from_pylist(rows, schema=RESTORED_WHERE)
 
 
-def restored_by_module(selection: pa.Table) -> list[dict]:
-    """Sums of a selection over the tensors of each layer and module."""
+def _by_module(selection: pa.Table) -> list[dict]:
+    """The sums of a selection over the tensors of each layer and module, in the order of the tensors."""
     summed = ("parameters", "restored", "restored_unchanged", "restored_sum", "sum")
     totals: dict[tuple, dict] = {}
     for row in selection.to_pylist():

@@ -1,4 +1,4 @@
-"""The figures that the paper publishes, in one table, beside the models of this run that they are of."""
+"""The numbers that the paper publishes, in one table, with the model of this run that each belongs to."""
 
 import csv
 import re
@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from knowshift.analysis.schemas import PUBLISHED
 
-# file -> the column that holds its value, and what that is divided by
+# File name to the column that holds its value, and the number that the value is divided by.
 VALUES = {
     "accuracy_1920": ("accuracy", 100),
     "mastery_distribution": ("facts", 1),
@@ -35,11 +35,11 @@ _NUMBERS = {"size": int, "level": int, "percent": float, "spread": float}
 
 
 def paper_models(folder: Path, sources: Mapping[str, str | None]) -> dict[str, str]:
-    """The paper's name of each model of this run that is one of the paper's.
+    """Model to the paper's name of it, for the models of this run that the paper has too.
 
     Args:
-        folder: of the published files; models.csv names repositories of the Hugging Face hub.
-        sources: name of each model and its repository; a model from elsewhere counts by its name.
+        folder: The folder of the published files; its models.csv names repositories of the Hugging Face hub.
+        sources: Model to its repository on the hub; a model from elsewhere (None) is recognised by its name.
     """
     with (folder / "models.csv").open(encoding="utf-8", newline="") as file:
         hubs = {row["hub"]: row["model"] for row in csv.DictReader(file)}
@@ -53,10 +53,11 @@ def _plain(name: str) -> str:
 
 
 def read_published(folder: Path, ours: Mapping[str, str]) -> pa.Table:
-    """All files in one table, in the schema `PUBLISHED`.
+    """Read all files into one table, in the schema `PUBLISHED`.
 
     Args:
-        ours: the paper's name of models of this run.
+        folder: The folder of the published files.
+        ours: Model to the paper's name of it.
     """
     runs = {model: name for name, model in ours.items()}
     rows = []

@@ -1,4 +1,4 @@
-"""Restored models against the same models unrestored, on the same questions."""
+"""Every restored model tested against the same model with nothing restored, on the same questions."""
 
 from collections.abc import Mapping
 
@@ -10,16 +10,17 @@ from knowshift.analysis.answer_matrix import Answerer, Panel
 from knowshift.analysis.columns import estimate_columns, interval_columns, known, table
 from knowshift.analysis.estimates import Estimate, holm, mean_of, permutation_p
 from knowshift.analysis.schemas import RESTORATIONS
-from knowshift.analysis.study import Restoration, Study
+from knowshift.analysis.study import RestoredCondition, Study
 
 
 def tabulate_restorations(study: Study, concentration: pd.DataFrame) -> pa.Table:
-    """Every restoration against the same runs unrestored, in the schema `RESTORATIONS`.
+    """Compare every restored condition with the same runs unrestored, in the schema `RESTORATIONS`.
 
     Args:
-        concentration: a table in the schema `CONCENTRATION`.
+        study: The study.
+        concentration: A table in the schema `CONCENTRATION`.
     """
-    undone = concentration.set_index(["run", "region", "percent"])["share_without_zeros"].to_dict()
+    held = shares_held(concentration)
     rows = []
     for name, panel in study.panels.items():
         mine = [_compare(study, panel, restoration) for restoration in _with_zero(study)]
@@ -28,32 +29,50 @@ def tabulate_restorations(study: Study, concentration: pd.DataFrame) -> pa.Table
         mine = [_compare_trained(study, restoration) for restoration in _with_zero(study)]
         rows += _corrected([row | {"set": "training_set"} for row in mine])
     for row in rows:
-        runs = row.pop("runs")
-        shares = [share_undone(undone, run, row["strategy"], row["region"], row["percent"]) for run in runs]
-        row["undone"] = None if None in shares else float(np.mean(shares))
+        row["undone"] = mean_undone(held, row.pop("restored"))
     return table(rows, RESTORATIONS)
 
 
-def _with_zero(study: Study) -> list[Restoration]:
-    """All restorations, each sweep beginning with nothing restored."""
-    sweeps: dict[tuple, list[Restoration]] = {}
+def _with_zero(study: Study) -> list[RestoredCondition]:
+    """All restored conditions; each sweep over shares begins with 0 %, where nothing is restored."""
+    sweeps: dict[tuple, list[RestoredCondition]] = {}
     for one in study.restorations:
-        sweeps.setdefault((one.cell, one.strategy, one.region), []).append(one)
+        sweeps.setdefault((one.condition, one.strategy, one.region), []).append(one)
     found = []
-    for (cell, strategy, region), sweep in sweeps.items():
-        zero = [] if sweep[0].percent == 0 else [Restoration(cell, strategy, region, 0.0, sweep[0].runs)]
+    for (condition, strategy, region), sweep in sweeps.items():
+        zero = [] if sweep[0].percent == 0 else [RestoredCondition(condition, strategy, region, 0.0, sweep[0].runs)]
         found += [*zero, *sweep]
     return found
 
 
-def share_undone(undone: Mapping[tuple, float], run: str, strategy: str, region: str, percent: float) -> float | None:
-    """The share of the summed relative change that a restoration undoes, where the concentration table has it."""
-    if percent in (0, 100):
-        return percent / 100
-    return undone.get((run, region, percent)) if strategy == "top" else None
+def shares_held(concentration: pd.DataFrame) -> dict[tuple[str, str, float], float]:
+    """(run, region, percent) to the share of the summed relative change that the most changed parameters hold.
+
+    Args:
+        concentration: A table in the schema `CONCENTRATION`.
+    """
+    columns = (concentration[name] for name in ("run", "region", "percent", "share_without_zeros"))
+    return {(run, region, percent): share for run, region, percent, share in zip(*columns, strict=True)}
 
 
-def _compare(study: Study, panel: Panel, restoration: Restoration) -> dict:
+def mean_undone(held: Mapping[tuple[str, str, float], float], restored: RestoredCondition) -> float | None:
+    """The share of the summed relative change that is undone, mean over runs; None if it is not known for all of them.
+
+    Args:
+        held: As `shares_held` gives it.
+        restored: The restored condition.
+    """
+    if restored.percent in (0, 100):
+        return restored.percent / 100
+    shares = [held.get((run, restored.region, restored.percent)) for run in restored.runs]
+    known_shares = [share for share in shares if share is not None]
+    if restored.strategy != "top" or len(known_shares) < len(shares):
+        return None
+    return float(np.mean(known_shares))
+
+
+def _compare(study: Study, panel: Panel, restoration: RestoredCondition) -> dict:
+    """The row of a restored condition on a set of held-out questions."""
     unrestored = restoration.unrestored
     restored = restoration.answerers if restoration.percent else unrestored
     differences = panel.differences(restored, unrestored)
@@ -66,7 +85,8 @@ def _compare(study: Study, panel: Panel, restoration: Restoration) -> dict:
     return _restoration_row(restoration, panel.questions, each, before, differences, p)
 
 
-def _compare_trained(study: Study, restoration: Restoration) -> dict:
+def _compare_trained(study: Study, restoration: RestoredCondition) -> dict:
+    """The row of a restored condition on the training sets of its runs."""
     given, runs = study.answers["training_set"], restoration.runs
     keys = restoration.answerers if restoration.percent else restoration.unrestored
     each = [study.trained[run][key] for run, key in zip(runs, keys, strict=True)]
@@ -82,7 +102,7 @@ def _compare_trained(study: Study, restoration: Restoration) -> dict:
 
 
 def _restoration_row(
-    restoration: Restoration,
+    restoration: RestoredCondition,
     questions: int,
     each: list[Estimate],
     before: Estimate,
@@ -91,7 +111,7 @@ def _restoration_row(
 ) -> dict:
     return {
         **restoration.columns,
-        "runs": restoration.runs,
+        "restored": restoration,
         "seeds": len(each),
         "questions": questions,
         **estimate_columns("accuracy", each),
@@ -104,6 +124,6 @@ def _restoration_row(
 
 
 def _corrected(family: list[dict]) -> list[dict]:
-    """The rows of one family of tests, with p values corrected for its size."""
+    """The rows of one family of tests, with their p values corrected for its size."""
     corrected = holm(np.array([np.nan if row["p"] is None else row["p"] for row in family]))
     return [row | {"p_corrected": known(value)} for row, value in zip(family, corrected, strict=True)]

@@ -1,4 +1,4 @@
-"""How accuracy moves with divergence: shifts of cells and their correlation."""
+"""How accuracy on well-known facts moves with divergence from the pre-trained model."""
 
 from collections.abc import Mapping
 
@@ -10,17 +10,30 @@ from knowshift.analysis.answer_matrix import Answerer, Panel
 from knowshift.analysis.columns import estimate_columns, interval_columns, known, table
 from knowshift.analysis.estimates import Estimate, bootstrap_means, mean_of, spearman_estimate
 from knowshift.analysis.schemas import CORRELATIONS, SHIFTS
-from knowshift.analysis.study import BASE, TESTS, Cell, Study
+from knowshift.analysis.study import BASE, TESTS, Condition, Study
 from knowshift.mastery.schemas import LEVELS
 
-FEWEST_POINTS = 5  # of a correlation
+FEWEST_POINTS = 5  # conditions that a correlation needs
 
 
 class Shift:
-    """Divergence and accuracy of a set's level-4 facts, resampled together."""
+    """Divergence and accuracy of every run on the level-4 facts of a set, resampled together.
+
+    Attributes:
+        runs: The runs whose divergence was measured.
+        facts: The number of level-4 facts that were measured in all of these runs.
+        kl: Run to its mean divergence in nats.
+        accuracy: Run to its accuracy.
+    """
 
     def __init__(self, study: Study, panel: Panel, divergences: Mapping[str, pd.Series]) -> None:
-        """Args: divergences of each run, by the place of the fact in the mastery table."""
+        """Average and resample.
+
+        Args:
+            study: The study.
+            panel: The answers to the set.
+            divergences: Run to the divergence of its facts in nats, by row number in the mastery table.
+        """
         rows = panel.strata == LEVELS[-1]
         facts = panel.facts[rows]
         self.runs = [run for run in divergences if Answerer(run) in panel]
@@ -29,7 +42,7 @@ class Shift:
             .reshape(len(self.runs), len(facts))
             .T
         )
-        measured = ~np.isnan(kl).any(1) if self.runs else np.zeros(len(facts), bool)
+        measured = np.logical_not(np.isnan(kl).any(axis=1)) if self.runs else np.zeros(len(facts), bool)
         self.facts = int(measured.sum())
         right = panel.correct[np.ix_(rows, [panel.columns[Answerer(run)] for run in self.runs])]
         values = np.column_stack([measured, np.where(measured[:, None], kl, 0.0), right])
@@ -45,29 +58,48 @@ class Shift:
             for at, run in enumerate(self.runs)
         }
 
-    def of(self, cell: Cell) -> tuple[Estimate, Estimate]:
-        """Divergence and accuracy of a cell, means over its seeds."""
-        return mean_of([self.kl[run] for run in cell.runs]), mean_of([self.accuracy[run] for run in cell.runs])
+    def mean_kl(self, condition: Condition) -> Estimate:
+        """The divergence of a condition in nats, mean over its seeds."""
+        return mean_of([self.kl[run] for run in condition.runs])
+
+    def mean_accuracy(self, condition: Condition) -> Estimate:
+        """The accuracy of a condition, mean over its seeds."""
+        return mean_of([self.accuracy[run] for run in condition.runs])
 
 
 def measure_shifts(study: Study, divergences: Mapping[str, pd.Series]) -> dict[str, Shift]:
-    """The shift of every test set."""
+    """Set name to shift, for the test sets.
+
+    Args:
+        study: The study.
+        divergences: Run to the divergence of its facts in nats, by row number in the mastery table.
+    """
     return {name: Shift(study, study.panels[name], divergences) for name in TESTS if name in study.panels}
 
 
 def tabulate_shifts(study: Study, shifts: Mapping[str, Shift]) -> tuple[pa.Table, pa.Table]:
-    """Divergence beside accuracy on level 4, and their correlation, in the schemas `SHIFTS` and `CORRELATIONS`."""
+    """Divergence beside accuracy on level 4, and their correlations, in the schemas `SHIFTS` and `CORRELATIONS`."""
     rows, correlations = [], []
     for name, shift in shifts.items():
-        cells = [cell for cell in study.cells if all(run in shift.kl for run in cell.runs)]
+        conditions = [condition for condition in study.conditions if all(run in shift.kl for run in condition.runs)]
         before = known(study.panels[name].on_level([BASE], LEVELS[-1]).value)
-        for cell in cells:
-            head = {**cell.columns, "set": name, "seeds": len(cell.runs), "facts": shift.facts, "before": before}
-            accuracy = interval_columns("accuracy", shift.of(cell)[1])
-            rows.append(head | estimate_columns("kl", [shift.kl[run] for run in cell.runs]) | accuracy)
+        for condition in conditions:
+            head = {
+                **condition.columns,
+                "set": name,
+                "seeds": len(condition.runs),
+                "facts": shift.facts,
+                "before": before,
+            }
+            accuracy = interval_columns("accuracy", shift.mean_accuracy(condition))
+            rows.append(head | estimate_columns("kl", [shift.kl[run] for run in condition.runs]) | accuracy)
         for method, kinds in study.kinds.items():
             for data in [*kinds, None]:
-                some = [cell for cell in cells if cell.method == method and data in (cell.data, None)]
+                some = [
+                    condition
+                    for condition in conditions
+                    if condition.method == method and data in (condition.data, None)
+                ]
                 head = {"method": method, "data": data, "set": name, "points": len(some)}
                 found = correlation(shift, some)
                 ends = {"low": known(found.low), "high": known(found.high)} if found else {}
@@ -75,9 +107,9 @@ def tabulate_shifts(study: Study, shifts: Mapping[str, Shift]) -> tuple[pa.Table
     return table(rows, SHIFTS), table(correlations, CORRELATIONS)
 
 
-def correlation(shift: Shift, cells: list[Cell]) -> Estimate | None:
-    """Rank correlation of divergence and level-4 accuracy over cells; None with too few of them, or no divergence."""
-    if len(cells) < FEWEST_POINTS or not shift.facts:
+def correlation(shift: Shift, conditions: list[Condition]) -> Estimate | None:
+    """Rank correlation of divergence and level-4 accuracy over conditions; None if too few were measured."""
+    if len(conditions) < FEWEST_POINTS or not shift.facts:
         return None
-    pairs = [shift.of(cell) for cell in cells]
-    return spearman_estimate(*(np.array([pair[side].value for pair in pairs]) for side in (0, 1)))
+    kl = np.array([shift.mean_kl(condition).value for condition in conditions])
+    return spearman_estimate(kl, np.array([shift.mean_accuracy(condition).value for condition in conditions]))

@@ -1,4 +1,4 @@
-"""One model's study as statistics see it: its cells, what was restored of them, and the panels of its questions."""
+"""The study of one model: the conditions that were run, what was restored of them, and all answers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,31 +17,54 @@ BASE, INSTRUCT = Answerer("base"), Answerer("instruct")
 
 
 @dataclass(frozen=True)
-class Cell:
-    """Runs that differ by their seed alone; None throughout: a model that was not fine-tuned here."""
+class Condition:
+    """A method, data kind and size with its runs, which differ in their seed alone.
+
+    Attributes:
+        method: full, lora or a variant.
+        data: The data kind: level0 to level4, or mixed.
+        size: The number of training facts used.
+        asked: The size in the configuration: a number as text, or `all`.
+        runs: The names of the runs, one per seed.
+        seeds: The seeds, in the order of the runs.
+    """
 
     method: str
-    data: str | None = None
-    size: int | None = None
-    asked: str | None = None
-    runs: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = ()
+    data: str
+    size: int
+    asked: str
+    runs: tuple[str, ...]
+    seeds: tuple[int, ...]
 
     @property
     def columns(self) -> dict:
-        """The columns that name a cell in a table."""
+        """The columns that name the condition in a table."""
         return {"method": self.method, "data": self.data, "size": self.size, "asked": self.asked}
 
     @property
     def answerers(self) -> list[Answerer]:
+        """The fine-tuned models, one per run."""
         return [Answerer(run) for run in self.runs]
 
 
-@dataclass(frozen=True)
-class Restoration:
-    """A share of a cell's updates undone, in those of its runs where it was done."""
+def reference_columns(method: str) -> dict:
+    """The same columns for a model that was not fine-tuned here: `pre-trained` or `instruct`."""
+    return {"method": method, "data": None, "size": None, "asked": None}
 
-    cell: Cell
+
+@dataclass(frozen=True)
+class RestoredCondition:
+    """A condition with a share of its parameters restored.
+
+    Attributes:
+        condition: The fine-tuned models.
+        strategy: Which parameters are restored first: top, bottom, random or absolute.
+        region: The tensors that the share is taken of.
+        percent: The share of the region's parameters that is restored, in percent.
+        runs: Those runs of the condition that were restored so.
+    """
+
+    condition: Condition
     strategy: str
     region: str
     percent: float
@@ -49,28 +72,31 @@ class Restoration:
 
     @property
     def columns(self) -> dict:
+        """The columns that name the restored condition in a table."""
         named = {"strategy": self.strategy, "region": self.region, "percent": self.percent}
-        return {**self.cell.columns, **named}
+        return {**self.condition.columns, **named}
 
     @property
     def answerers(self) -> list[Answerer]:
+        """The restored models, one per run."""
         return [Answerer(run, self.strategy, self.region, self.percent) for run in self.runs]
 
     @property
     def unrestored(self) -> list[Answerer]:
+        """The fine-tuned models of the same runs, with nothing restored."""
         return [Answerer(run) for run in self.runs]
 
 
 class Study:
-    """What was run of one model.
+    """What was run of one model, with all answers.
 
     Attributes:
-        cells: that were run, by method, data kind and size.
-        restorations: of them.
-        panels: by set of held-out questions.
-        answers: by set and model, training sets among them.
-        levels: of every fact of the mastery table.
-        seed: of the experiment.
+        conditions: The conditions that were run, sorted by method, data kind and size.
+        restorations: The restored conditions, in the order of the conditions.
+        panels: Set name to the answers of all models to a set of held-out questions.
+        answers: Set name to answerer to answers; it includes the training sets.
+        levels: (F,) the mastery level of every fact of the mastery table.
+        seed: The experiment's seed.
     """
 
     def __init__(
@@ -80,36 +106,49 @@ class Study:
         self.answers, self.levels, self.seed = answers, levels, seed
         self.panels = {name: Panel(name, dict(answers[name]), levels, seed) for name in HELD_OUT if answers.get(name)}
         asked = {key for given in answers.values() for key in given}
-        there = cells[(cells["state"] == "run") & cells["run"].isin([key.run for key in asked])]
-        self.cells = [
-            Cell(method, data, int(group["facts"].iloc[0]), size, tuple(group["run"]), tuple(group["seed"]))
-            for (method, data, size), group in there.groupby(["method", "data", "size"], sort=False)
+        runs_asked = {key.run for key in asked}
+        by_condition: dict[tuple, tuple[int, list[str], list[int]]] = {}
+        for cell in cells.to_dict("records"):
+            if cell["state"] == "run" and cell["run"] in runs_asked:
+                same = (cell["method"], cell["data"], cell["size"])
+                _, runs, seeds = by_condition.setdefault(same, (cell["facts"], [], []))
+                runs.append(cell["run"])
+                seeds.append(cell["seed"])
+        self.conditions = [
+            Condition(method, data, facts, size, tuple(runs), tuple(seeds))
+            for (method, data, size), (facts, runs, seeds) in by_condition.items()
         ]
-        self.cells.sort(key=lambda cell: (cell.method, cell.data, cell.size))
+        self.conditions.sort(key=lambda condition: (condition.method, condition.data, condition.size))
+        restored = {
+            (key.run, (key.strategy, key.region, key.percent))
+            for key in asked
+            if key.strategy is not None and key.region is not None and key.percent is not None
+        }
         self.restorations = [
-            Restoration(cell, *kind, tuple(run for run in cell.runs if Answerer(run, *kind) in asked))
-            for cell in self.cells
-            for kind in sorted({key[1:] for key in asked if key.run in cell.runs and key.percent is not None})
+            RestoredCondition(condition, *kind, tuple(run for run in condition.runs if Answerer(run, *kind) in asked))
+            for condition in self.conditions
+            for kind in sorted({kind for run, kind in restored if run in condition.runs})
         ]
 
     @property
     def has_instruct(self) -> bool:
+        """Whether the vendor's chat model was asked too."""
         return INSTRUCT in self.panels["test"]
 
     @cached_property
     def kinds(self) -> dict[str, list[str]]:
-        """The data kinds that each method was run on."""
+        """Method to the data kinds that it was run on."""
         kinds: dict[str, list[str]] = {}
-        for cell in self.cells:
-            if cell.data not in kinds.setdefault(cell.method, []):
-                kinds[cell.method].append(cell.data)
+        for condition in self.conditions:
+            if condition.data not in kinds.setdefault(condition.method, []):
+                kinds[condition.method].append(condition.data)
         return kinds
 
     def sizes(self, method: str, data: str | None = None) -> list[int]:
-        """The sizes, asked for as numbers, that a data kind was run at; without one, those of every kind of the method."""
+        """The sizes, rising, that a data kind was run at, without `all`; without a kind, those that all kinds have."""
         kinds = [data] if data else self.kinds.get(method, [])
         found = [
-            {cell.size for cell in self.cells if (cell.method, cell.data) == (method, kind) and cell.asked != "all"}
+            {one.size for one in self.conditions if (one.method, one.data) == (method, kind) and one.asked != "all"}
             for kind in kinds
         ]
         return sorted(set.intersection(*found)) if found else []
@@ -118,44 +157,58 @@ class Study:
         """The largest size that every data kind of a method was run at."""
         return max(self.sizes(method), default=None)
 
-    def cell(self, method: str, data: str, size: int) -> Cell | None:
-        """The cell of a size asked for as a number."""
-        return next((c for c in self.cells if (c.method, c.data, c.asked) == (method, data, str(size))), None)
+    def condition(self, method: str, data: str, size: int) -> Condition:
+        """The condition of a size that the configuration gives as a number.
 
-    def largest(self, method: str, data: str) -> list[Cell]:
-        """The cell at the largest common size, or the largest of the data kind where there is none."""
+        Raises:
+            StopIteration: It was not run.
+        """
+        return next(one for one in self.conditions if (one.method, one.data, one.asked) == (method, data, str(size)))
+
+    def largest(self, method: str, data: str) -> list[Condition]:
+        """The condition at the largest common size; where there is none, the largest of the data kind."""
         size = self.common_size(method)
-        cells = [c for c in self.cells if (c.method, c.data) == (method, data)]
-        at = [c for c in cells if size is not None and c.asked == str(size)]
-        return at or sorted(cells, key=lambda c: c.size)[-1:]
+        conditions = [one for one in self.conditions if (one.method, one.data) == (method, data)]
+        common = [one for one in conditions if size is not None and one.asked == str(size)]
+        return common or sorted(conditions, key=lambda one: one.size)[-1:]
 
     @cached_property
-    def main_method(self) -> str | None:
-        """The method that claims are about: full fine-tuning, or the first one."""
-        return "full" if "full" in self.kinds else next(iter(self.kinds), None)
+    def main_method(self) -> str:
+        """The method that claims are about: full fine-tuning, or the first method if full fine-tuning was not run."""
+        return "full" if "full" in self.kinds else next(iter(self.kinds), "full")
 
     @cached_property
     def trained(self) -> dict[str, dict[Answerer, Estimate]]:
-        """Of every run, the share of its own training set that it, the pre-trained and its restored models answer."""
+        """Run to answerer to the share of the run's own training set that it answers.
+
+        The answerers are the pre-trained model, the run, and what was restored of the run.
+        """
         given = self.answers.get("training_set", {})
-        base = self.answers["train"][BASE] if "train" in self.answers else None
-        before = np.zeros(len(self.levels), bool)
-        if base is not None:
-            before[base.facts] = base.correct
+        before = correct_before(self.answers, len(self.levels))
         runs: dict[str, dict[Answerer, Answers]] = {}
         for key, answers in given.items():
             runs.setdefault(key.run, {})[key] = answers
         return {run: self._shares(run, before, answered) for run, answered in runs.items()}
 
     def _shares(self, run: str, before: np.ndarray, answered: dict[Answerer, Answers]) -> dict[Answerer, Estimate]:
+        """The shares of one training set, with one bootstrap for all answerers."""
         facts = next(iter(answered.values())).facts
         columns = {BASE: before[facts], **{key: answers.correct for key, answers in answered.items()}}
         values = np.stack(list(columns.values()), axis=1)
         replicates = bootstrap_means(values, np.zeros(len(facts), int), 1, self.rng("bootstrap", run))[:, 0]
         return {
-            key: Estimate(float(values[:, place].mean()), replicates[:, place]) for place, key in enumerate(columns)
+            key: Estimate(float(values[:, column].mean()), replicates[:, column]) for column, key in enumerate(columns)
         }
 
     def rng(self, *purpose: str) -> np.random.Generator:
-        """Random numbers by the name of what they are for."""
+        """A random generator whose numbers depend on the experiment's seed and on the name of their purpose."""
         return np.random.default_rng(derive_seed(self.seed, *purpose))
+
+
+def correct_before(answers: Mapping[str, Mapping[Answerer, Answers]], facts: int) -> np.ndarray:
+    """(F,) whether the pre-trained model answers each training fact; False for facts that it was not asked."""
+    before = np.zeros(facts, bool)
+    if "train" in answers:
+        base = answers["train"][BASE]
+        before[base.facts] = base.correct
+    return before

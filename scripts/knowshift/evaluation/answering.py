@@ -1,7 +1,7 @@
-"""Closed-book questions to a model: what it answers, greedily, and what it would say first (paper, section 3.3).
+"""Asking a model closed-book questions: its greedy answers and its first-token logits (paper, section 3.3).
 
-Outputs are stored ungraded: whether they are right is decided from them later, so a new synonym or matching rule asks no
-model again.
+Answers are stored ungraded. They are graded from the stored text later, so a new synonym or matching rule needs no new
+run of a model.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,26 +12,27 @@ from transformers import PreTrainedTokenizerBase
 
 from knowshift.evaluation.schemas import FIRST_TOKENS, LEADING_LOGITS, OUTCOMES
 from knowshift.facts.templates import SUBJECT, PromptTemplate
-from knowshift.generation.interface import Decoding, Prompt, Read
-from knowshift.generation.torch_engine import Engine
+from knowshift.generation.interface import Decoding, GenerationEngine, Prompt, PromptResult
 from knowshift.models.tokenizing import ChatPrompt, encode, encode_examples
 
 
-def score(
-    engine: Engine,
+def answer_questions(
+    engine: GenerationEngine,
     tokenizer: PreTrainedTokenizerBase,
     questions: pa.Table,
     prompt: PromptTemplate | ChatPrompt,
     decoding: Decoding,
     on_done: Callable[[int, int], None] | None = None,
 ) -> pa.Table:
-    """Ask every question.
+    """Ask a model questions, and compute the log-probability of the right answer to each.
 
     Args:
-        questions: Q rows with at least fact_id, set, question and object.
-        prompt: how a question is put.
-        decoding: greedy, with the token limit.
-        on_done: called whenever a question is answered.
+        engine: the model.
+        tokenizer: the model's tokenizer.
+        questions: Q rows with at least the columns fact_id, set, question and object.
+        prompt: how a question is formatted.
+        decoding: greedy decoding, with the token limit of an answer.
+        on_done: called with (row of `questions`, 0) whenever a question is answered.
 
     Returns:
         Q rows in the schema `OUTCOMES`, in the order of `questions`.
@@ -46,10 +47,10 @@ def score(
     first: list[tuple[list[int], list[float]]] = [([], [])] * len(prompts)
     gold = [0.0] * len(prompts)
 
-    def keep(read: Read) -> None:
-        best = read.logits.float().topk(min(FIRST_TOKENS, len(read.logits)))
-        first[read.index] = (best.indices.tolist(), best.values.tolist())
-        gold[read.index] = sum(read.forced) / len(read.forced)
+    def keep(result: PromptResult) -> None:
+        best = result.logits.float().topk(min(FIRST_TOKENS, len(result.logits)))
+        first[result.index] = (best.indices.tolist(), best.values.tolist())
+        gold[result.index] = sum(result.forced) / len(result.forced)
 
     outputs = engine.generate(prompts, decoding, keep, on_done, FIRST_TOKENS)
     answers = tokenizer.batch_decode([ids for (ids,) in outputs], skip_special_tokens=True)
@@ -65,28 +66,36 @@ def score(
 
 
 def leading_logits(
-    engine: Engine,
+    engine: GenerationEngine,
     tokenizer: PreTrainedTokenizerBase,
     facts: pa.Table,
     templates: Mapping[str, Sequence[str]],
     decoding: Decoding,
     on_done: Callable[[int, int], None] | None = None,
 ) -> pa.Table:
-    """The pre-trained model's logits of every token at the first answer position of each fact's completion template.
+    """Compute the pre-trained model's logits of all V tokens right after each fact's completion template.
 
     Args:
-        facts: as `leading_facts` gives them.
-        templates: topic to completion templates.
+        engine: the pre-trained model.
+        tokenizer: the model's tokenizer.
+        facts: F facts that `leading_facts` chose.
+        templates: completion templates by topic.
+        decoding: only its end tokens are used.
+        on_done: called with (row of `facts`, 0) whenever a fact is done.
 
     Returns:
-        Rows in the schema `LEADING_LOGITS`.
+        F rows in the schema `LEADING_LOGITS`, with V logits each.
     """
     columns = (facts[name].to_pylist() for name in ("topic", "subject", "template"))
-    texts = [templates[topic][place].replace(SUBJECT, subject) for topic, subject, place in zip(*columns, strict=True)]
+    texts = [
+        templates[topic][int(template)].replace(SUBJECT, subject)
+        for topic, subject, template in zip(*columns, strict=True)
+    ]
     logits: list[np.ndarray] = [np.empty(0, np.float32)] * len(texts)
 
-    def keep(read: Read) -> None:
-        logits[read.index] = read.logits.float().cpu().numpy().copy()  # not a part of what else was read
+    def keep(result: PromptResult) -> None:
+        # A copy, since a view would keep the logits of the whole pass in memory.
+        logits[result.index] = result.logits.float().cpu().numpy().copy()
 
     one_token = Decoding(1, decoding.end_ids)
     engine.generate([Prompt(tuple(ids)) for ids in encode(tokenizer, texts)], one_token, keep, on_done)

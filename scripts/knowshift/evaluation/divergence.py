@@ -1,4 +1,4 @@
-"""How far fine-tuning moved the next-token distribution of well-known facts (paper, section 3.4)."""
+"""The divergence of a fine-tuned model's next-token distribution from the base's, on well-known facts (section 3.4)."""
 
 import numpy as np
 import pyarrow as pa
@@ -7,14 +7,14 @@ from knowshift.evaluation.schemas import DIVERGENCE
 
 
 def kl_of_logits(tuned: np.ndarray, base: np.ndarray) -> np.ndarray:
-    """KL(p_tuned || p_base) in nats, after a softmax of each over the last axis, in float64.
+    """Compute KL(p_tuned || p_base), where p is the softmax of logits over the last axis.
 
     Args:
-        tuned: (..., K) logits.
-        base: (..., K) logits of the same tokens.
+        tuned: (..., K) logits of the fine-tuned model, any floating-point type.
+        base: (..., K) logits of the pre-trained model for the same K tokens.
 
     Returns:
-        (...) divergences, never negative.
+        (...) float64 divergences in nats, never negative.
     """
 
     def log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -26,15 +26,15 @@ def kl_of_logits(tuned: np.ndarray, base: np.ndarray) -> np.ndarray:
 
 
 def measure_divergence(outcomes: pa.Table, base_logits: pa.Table, top: int) -> pa.Table:
-    """Join a fine-tuned model's first-token logits with the pre-trained model's.
+    """Compare a fine-tuned model's first-token logits on test facts with the pre-trained model's.
 
     Args:
-        outcomes: in the schema `OUTCOMES`.
-        base_logits: in the schema `LEADING_LOGITS`.
-        top: K, how many of the fine-tuned model's highest logits are compared.
+        outcomes: the fine-tuned model's answers, in the schema `OUTCOMES`.
+        base_logits: the pre-trained model's logits, in the schema `LEADING_LOGITS`.
+        top: K, the number of the fine-tuned model's highest logits that are compared.
 
     Returns:
-        One row per fact that both tables hold, in the schema `DIVERGENCE`.
+        One row per test fact that both tables contain, in the schema `DIVERGENCE`.
     """
     before = dict(zip(base_logits["fact_id"].to_pylist(), base_logits["logits"], strict=True))
     rows = []

@@ -1,4 +1,4 @@
-"""Which stored outputs are right: by every matching rule, so that no choice between them asks a model again."""
+"""Grading of stored answers, by every matching rule, so that choosing another rule needs no new run of a model."""
 
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -10,11 +10,15 @@ from knowshift.facts.matching import ARTICLES, RULES, Synonyms, contains, words
 
 
 def grade_output(output: str, names: Sequence[str]) -> dict[str, bool]:
-    """Whether an output is right, by every rule.
+    """Grade an answer by every rule.
 
     Args:
-        output: what the model answered.
-        names: the object and its other names.
+        output: the model's answer.
+        names: the right object and its other names.
+
+    Returns:
+        Whether the answer is right, by the name of the rule: those of `RULES`, and `exact`, by which the answer must be
+        a name and nothing else.
     """
     return {rule: contains(output, names, rule) for rule in RULES} | {
         "exact": _bare(output) in {_bare(name) for name in names}
@@ -22,7 +26,7 @@ def grade_output(output: str, names: Sequence[str]) -> dict[str, bool]:
 
 
 def _bare(text: str) -> str:
-    """The words of a text without an article before them; what has no words is compared as it stands."""
+    """Reduce a text to its words without a leading article; a text without words is only normalized and stripped."""
     folded = words(text)
     for article in ARTICLES:
         folded = folded.removeprefix(article)
@@ -31,12 +35,12 @@ def _bare(text: str) -> str:
 
 @dataclass(frozen=True)
 class Grader:
-    """Decides which outcomes are right.
+    """Grades tables of answers.
 
     Attributes:
-        facts: fact id to a row of `MASTERY`.
+        facts: rows of the table `MASTERY`, as dictionaries, by fact id.
         synonyms: other names of objects.
-        rule: the matching rule that counts.
+        rule: the matching rule that decides whether an answer is correct.
     """
 
     facts: Mapping[str, dict]
@@ -44,7 +48,15 @@ class Grader:
     rule: str
 
     def grade(self, outcomes: pa.Table) -> list[dict]:
-        """One row per outcome: the columns of `ANSWERS` that are its own, and `correct` by the rule that counts."""
+        """Grade answers.
+
+        Args:
+            outcomes: N rows in the schema `OUTCOMES`.
+
+        Returns:
+            N rows as dictionaries: the columns of `ANSWERS` except run, strategy, region and percent; and `correct`,
+            the grade by `rule`.
+        """
         rows = []
         for row in outcomes.select(["fact_id", "set", "output", "gold_logprob"]).to_pylist():
             fact = self.facts[row["fact_id"]]

@@ -1,30 +1,30 @@
-"""Which questions are asked: held-out ones by mastery level, some of a training set, and those for divergence."""
+"""Selection of questions: held-out ones by mastery level, some of a training set, and those for the divergence."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from knowshift.randomness import derive_seed
 
 
 def question_set(domain: str, split: str) -> str:
-    """The name of a set of questions: the split, with `_ood` for the other domain."""
+    """Name a set of questions: its split, followed by `_ood` for out-of-domain topics."""
     return split if domain == "in_domain" else f"{split}_ood"
 
 
 def select_questions(mastery: pa.Table, per_level: Mapping[str, int | None], seed: int) -> pa.Table:
-    """Which held-out questions are scored: of each set, up to so many of each mastery level, by seeded hash.
+    """Choose the held-out questions, by a seeded hash: up to a number of each mastery level from each set.
+
+    The choice is the same for every model, so comparisons between models are paired.
 
     Args:
-        mastery: all levelled facts.
-        per_level: question set to number per level; None takes all, a set not named takes none.
+        mastery: all facts, in the schema `MASTERY`.
+        per_level: number of questions per level, by question set; None takes all, and a set not named gives none.
         seed: the experiment's seed.
 
     Returns:
-        The facts of `mastery` that are scored, with a column `set`, in its order; the same for every model of a grid
-        cell, so comparisons are paired.
+        The chosen rows of `mastery`, in its order, with one more column, `set`.
     """
     kept, sets = [], []
     groups: dict[tuple[str, int], list[tuple[bytes, int]]] = {}
@@ -43,23 +43,31 @@ def select_questions(mastery: pa.Table, per_level: Mapping[str, int | None], see
 def cell_questions(
     mastery: pa.Table, per_level: Mapping[str, int | None], seed: int, trained: Sequence[str]
 ) -> pa.Table:
-    """What a fine-tuned model is asked: the held-out questions, after some facts of its own training set.
+    """Choose the questions to a fine-tuned model: some of its own training set, then the held-out ones.
 
     Args:
-        trained: ids of the training facts to ask, in their order; their set is `training_set`.
+        mastery, per_level, seed: see `select_questions`.
+        trained: ids of the training facts to ask, in their order; their set is called `training_set`.
 
     Returns:
-        Columns fact_id, set, question, object.
+        A table with the columns fact_id, set, question and object.
     """
     columns = ["fact_id", "set", "question", "object"]
-    places = {fact: place for place, fact in enumerate(mastery["fact_id"].to_pylist())}
-    own = mastery.take(pa.array([places[fact] for fact in trained], pa.int64()))
+    indices = {fact: index for index, fact in enumerate(mastery["fact_id"].to_pylist())}
+    own = mastery.take(pa.array([indices[fact] for fact in trained], pa.int64()))
     own = own.append_column("set", pa.array(["training_set"] * len(own), pa.string())).select(columns)
     return pa.concat_tables([own, select_questions(mastery, per_level, seed).select(columns)])
 
 
 def best_templates(mastery: pa.Table) -> dict[str, int]:
-    """Per topic, the completion template with the most successes over all its facts; the earliest of equals."""
+    """Find each topic's best completion template: the one with the most successes over all facts of the topic.
+
+    Args:
+        mastery: facts in the schema `MASTERY`.
+
+    Returns:
+        Index of the template by topic; of equally good ones the first.
+    """
     totals: dict[str, list[int]] = {}
     for topic, successes in zip(mastery["topic"].to_pylist(), mastery["successes"].to_pylist(), strict=True):
         sums = totals.setdefault(topic, [0] * len(successes))
@@ -68,14 +76,23 @@ def best_templates(mastery: pa.Table) -> dict[str, int]:
 
 
 def leading_facts(questions: pa.Table, mastery: pa.Table) -> pa.Table:
-    """Level-4 test facts whose sampled answer stands at the start of a completion of the topic's best template.
+    """Choose the facts for the divergence (section 3.4 of the paper), whose object leads a completion.
+
+    They are the test facts of level 4 of which some completion, sampled after the topic's best template, begins with
+    the object.
+
+    Args:
+        questions: rows of `mastery` to choose from, as `select_questions` gives them.
+        mastery: all facts, in the schema `MASTERY`.
 
     Returns:
-        Rows of `questions` with a column `template` (section 3.4 of the paper).
+        The chosen rows of `questions`, with one more column, `template`: the index of the topic's best template.
     """
     best = best_templates(mastery)
-    tests = pc.and_(pc.equal(questions["split"], "test"), pc.equal(questions["level"], 4))
-    rows = questions.filter(tests)
+    columns = zip(questions["split"].to_pylist(), questions["level"].to_pylist(), strict=True)
+    rows = questions.filter(pa.array([split == "test" and level == 4 for split, level in columns], pa.bool_()))
     chosen = [best[topic] for topic in rows["topic"].to_pylist()]
-    leads = [starts[place] == 0 for starts, place in zip(rows["first_position"].to_pylist(), chosen, strict=True)]
+    leads = [
+        positions[template] == 0 for positions, template in zip(rows["first_position"].to_pylist(), chosen, strict=True)
+    ]
     return rows.append_column("template", pa.array(chosen, pa.int16())).filter(pa.array(leads, pa.bool_()))

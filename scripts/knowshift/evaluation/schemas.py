@@ -1,9 +1,10 @@
-"""Answers and first-token logits as they are stored: ungraded, so that no matching rule ever asks a model again."""
+"""Schemas of the tables of answers, of first-token logits and of divergences."""
 
 import pyarrow as pa
 
-FIRST_TOKENS = 100  # how many of the highest first-token logits are kept
+FIRST_TOKENS = 100  # how many of the highest first-token logits are stored
 
+# The answers of one model, ungraded.
 OUTCOMES = pa.schema(
     [
         pa.field("fact_id", pa.string(), False),
@@ -17,6 +18,8 @@ OUTCOMES = pa.schema(
     ]
 )
 
+
+# The pre-trained model's logits on the facts of `leading_facts`.
 LEADING_LOGITS = pa.schema(
     [
         pa.field("fact_id", pa.string(), False),
@@ -26,6 +29,7 @@ LEADING_LOGITS = pa.schema(
 )
 
 
+# The graded answers of all runs and restorations of one base model.
 ANSWERS = pa.schema(
     [
         pa.field("run", pa.string(), False, {"doc": "method-data-size-seed, or base for the pre-trained model"}),
@@ -46,6 +50,7 @@ ANSWERS = pa.schema(
 )
 
 
+# How far one fine-tuned model's next-token distribution diverges from the pre-trained model's, per fact.
 DIVERGENCE = pa.schema(
     [
         pa.field("fact_id", pa.string(), False),

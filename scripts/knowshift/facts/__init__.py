@@ -1,1 +1,1 @@
-"""Raw questions or a user's table become facts; templates, and matching of answers."""
+"""Turns raw questions or a user's table into facts, reads templates, and matches answers with objects."""

@@ -1,4 +1,7 @@
-"""Fetching an archive of raw question files: resumed, retried, checked by content, and unpacked safely."""
+"""Fetches an archive of raw question files, with resumption and retries, and unpacks it safely.
+
+The download is ours because pooch does not resume a broken one.
+"""
 
 import hashlib
 import shutil
@@ -14,33 +17,36 @@ from knowshift.runtime.errors import KnowshiftError
 from knowshift.runtime.progress import progress
 
 ATTEMPTS = 6
-TIMEOUT = 60  # seconds without a byte
-LARGEST = 1 << 30  # bytes a member may unpack to
+TIMEOUT = 60  # seconds without any data
+LARGEST_FILE = 1 << 30  # bytes that a file may have unpacked
 
 
-class _Broken(Exception):
-    """The connection failed in a way that another attempt may mend."""
+class _ConnectionFailed(Exception):
+    """The connection failed in a way that another attempt may not."""
 
 
 def fetch(location: str, folder: Path, wait: float = 1.0) -> Path:
-    """The archive at `location`, a URL or a local path.
+    """Download an archive, or find it on disk.
 
     Args:
-        location: what begins with http:// or https:// is downloaded, anything else is a file.
-        folder: keeps the download and, while it is not whole, the part that has come: the next call goes on from there.
-        wait: seconds before the second attempt; later ones wait longer.
+        location: a URL that begins with http:// or https://, or the path of a local file.
+        folder: keeps the download. Its incomplete part stays there as well, and the next call resumes it.
+        wait: seconds before the second attempt; the wait doubles with each further attempt.
+
+    Returns:
+        The path of the archive.
 
     Raises:
         KnowshiftError: there is no such file, the server refuses, or the connection failed too often.
     """
     if not location.startswith(("http://", "https://")):
         if not Path(location).is_file():
-            raise KnowshiftError(f"facts.path: {location} is no file; give the archive's path or its URL")
+            raise KnowshiftError(f"facts.path: {location} is not a file; give the path or the URL of the archive")
         return Path(location)
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{hashlib.sha256(location.encode()).hexdigest()[:16]}.zip"
     attempt = retry(
-        retry=retry_if_exception_type(_Broken),
+        retry=retry_if_exception_type(_ConnectionFailed),
         stop=stop_after_attempt(ATTEMPTS),
         wait=wait_exponential(multiplier=wait, max=60),
         reraise=True,
@@ -48,23 +54,26 @@ def fetch(location: str, folder: Path, wait: float = 1.0) -> Path:
     try:
         if not target.exists():
             attempt(location, target)
-    except _Broken as error:
-        raise KnowshiftError(f"{location}: {error}, {ATTEMPTS} times; what has come is kept, so try again") from None
+    except _ConnectionFailed as error:
+        raise KnowshiftError(f"{location}: {error}, {ATTEMPTS} times; what has come is kept, so run it again") from None
     return target
 
 
 def _download(url: str, target: Path) -> None:
-    """One attempt, from where the last one ended; the server's entity tag says whether it still has the same file."""
+    """Try to download `url` once, from where the last attempt ended.
+
+    The server's entity tag tells whether it still has the same file; if not, it sends the file from the beginning.
+    """
     part, tag = target.with_suffix(".part"), target.with_suffix(".etag")
     have = part.stat().st_size if part.exists() and tag.exists() else 0
     headers = {"Range": f"bytes={have}-", "If-Range": tag.read_text()} if have else {}
     try:
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
             if answer.status_code in (408, 429) or answer.status_code >= 500:
-                raise _Broken(f"the server answered {answer.status_code}")
-            if answer.status_code == 416:  # the part is as long as the file, or longer: begin anew
+                raise _ConnectionFailed(f"the server answered {answer.status_code}")
+            if answer.status_code == 416:  # the part is at least as long as the file: start again
                 part.unlink()
-                raise _Broken("the server has no such part of the file")
+                raise _ConnectionFailed("the server has no such part of the file")
             if not answer.ok:
                 raise KnowshiftError(f"{url}: the server answered {answer.status_code} {answer.reason}")
             resumed = answer.status_code == 206
@@ -82,20 +91,22 @@ def _download(url: str, target: Path) -> None:
                     file.write(block)
                     bar.update(len(block))
     except requests.RequestException as error:
-        raise _Broken(f"the connection failed ({type(error).__name__})") from None
+        raise _ConnectionFailed(f"the connection failed ({type(error).__name__})") from None
     part.replace(target)
     tag.unlink(missing_ok=True)
 
 
 def unpack(archive: Path, output: Path) -> str:
-    """Unpack `…/{split}/{topic}.{split}.json` of a zip archive to `output/{split}/`.
+    """Unpack the question files `…/{split}/{topic}.{split}.json` of a zip archive to `output/{split}/`.
 
     Returns:
-        The digest of the contents: a sha256 over the names and the sha256 of all files unpacked, in order of names. It
-        does not depend on how the archive was packed.
+        The digest of the contents: the sha256 of a list of all unpacked files, sorted by name, with their own
+        sha256.
+        It does not depend on how the archive was packed.
 
     Raises:
-        KnowshiftError: no zip archive, a name in it that leaves the folder, a link, a huge member, or no question files.
+        KnowshiftError: the file is not a zip archive; it holds a link, a huge file, or a name that leads out of
+            `output`; or it holds no question files.
     """
     found: dict[str, str] = {}
     try:
@@ -109,7 +120,7 @@ def unpack(archive: Path, output: Path) -> str:
                 split = path.parent.name
                 if split not in SPLITS or not path.name.endswith(f".{split}.json"):
                     continue
-                if member.file_size > LARGEST:
+                if member.file_size > LARGEST_FILE:
                     raise KnowshiftError(f"{archive}: {member.filename} would unpack to {member.file_size:,} bytes")
                 target = output / split / path.name
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -117,7 +128,7 @@ def unpack(archive: Path, output: Path) -> str:
                     shutil.copyfileobj(packed, file)
                 found[f"{split}/{path.name}"] = hashlib.sha256(target.read_bytes()).hexdigest()
     except zipfile.BadZipFile as error:
-        raise KnowshiftError(f"{archive} is no whole zip archive ({error})") from None
+        raise KnowshiftError(f"{archive} is not a complete zip archive ({error})") from None
     if not found:
         raise KnowshiftError(f"{archive} holds no files of the form {{train,dev,test}}/TOPIC.{{split}}.json")
     lines = "".join(f"{name} {found[name]}\n" for name in sorted(found))

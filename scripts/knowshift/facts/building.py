@@ -1,6 +1,7 @@
-"""Rows of a source to facts: which of them count, and one stable row for each.
+"""Makes facts from the rows of a source.
 
-The rule for what counts (one answer, one fact per distinct question) gives the totals of Ye et al. 2025, section 3.1.
+A row becomes a fact if it has exactly one answer and no earlier row asks its question. On EntityQuestions this rule
+gives the totals of Ye et al. 2025, section 3.1.
 """
 
 import hashlib
@@ -10,23 +11,28 @@ import pyarrow as pa
 
 from knowshift.canonical import canonical_json
 from knowshift.facts.schemas import FACTS
-from knowshift.facts.source_rows import SPLITS, Row, Source
+from knowshift.facts.source_rows import SPLITS, SourceRow, TopicRows
 from knowshift.facts.templates import TopicTemplates
 from knowshift.runtime.errors import KnowshiftError
 
-LISTED = 20  # bad rows that an error names
+LISTED_ROWS = 20  # bad rows that an error message names
 
 
 def fact_id(topic: str, split: str, question: str, object_: str) -> str:
-    """A stable id from a fact's content: 16 hexadecimal digits."""
+    """Hash a fact's content into a stable id of 16 hexadecimal digits."""
     content = canonical_json([topic, split, question, object_]).encode()
     return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
-def distinct_facts(sources: Mapping[str, Source], split: str) -> Iterator[tuple[str, Row]]:
-    """The facts that count among some topics, as (topic, row).
+def distinct_facts(sources: Mapping[str, TopicRows], split: str) -> Iterator[tuple[str, SourceRow]]:
+    """Yield the rows of a split that become facts, each with its topic.
 
-    A row counts if it has one answer and no earlier one has its question, in the order of `sources`, then of the rows.
+    A row becomes a fact if it has exactly one answer and no earlier row asks its question, in the order of `sources`
+    and then of their rows.
+
+    Args:
+        sources: rows by topic; topics that share a question template share their questions.
+        split: train, dev or test.
     """
     seen: set[str] = set()
     for topic, source in sources.items():
@@ -36,29 +42,34 @@ def distinct_facts(sources: Mapping[str, Source], split: str) -> Iterator[tuple[
                 yield topic, row
 
 
-def refuse_bad_rows(topic: str, bad: Sequence[str]) -> None:
-    """Stop at bad rows.
+def refuse_bad_rows(topic: str, problems: Sequence[str]) -> None:
+    """Raise an error if a topic has bad rows.
 
     Raises:
-        KnowshiftError: there are some; lists the first of them.
+        KnowshiftError: there are bad rows; its message lists the first of them.
     """
-    if bad:
-        more = [f"… and {len(bad) - LISTED} more"] if len(bad) > LISTED else []
-        remedy = "mend them, or set facts.on_bad_rows to drop"
-        raise KnowshiftError("\n".join([f"topic {topic} has {len(bad)} bad rows; {remedy}", *bad[:LISTED], *more]))
+    if problems:
+        more = [f"… and {len(problems) - LISTED_ROWS} more"] if len(problems) > LISTED_ROWS else []
+        remedy = "correct them, or set facts.on_bad_rows to drop"
+        raise KnowshiftError(
+            "\n".join([f"topic {topic} has {len(problems)} bad rows; {remedy}", *problems[:LISTED_ROWS], *more])
+        )
 
 
-def build_facts(topic: TopicTemplates, domain: str, sources: Mapping[str, Source]) -> tuple[pa.Table, dict[str, int]]:
-    """All facts of one topic, over all splits.
+def build_facts(
+    topic: TopicTemplates, domain: str, sources: Mapping[str, TopicRows]
+) -> tuple[pa.Table, dict[str, int]]:
+    """Build the facts of one topic, of all splits.
 
     Args:
-        topic: the topic to build.
+        topic: templates of the topic.
         domain: "in_domain" or "out_of_domain".
-        sources: what the source has on each topic of the domain that shares the topic's question template, itself
-            included, in the order of the configuration; a question that an earlier topic has is dropped.
+        sources: rows of every topic of the domain that shares the topic's question template, the topic itself included,
+            in the order of the configuration. A question that an earlier topic asks is dropped.
 
     Returns:
-        A table in the schema `FACTS`, in the order of the splits and of the source; and the numbers of `FACT_COUNTS`.
+        A table in the schema `FACTS`, in the order of splits and then of the source's rows; and the numbers of
+        `FACT_COUNTS`.
     """
     test_questions = {row.question for _, row in distinct_facts(sources, "test")}
     rows = [
@@ -83,6 +94,6 @@ def build_facts(topic: TopicTemplates, domain: str, sources: Mapping[str, Source
         "also_in_test": sum(row["also_in_test"] for row in rows),
         "several_answers": single.count(False),
         "repeated": single.count(True) - len(rows),
-        "bad_rows": len(own.bad),
+        "bad_rows": len(own.problems),
     }
     return pa.Table.from_pylist(rows, schema=FACTS), counts

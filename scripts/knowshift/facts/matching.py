@@ -1,4 +1,4 @@
-"""Does a text contain an object? The one place that decides, for mastery and for evaluation alike."""
+"""Decides whether a text contains an object, for mastery and for evaluation alike."""
 
 import csv
 import re
@@ -6,15 +6,18 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import get_args
 
+from knowshift.allowed_values import Matching
 from knowshift.runtime.errors import KnowshiftError
 
-RULES = ("whole_words", "substring")
+RULES: tuple[Matching, ...] = get_args(Matching)
 KEPT_SYMBOLS = "#&+"  # parts of names: C++, AT&T, R&B
 ARTICLES = ("the ", "a ", "an ")
 SHORTEST_WITHOUT_ARTICLE = 4  # characters: "The Who" must not be found in "who"
 
-# Scripts written without spaces: Thai, Lao, Myanmar, Khmer, kana, Bopomofo, Han. Each letter with its marks is a word.
+# Matches a letter with its marks in scripts written without spaces: Thai, Lao, Myanmar, Khmer, kana, Bopomofo, Han.
+# Each counts as a word.
 _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u312f\u31a0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
     "\U00020000-\U0003ffff][\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u0eb1\u0eb4-\u0ebc\u0ec8-\u0ece\u102b-\u103e\u17b4-\u17d3]*"
@@ -22,9 +25,13 @@ _UNSPACED = re.compile(
 
 
 class _Spaces(dict):
-    """A table for `str.translate`: what is no letter, digit, mark or kept symbol becomes a space; filled as needed."""
+    """A table for `str.translate` that turns all but letters, digits, marks and kept symbols into spaces.
+
+    It is filled with the characters that occur.
+    """
 
     def __missing__(self, code: int) -> str:
+        """Add the translation of a character, given by its code point."""
         character = chr(code)
         self[code] = kept = (
             character if unicodedata.category(character)[0] in "LNM" or character in KEPT_SYMBOLS else " "
@@ -36,15 +43,16 @@ _SPACES = _Spaces()
 
 
 def normalise(text: str) -> str:
-    """NFKC, case-folded, white space folded: what two writings of one name have in common."""
+    """Bring spellings of one name to a common form: NFKC, case-folded, with single spaces."""
     folded = text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
     return " ".join(folded.split())
 
 
 def words(text: str) -> str:
-    """The words of a text with single spaces between: normalised, without punctuation.
+    """Normalise a text and reduce it to its words, without punctuation, joined by single spaces.
 
-    A word is a run of letters, digits and marks; in scripts that are written without spaces every letter is one.
+    A word is a run of letters, digits, marks and kept symbols; in scripts written without spaces every letter is a
+    word.
     """
     if text.isascii():
         return " ".join(text.lower().translate(_SPACES).split())
@@ -54,59 +62,69 @@ def words(text: str) -> str:
 
 @lru_cache(maxsize=1_000_000)
 def _needles(name: str, rule: str) -> tuple[str, ...]:
-    """What to look for: the normalised name; for whole words between spaces, and without its English article too."""
+    """List the normalised strings to search for.
+
+    For whole words they are between spaces, and a name with an English article is searched without it as well.
+    """
     if rule == "substring":
         return (normalise(name),) if name.strip() else ()
     written = words(name)
-    if not written:  # a name of punctuation only
+    if not written:  # the name has only punctuation
         return (normalise(name),) if name.strip() else ()
     bare = next((written.removeprefix(article) for article in ARTICLES if written.startswith(article)), "")
     return (f" {written} ", f" {bare} ") if len(bare) >= SHORTEST_WITHOUT_ARTICLE else (f" {written} ",)
 
 
 def find(text: str, names: Iterable[str], rule: str) -> int | None:
-    """Where the first of `names` stands in `text`, or None.
+    """Find the earliest occurrence of any of some names in a text.
 
     Args:
         text: what a model wrote.
         names: the object and its other names.
-        rule: "whole_words" (names and text are compared word by word, punctuation and a name's article do not count) or
-            "substring" (the paper's).
+        rule: "whole_words" compares word by word, without punctuation and without a name's article; "substring" is the
+            paper's rule.
 
     Returns:
-        The position of the earliest occurrence in the normalised text (for whole words, in `words(text)`), or None.
+        The position of the occurrence, in characters of the normalised text (for whole words, of `words(text)`); or None.
     """
     haystack = f" {words(text)} " if rule == "whole_words" else normalise(text)
     first = -1
     for name in names:
         for needle in _needles(name, rule):
-            place = haystack.find(needle) if needle[0] == " " or rule == "substring" else normalise(text).find(needle)
-            if place >= 0 and (first < 0 or place < first):
-                first = place
+            searched = haystack if needle[0] == " " or rule == "substring" else normalise(text)
+            position = searched.find(needle)
+            if position >= 0 and (first < 0 or position < first):
+                first = position
     return None if first < 0 else first
 
 
 def contains(text: str, names: Iterable[str], rule: str) -> bool:
-    """Whether `text` contains one of `names`; see `find`."""
+    """Tell whether a text contains one of some names; see `find`."""
     return find(text, names, rule) is not None
 
 
 class Synonyms:
-    """Other names of objects: `names("United States")` is that name and all that mean the same."""
+    """Other names of objects.
+
+    Args:
+        table: synonyms by object.
+    """
 
     def __init__(self, table: dict[str, list[str]]) -> None:
         self._table = table
 
     def names(self, object_: str, aliases: Sequence[str] = ()) -> list[str]:
-        """The object, its aliases and its synonyms, the object first."""
+        """List all names of an object: itself, then the given aliases, then its synonyms."""
         return [object_, *aliases, *self._table.get(object_, [])]
 
     @classmethod
     def read(cls, paths: Iterable[Path]) -> "Synonyms":
-        """Read CSV files with the columns `object` and `synonyms` (separated by `|`); later files add to earlier ones.
+        """Read synonyms from CSV files with the columns `object` and `synonyms` (separated by `|`).
+
+        Later files add to earlier ones.
 
         Raises:
-            KnowshiftError: a file is missing, is no such CSV, or a row has no object or no synonym.
+            KnowshiftError: a file is missing or is not such a CSV file, or a row has no object or no synonym.
         """
         table: dict[str, list[str]] = {}
         for path in paths:

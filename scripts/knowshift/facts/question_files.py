@@ -1,35 +1,40 @@
-"""Raw question files in the form of EntityQuestions: each row is checked, and what is wrong with it is said."""
+"""Reads raw question files in the form of EntityQuestions, and says what is wrong with bad rows."""
 
 import json
 from pathlib import Path
 from typing import Any
 
-from knowshift.facts.source_rows import SPLITS, Row, Source, problem_with_subject, problem_with_text
+from knowshift.facts.source_rows import SPLITS, SourceRow, TopicRows, problem_with_subject, problem_with_text
 from knowshift.facts.templates import TopicTemplates
 from knowshift.runtime.errors import KnowshiftError
 
 
-def read_question_files(root: Path, templates: TopicTemplates) -> Source:
-    """Read `{split}/{topic}.{split}.json` of every split.
+def read_question_files(root: Path, templates: TopicTemplates) -> TopicRows:
+    """Read the question files `{split}/{topic}.{split}.json` of one topic.
+
+    Args:
+        root: the folder with train/, dev/ and test/.
+        templates: templates of the topic.
 
     Raises:
-        KnowshiftError: a file as a whole cannot be read.
+        KnowshiftError: a file cannot be read as a whole.
     """
-    rows, bad = {}, []
+    rows, problems = {}, []
     for split in SPLITS:
         path = root / split / f"{templates.topic}.{split}.json"
-        rows[split], wrong = _read(path, templates)
-        bad += wrong
-    return Source(rows, bad)
+        rows[split], found = _read(path, templates)
+        problems += found
+    return TopicRows(rows, problems)
 
 
-def _read(path: Path, templates: TopicTemplates) -> tuple[list[Row], list[str]]:
+def _read(path: Path, templates: TopicTemplates) -> tuple[list[SourceRow], list[str]]:
+    """Read one file: its good rows, and a line for each bad one."""
     try:
         rows = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise KnowshiftError(f"{path} does not exist; put the raw questions of this topic and split there") from None
     except IsADirectoryError:
-        raise KnowshiftError(f"{path} is a folder; a JSON file should stand there") from None
+        raise KnowshiftError(f"{path} is a folder; it must be a JSON file") from None
     except UnicodeDecodeError as error:
         raise KnowshiftError(f"{path}: not UTF-8 (byte {error.start}); convert the file to UTF-8") from None
     except json.JSONDecodeError as error:
@@ -39,17 +44,17 @@ def _read(path: Path, templates: TopicTemplates) -> tuple[list[Row], list[str]]:
         ) from None
     if not isinstance(rows, list):
         raise KnowshiftError(f"{path}: must be a JSON list of objects with the keys question and answers")
-    good, bad = [], []
+    good, problems = [], []
     for number, row in enumerate(rows, 1):
         if problem := _problem(row, templates):
-            bad.append(f"{path}, row {number}: {problem}")
-        else:
-            good.append(Row(row["question"], templates.subject_of(row["question"]), tuple(row["answers"])))
-    return good, bad
+            problems.append(f"{path}, row {number}: {problem}")
+        elif subject := templates.subject_of(row["question"]):  # a good row has one
+            good.append(SourceRow(row["question"], subject, tuple(row["answers"])))
+    return good, problems
 
 
 def _problem(row: Any, templates: TopicTemplates) -> str | None:
-    """What is wrong with a row and what to do, or None."""
+    """Say what is wrong with a row and what to do about it; None if it is fine."""
     if not isinstance(row, dict):
         return f"is {type(row).__name__}, not an object with the keys question and answers"
     for key, kind in (("question", str), ("answers", list)):
@@ -60,9 +65,9 @@ def _problem(row: Any, templates: TopicTemplates) -> str | None:
     if not row["answers"]:
         return "answers is empty; give at least one answer or remove the row"
     texts = [(row["question"], "the question"), *((answer, "an answer") for answer in row["answers"])]
-    if problem := next(filter(None, (problem_with_text(text, what) for text, what in texts)), None):
+    if problem := next(filter(None, (problem_with_text(text, name) for text, name in texts)), None):
         return problem
     subject = templates.subject_of(row["question"])
     if subject is None or not subject.strip():
-        return f"{row['question'][:80]!r} does not fit the question {templates.question!r}; mend one of them"
+        return f"{row['question'][:80]!r} does not fit the question {templates.question!r}; correct one of them"
     return problem_with_subject(subject)

@@ -1,9 +1,13 @@
-"""Schemas of the tables of facts."""
+"""Schemas of the tables of facts.
+
+The texts under `doc` are written into the Parquet files: a change of one changes the bytes of every table.
+"""
 
 import pyarrow as pa
 
 from knowshift.facts.source_rows import SPLITS
 
+# One fact per row.
 FACTS = pa.schema(
     [
         pa.field("fact_id", pa.string(), False, {"doc": "hash of topic, split, question and object"}),
@@ -20,7 +24,7 @@ FACTS = pa.schema(
     ]
 )
 
-
+# The facts of one topic by split, and the rows that were left out; also the metadata of its table of facts.
 FACT_COUNTS = pa.schema(
     [
         pa.field("topic", pa.string(), False),

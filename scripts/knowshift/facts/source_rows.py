@@ -1,4 +1,4 @@
-"""A row that a fact may come from, and what makes its texts unusable; the same for every kind of source."""
+"""Rows of a source that facts are made from, and the checks of their texts, the same for every kind of source."""
 
 import unicodedata
 from dataclasses import dataclass
@@ -6,17 +6,18 @@ from dataclasses import dataclass
 from knowshift.facts.templates import SUBJECT
 
 SPLITS = ("train", "dev", "test")
-LONGEST = 1000  # characters of a text; anything longer is no fact
+PROBED_SPLITS = {"in_domain": SPLITS, "out_of_domain": ("dev", "test")}  # by domain: splits that are probed and asked
+LONGEST_TEXT = 1000  # characters; anything longer is no fact
 
 
 @dataclass(frozen=True)
-class Row:
-    """A good row.
+class SourceRow:
+    """A row of a source that passed all checks.
 
     Attributes:
-        question: as it will be asked.
+        question: the question as it will be asked.
         subject: what the question is about.
-        answers: right answers, at least one; only rows with exactly one are facts.
+        answers: right answers, at least one; only rows with exactly one become facts.
         aliases: other names of the answer.
     """
 
@@ -27,33 +28,41 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Source:
-    """What a source has on one topic.
+class TopicRows:
+    """The rows that a source has on one topic.
 
     Attributes:
-        rows: split to good rows, in their order.
-        bad: a line per bad row: where it stands, what is wrong, what to do.
+        rows: rows that passed all checks, by split, in the order of the source.
+        problems: one line per bad row, which says where it is, what is wrong and what to do.
     """
 
-    rows: dict[str, list[Row]]
-    bad: list[str]
+    rows: dict[str, list[SourceRow]]
+    problems: list[str]
 
 
-def problem_with_text(text: object, what: str) -> str | None:
-    """What is wrong with a text and what to do, or None."""
+def problem_with_text(text: object, name: str) -> str | None:
+    """Say what is wrong with a text and what to do about it.
+
+    Args:
+        text: the value that should be a text.
+        name: what it is, such as "the subject".
+
+    Returns:
+        One line for the user, or None if the text is fine.
+    """
     if not isinstance(text, str):
-        return f"{what} is {type(text).__name__}, not text"
+        return f"{name} is {type(text).__name__}, not text"
     if not text.strip():
-        return f"{what} is empty; fill it in or remove the row"
-    if len(text) > LONGEST:
-        return f"{what} has {len(text):,} characters ({text[:30]!r}…); at most {LONGEST:,} are allowed"
+        return f"{name} is empty; fill it in or remove the row"
+    if len(text) > LONGEST_TEXT:
+        return f"{name} has {len(text):,} characters ({text[:30]!r}…); at most {LONGEST_TEXT:,} are allowed"
     if any(unicodedata.category(character) == "Cc" for character in text):
-        return f"a control character in {text[:60]!r}; remove it"
+        return f"there is a control character in {text[:60]!r}; remove it"
     if not unicodedata.is_normalized("NFC", text):
         return f"{text[:60]!r} is not in Unicode form NFC, as other rows are; convert the file"
     return None
 
 
 def problem_with_subject(subject: str) -> str | None:
-    """What is wrong with a subject that is text already, or None."""
+    """Say what is wrong with a subject that passed `problem_with_text`; None if it is fine."""
     return f"the subject {subject[:60]!r} holds the placeholder {SUBJECT}; remove it" if SUBJECT in subject else None

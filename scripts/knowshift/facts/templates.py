@@ -1,4 +1,4 @@
-"""Question, completion and prompt templates: versioned data in `resources/`, read and checked here."""
+"""Reads and checks the templates of questions, completions and prompts, which are data in `resources/`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +7,7 @@ import yaml
 
 from knowshift.runtime.errors import KnowshiftError
 
-SUBJECT = "[X]"
+SUBJECT = "[X]"  # placeholder
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class TopicTemplates:
         topic: the relation's id, such as "P36".
         name: a short label for people, such as "capital".
         question: the question, with `[X]` for the subject.
-        completions: texts with one `[X]` each that end exactly where the object follows.
+        completions: texts with one `[X]` each; the object follows immediately after their end.
     """
 
     topic: str
@@ -27,26 +27,26 @@ class TopicTemplates:
     completions: tuple[str, ...]
 
     def ask(self, subject: str) -> str:
-        """The question about a subject."""
+        """Write the question about a subject."""
         return self.question.replace(SUBJECT, subject)
 
     def subject_of(self, question: str) -> str | None:
-        """The subject of a question, or None where the question does not fit the template."""
+        """Find the subject of a question; None if the question does not fit the template."""
         before, after = self.question.split(SUBJECT)
         fits = question.startswith(before) and question.endswith(after) and len(question) > len(before) + len(after)
         return question[len(before) : len(question) - len(after)] if fits else None
 
 
 def read_topic_templates(path: Path) -> TopicTemplates:
-    """Read `TOPIC.yaml`.
+    """Read the templates of one topic from `TOPIC.yaml`.
 
     Raises:
-        KnowshiftError: the file is missing or not of the form described at `TopicTemplates`.
+        KnowshiftError: the file is missing or does not have the form that `TopicTemplates` describes.
     """
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise KnowshiftError(f"{path}: no templates for topic {path.stem}; write them there") from None
+        raise KnowshiftError(f"{path}: there are no templates for topic {path.stem}; write them there") from None
     except yaml.YAMLError as error:
         raise KnowshiftError(f"{path}: not valid YAML ({str(error).splitlines()[0]})") from None
     if not isinstance(raw, dict) or set(raw) != {"topic", "name", "question", "completions"}:
@@ -67,27 +67,27 @@ def read_topic_templates(path: Path) -> TopicTemplates:
 
 @dataclass(frozen=True)
 class PromptTemplate:
-    """How a question is put to a model, in training and in evaluation alike.
+    """The form in which a model is asked a question, the same in training and evaluation.
 
     Attributes:
-        prompt: text before the answer, with `{question}`.
-        answer: the answer's text, with `{object}`.
+        prompt: the text before the answer, with the placeholder `{question}`.
+        answer: the text of the answer, with the placeholder `{object}`.
     """
 
     prompt: str
     answer: str
 
     def ask(self, question: str) -> str:
-        """The prompt for a question."""
+        """Write the prompt that asks a question."""
         return self.prompt.replace("{question}", question)
 
     def reply(self, object_: str) -> str:
-        """The answer the model is trained to give."""
+        """Write the answer that the model is trained to give."""
         return self.answer.replace("{object}", object_)
 
 
 def read_prompt_template(path: Path) -> PromptTemplate:
-    """Read `prompt.yaml`.
+    """Read the prompt template from `prompt.yaml`.
 
     Raises:
         KnowshiftError: the file is missing or lacks a key or a placeholder.

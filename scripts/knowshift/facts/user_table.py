@@ -1,4 +1,4 @@
-"""Facts from one table of the user's own: CSV, TSV, JSON Lines or Parquet, a fact a row."""
+"""Reads facts from a table of the user's own: CSV, TSV, JSON Lines or Parquet, with one fact per row."""
 
 import csv
 import difflib
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from knowshift.canonical import canonical_json
-from knowshift.facts.source_rows import SPLITS, Row, Source, problem_with_subject, problem_with_text
+from knowshift.facts.source_rows import SPLITS, SourceRow, TopicRows, problem_with_subject, problem_with_text
 from knowshift.facts.templates import TopicTemplates
 from knowshift.runtime.errors import KnowshiftError
 
@@ -21,25 +21,25 @@ REQUIRED = ("topic", "subject", "object")
 COLUMNS = (*REQUIRED, "aliases", "split", "question")
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
-NumberedRow = tuple[str, dict[str, Any]]
+LocatedRow = tuple[str, dict[str, Any]]  # where the row is ("FILE, line 3"), and its cells by column
 
 
 class FactTable:
-    """A table of facts; columns besides `COLUMNS` are left alone, empty cells count as absent.
+    """A table of facts. Columns other than `COLUMNS` are ignored, and empty cells count as absent.
 
     Raises:
-        KnowshiftError: the file cannot be read, is of no known kind, is empty, or lacks a required column.
+        KnowshiftError: the file cannot be read, is of an unknown kind or empty, or lacks a required column.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._rows: dict[Any, list[NumberedRow]] = defaultdict(list)  # by topic
+        self._rows: dict[Any, list[LocatedRow]] = defaultdict(list)  # by topic; None if it is no text
         columns: set[str] = set()
-        for place, row in self._read():
+        for location, row in self._read():
             columns |= row.keys()
             kept = {name: row[name] for name in COLUMNS if row.get(name) not in (None, "")}
             topic = kept.get("topic")
-            self._rows[topic if isinstance(topic, str) else None].append((place, kept))
+            self._rows[topic if isinstance(topic, str) else None].append((location, kept))
         if not self._rows:
             raise KnowshiftError(f"{path} is empty; it needs a row per fact with the columns {', '.join(REQUIRED)}")
         if missing := [name for name in REQUIRED if name not in columns]:
@@ -49,61 +49,70 @@ class FactTable:
                 raise KnowshiftError(f"{path} has a column {name}; rename it to {meant[0]} if that is meant")
 
     def topics(self) -> list[str]:
-        """The topics of the table, sorted."""
+        """List the topics of the table, sorted."""
         return sorted(topic for topic in self._rows if topic)
 
     def digest(self, topics: Sequence[str]) -> str:
-        """A digest of the rows of some topics, and of the rows without one: other rows do not change it."""
+        """Hash the rows of some topics and the rows without a topic; other rows do not change the digest."""
         rows = [[topic, [row for _, row in self._rows.get(topic, [])]] for topic in (None, *sorted(topics))]
         return hashlib.sha256(json.dumps(rows, sort_keys=True, default=str).encode()).hexdigest()
 
-    def read(self, templates: TopicTemplates, split_shares: Mapping[str, float]) -> Source:
-        """The rows of a topic.
+    def read(self, templates: TopicTemplates, split_shares: Mapping[str, float]) -> TopicRows:
+        """Check the rows of a topic, and complete those that name no question or no split.
 
         Args:
-            templates: of the topic; they make the question where the row has none.
-            split_shares: share of the facts per split, for rows that name no split; drawn by content hash.
+            templates: templates of the topic; they make the question of a row that has none.
+            split_shares: share of the facts by split, from 0 to 1, for rows that name no split; see `draw_split`.
 
         Raises:
-            KnowshiftError: the table has no row of this topic.
+            KnowshiftError: the table has no row on this topic.
         """
         if templates.topic not in self._rows:
             raise KnowshiftError(
                 f"{self.path} has no row of topic {templates.topic}; its topics are {', '.join(self.topics())}"
             )
-        rows: dict[str, list[Row]] = {split: [] for split in SPLITS}
-        bad = [f"{place}: has no topic that is text; fill it in or remove the row" for place, _ in self._rows[None]]
+        rows: dict[str, list[SourceRow]] = {split: [] for split in SPLITS}
+        problems = [
+            f"{location}: has no topic that is text; fill it in or remove the row" for location, _ in self._rows[None]
+        ]
         seen: dict[tuple[str, str], tuple[str, str]] = {}
-        for place, row in self._rows[templates.topic]:
+        for location, row in self._rows[templates.topic]:
             if problem := _problem(row):
-                bad.append(f"{place}: {problem}")
+                problems.append(f"{location}: {problem}")
                 continue
             question = row.get("question") or templates.ask(row["subject"])
             split = row.get("split") or draw_split(templates.topic, row["subject"], split_shares)
-            earlier, object_ = seen.setdefault((split, question), (place, row["object"]))
-            if earlier == place:
-                rows[split].append(Row(question, row["subject"], (object_,), tuple(_aliases(row))))
+            earlier, object_ = seen.setdefault((split, question), (location, row["object"]))
+            if earlier == location:
+                rows[split].append(SourceRow(question, row["subject"], (object_,), tuple(_aliases(row))))
             elif object_ == row["object"]:
-                bad.append(f"{place}: is the same fact as {earlier}, so their ids are equal; remove one")
+                problems.append(f"{location}: is the same fact as {earlier}, so their ids are equal; remove one")
             else:
-                bad.append(f"{place}: asks what {earlier} asks, with another object; remove one, or make it an alias")
-        return Source(rows, bad)
+                problems.append(
+                    f"{location}: asks what {earlier} asks, with another object; remove one, or make it an alias"
+                )
+        return TopicRows(rows, problems)
 
-    def _read(self) -> Iterator[NumberedRow]:
-        """All rows with where they stand."""
-        readers = {".csv": self._read_csv, ".tsv": self._read_csv, ".jsonl": self._read_jsonl, ".parquet": self._read_parquet}  # fmt: skip
+    def _read(self) -> Iterator[LocatedRow]:
+        """Yield all rows, each with its location."""
+        readers = {
+            ".csv": self._read_csv,
+            ".tsv": self._read_csv,
+            ".jsonl": self._read_jsonl,
+            ".parquet": self._read_parquet,
+        }
         if self.path.suffix not in readers:
-            raise KnowshiftError(f"{self.path}: a table of facts ends in {', '.join(readers)}")
+            raise KnowshiftError(f"{self.path}: the name of a table of facts ends in {', '.join(readers)}")
         try:
             yield from readers[self.path.suffix]()
         except FileNotFoundError:
-            raise KnowshiftError(f"{self.path} does not exist; it should be the table of facts") from None
+            raise KnowshiftError(f"{self.path} does not exist; it must be the table of facts") from None
         except IsADirectoryError:
-            raise KnowshiftError(f"{self.path} is a folder; a table of facts should stand there") from None
+            raise KnowshiftError(f"{self.path} is a folder; it must be a table of facts") from None
         except UnicodeDecodeError as error:
             raise KnowshiftError(f"{self.path}: not UTF-8 (byte {error.start}); convert the file to UTF-8") from None
 
-    def _read_csv(self) -> Iterator[NumberedRow]:
+    def _read_csv(self) -> Iterator[LocatedRow]:
         with self.path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, delimiter=DELIMITERS[self.path.suffix], restkey="", strict=True)
             try:
@@ -114,31 +123,39 @@ class FactTable:
             except csv.Error as error:
                 raise KnowshiftError(f"{self.path}, line {reader.reader.line_num}: {error}") from None
 
-    def _read_jsonl(self) -> Iterator[NumberedRow]:
+    def _read_jsonl(self) -> Iterator[LocatedRow]:
         with self.path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, 1):
                 if not line.strip():
                     continue
-                place = f"{self.path}, line {number}"
+                location = f"{self.path}, line {number}"
                 try:
                     row = json.loads(line)
                 except json.JSONDecodeError as error:
-                    raise KnowshiftError(f"{place}: not valid JSON ({error.msg}); mend the line") from None
+                    raise KnowshiftError(f"{location}: not valid JSON ({error.msg}); correct the line") from None
                 if not isinstance(row, dict):
-                    raise KnowshiftError(f"{place}: is {type(row).__name__}, not an object with {', '.join(REQUIRED)}")
-                yield place, row
+                    raise KnowshiftError(
+                        f"{location}: is {type(row).__name__}, not an object with {', '.join(REQUIRED)}"
+                    )
+                yield location, row
 
-    def _read_parquet(self) -> Iterator[NumberedRow]:
+    def _read_parquet(self) -> Iterator[LocatedRow]:
         try:
             table = pq.read_table(self.path.open("rb"))
         except pa.ArrowInvalid as error:
-            raise KnowshiftError(f"{self.path}: no Parquet file ({str(error).splitlines()[0]})") from None
+            raise KnowshiftError(f"{self.path}: this is no Parquet file ({str(error).splitlines()[0]})") from None
         for number, row in enumerate(table.to_pylist(), 1):
             yield f"{self.path}, row {number}", row
 
 
 def draw_split(topic: str, subject: str, shares: Mapping[str, float]) -> str:
-    """The split of a fact by the hash of its topic and subject: the same whatever else the table holds."""
+    """Draw the split of a fact by hash of its topic and subject, whatever else the table holds.
+
+    Args:
+        topic: the topic.
+        subject: the subject.
+        shares: share of the facts by split, from 0 to 1.
+    """
     digest = hashlib.blake2b(canonical_json(["split", topic, subject]).encode(), digest_size=8).digest()
     point = int.from_bytes(digest, "little") / 2**64
     for split in SPLITS[:-1]:
@@ -149,13 +166,13 @@ def draw_split(topic: str, subject: str, shares: Mapping[str, float]) -> str:
 
 
 def _aliases(row: Mapping[str, Any]) -> list[Any]:
-    """Aliases as a list, or as one text separated by `|`."""
+    """Read the aliases of a row, which are a list or one text separated by `|`."""
     given = row.get("aliases", [])
     return [name.strip() for name in given.split("|") if name.strip()] if isinstance(given, str) else given
 
 
 def _problem(row: Mapping[str, Any]) -> str | None:
-    """What is wrong with a row and what to do, or None."""
+    """Say what is wrong with a row and what to do about it; None if it is fine."""
     for name in REQUIRED:
         if name not in row:
             return f"has no {name}; fill it in or remove the row"
@@ -164,7 +181,7 @@ def _problem(row: Mapping[str, Any]) -> str | None:
         return f"aliases is {type(aliases).__name__}, not a list of texts or one text separated by '|'"
     texts = [(row[name], f"the {name}") for name in ("subject", "object", "question") if name in row]
     texts += [(alias, "an alias") for alias in aliases]
-    if problem := next(filter(None, (problem_with_text(text, what) for text, what in texts)), None):
+    if problem := next(filter(None, (problem_with_text(text, name) for text, name in texts)), None):
         return problem
     if row.get("split", SPLITS[0]) not in SPLITS:
         return f"the split is {row['split']!r}; it must be one of {', '.join(SPLITS)}, or empty"

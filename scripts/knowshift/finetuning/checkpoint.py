@@ -9,7 +9,7 @@ from knowshift.finetuning.distributed_tensors import gathered
 from knowshift.finetuning.lora import plain_name, updates
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.weights.model_writer import write_parameters
-from knowshift.weights.safetensors_files import Weights, writing_order
+from knowshift.weights.safetensors_files import WeightFiles, writing_order
 from knowshift.weights.torch_bits import name_of
 
 
@@ -25,10 +25,10 @@ class Checkpoint:
     """
 
     def __init__(self, model: PreTrainedModel, base: Path) -> None:
-        self._base, self._weights, self._updates = base, Weights(base), updates(model)
+        self._base, self._weights, self._updates = base, WeightFiles(base), updates(model)
         named = {plain_name(name): parameter for name, parameter in model.named_parameters()}
         self._parameters = {name: parameter for name, parameter in named.items() if name}
-        if odd := sorted(set(self._parameters) - set(self._weights.places)):
+        if odd := sorted(set(self._parameters) - set(self._weights.tensors)):
             raise KnowshiftError(
                 f"{base} holds no tensor named {odd[0]}, as the model calls it; this architecture is not supported"
             )
@@ -49,7 +49,7 @@ class Checkpoint:
 
     def follow(self) -> None:
         """Take part in gathering the tensors that another process saves."""
-        stored = {name: place.dtype for name, place in self._weights.places.items()}
+        stored = {name: tensor.dtype for name, tensor in self._weights.tensors.items()}
         dtypes = stored | {name: name_of(parameter.dtype) for name, parameter in self._parameters.items()}
         for names in self._weights.shards().values():
             for name in writing_order({name: dtypes[name] for name in names}):

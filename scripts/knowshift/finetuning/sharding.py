@@ -15,8 +15,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from knowshift.finetuning.distributed_tensors import own_rows
 from knowshift.finetuning.loop import summed_loss
 from knowshift.finetuning.lora import Lora, add_adapters, plain_name
-from knowshift.models.loading import DTYPES, local
-from knowshift.weights.safetensors_files import Weights
+from knowshift.models.loading import DTYPES, loading_options
+from knowshift.weights.safetensors_files import WeightFiles
 from knowshift.weights.torch_bits import as_tensor
 
 
@@ -29,7 +29,7 @@ def load_sharded(directory: Path, dtype: str, device: torch.device, lora: Lora |
         device: of this process.
         lora: adapters to add, which are not initialised yet.
     """
-    settings = local(directory)
+    settings = loading_options(directory)
     config = AutoConfig.from_pretrained(directory, **settings)
     with init_empty_weights(include_buffers=False):
         model = AutoModelForCausalLM.from_config(
@@ -47,7 +47,7 @@ def load_sharded(directory: Path, dtype: str, device: torch.device, lora: Lora |
     register_fsdp_forward_method(model, "summed_loss")
 
     model.to_empty(device=device)
-    weights = Weights(directory)
+    weights = WeightFiles(directory)
     with torch.no_grad():
         for name, buffer in model.named_buffers():
             buffer.copy_(buffers[name])
@@ -57,10 +57,10 @@ def load_sharded(directory: Path, dtype: str, device: torch.device, lora: Lora |
     return model
 
 
-def _fill(parameter: DTensor, weights: Weights, name: str) -> None:
+def _fill(parameter: DTensor, weights: WeightFiles, name: str) -> None:
     """Read this process's rows of a tensor."""
     mine, rows = parameter.to_local(), own_rows(parameter)
     if mine.numel():
         stride = parameter.numel() // parameter.shape[0]
         bits = weights.piece(name, rows.start * stride, rows.stop * stride)
-        mine.copy_(as_tensor(bits, weights.places[name].dtype).view(mine.shape))
+        mine.copy_(as_tensor(bits, weights.tensors[name].dtype).view(mine.shape))

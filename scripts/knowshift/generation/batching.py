@@ -1,7 +1,7 @@
-"""Continuous batching with chunked prefill: what each forward pass of the generation engine reads.
+"""Continuous batching with chunked prefill: the choice of the tokens that each forward pass of the torch engine reads.
 
-A pass takes the next token of every sample under way (decode) and, in the room that is left, tokens of prompts (prefill), of
-which the last may be cut. A row that is finished makes room at once.
+A pass reads the next token of every sample under way (decode). What is left of it reads tokens of prompts (prefill), of
+which the last may be cut and continued in the next pass. A finished sample frees its KV cache slot at once.
 """
 
 from collections import deque
@@ -13,197 +13,232 @@ from operator import eq
 import numpy as np
 import torch
 
-from knowshift.generation.interface import Read
-from knowshift.generation.kv_cache import Slots, Token
-from knowshift.generation.prompt_queue import Work
+from knowshift.generation.interface import PromptResult
+from knowshift.generation.kv_cache import CachedModel, Token
+from knowshift.generation.prompt_queue import PromptQueue
 from knowshift.generation.sampling import Sampler
 from knowshift.randomness import counter_uniform
 
-TRAIL = 16  # prompts before that are looked at for a common beginning
+RECENT_PROMPTS = 16  # how many of the prompts started last are searched for a common beginning
 
 
 @dataclass(eq=False)
-class _Row:
-    """What goes on in one slot.
+class _Slot:
+    """A KV cache slot, and the prompt or sample that is processed in it.
 
     Attributes:
-        tokens: of a prompt and what it is forced to, or of a prompt and what a sample has come to.
-        read: how many of them the slot holds.
-        prompt, sample: which they are of; no sample while a prompt is read, or waits for one to start.
-        scores: log-probabilities of forced tokens.
-        logits, told: of the first new token; and next tokens: of each sample the first, or of greedy decoding what is likeliest
-            after the prompt and after each forced token.
-        begun, unstarted: the first new tokens of each sample; samples still to be started from this slot.
+        index: index of the slot in the cache.
+        tokens: ids of the prompt and its forced continuation, or of the prompt and what the sample has come to.
+        cached: how many of them, from the first, have their keys and values in the cache.
+        prompt: index of the prompt.
+        sample: number of the sample; None while the prompt is read, and while its samples wait for their start.
+        forced: log-probabilities in nats of the forced tokens so far.
+        logits: (V,) logits of the first new token, once the prompt has been read.
+        next_tokens: tokens chosen while the prompt was read: when sampling, the first new token of each sample; when
+            greedy, the likeliest token after the prompt and after each forced token.
+        beginnings: first new tokens of each sample.
+        unstarted: numbers of the samples still to be started from this slot.
     """
 
-    slot: int
+    index: int
     tokens: list[int] = field(default_factory=list)
-    read: int = 0
+    cached: int = 0
     prompt: int = 0
     sample: int | None = None
-    scores: list[float] = field(default_factory=list)
+    forced: list[float] = field(default_factory=list)
     logits: torch.Tensor | None = None
-    told: list[int] = field(default_factory=list)
-    begun: list[list[int]] = field(default_factory=list)
+    next_tokens: list[int] = field(default_factory=list)
+    beginnings: list[list[int]] = field(default_factory=list)
     unstarted: deque[int] = field(default_factory=deque)
 
 
-class Lane:
-    """The passes of one thread over prompts whose caches have equally many columns."""
+class Scheduler:
+    """Schedules and runs the forward passes of one thread, over prompts that need KV cache slots of one length."""
 
-    def __init__(self, work: Work, slots: Slots, waiting: deque[int]) -> None:
-        self.work, self.slots, self.waiting = work, slots, waiting
+    def __init__(self, queue: PromptQueue, model: CachedModel, waiting: deque[int]) -> None:
+        """Start with empty slots.
+
+        Args:
+            queue: the prompts, shared by all threads.
+            model: the thread's own cache, with the shared model.
+            waiting: indices of the prompts to take, a part of `queue.waiting`.
+        """
+        self.queue, self.model, self.waiting = queue, model, waiting
         self.sampler = Sampler()
-        self.free = deque(_Row(slot) for slot in range(slots.rows))
-        self.prefilling: deque[_Row] = deque()
-        self.prefilled: deque[_Row] = deque()  # with samples to start
-        self.generating: list[_Row] = []
-        self.trail: deque[_Row] = deque(maxlen=TRAIL)  # where prompts were read last
+        self.free = deque(_Slot(index) for index in range(model.tokens_per_pass))
+        self.prefilling: deque[_Slot] = deque()
+        self.prefilled: deque[_Slot] = deque()  # with samples to start
+        self.generating: list[_Slot] = []
+        self.recent: deque[_Slot] = deque(maxlen=RECENT_PROMPTS)  # slots in which prompts were started last
 
     def run(self) -> None:
-        """Until nothing waits and all are finished, or the work is stopped."""
-        while not self.work.stopped:
+        """Run forward passes until no prompt waits and all samples are finished, or the queue is stopped."""
+        while not self.queue.stopped:
             self._start_samples()
             spans = self._gather()
             if not spans:
                 return
-            tokens = [Token(row.tokens[column], row.slot, column) for row, columns in spans for column in columns]
-            asked = [(row, column) for row, columns in spans for column in columns]
-            wanted = [place for place, (row, column) in enumerate(asked) if column >= self._known(row) - 1]
-            logits = self.slots.read(tokens, wanted)
-            for row, columns in spans:
-                row.read = columns.stop
-            asked = [asked[place] for place in wanted]
-            self._score_forced(asked, logits)
-            self._choose(asked, logits)
+            tokens = [
+                Token(slot.tokens[position], slot.index, position)
+                for slot, positions in spans
+                for position in positions
+            ]
+            read = [(slot, position) for slot, positions in spans for position in positions]
+            wanted = [index for index, (slot, position) in enumerate(read) if position >= self._prompt_length(slot) - 1]
+            logits = self.model.forward(tokens, wanted)
+            for slot, positions in spans:
+                slot.cached = positions.stop
+            read = [read[index] for index in wanted]
+            self._score_forced(read, logits)
+            self._choose(read, logits)
             self._finish_prompts()
 
-    def _known(self, row: _Row) -> int:
-        """How many tokens the row's prompt has."""
-        return len(self.work.prompts[row.prompt].ids)
+    def _prompt_length(self, slot: _Slot) -> int:
+        """Count the tokens of the slot's prompt."""
+        return len(self.queue.prompts[slot.prompt].ids)
 
     def _start_samples(self) -> None:
-        """Start samples of prompts that have been read: one where its prompt is, others in free slots."""
+        """Start samples of prompts that have been read: one in the prompt's own slot, others in free slots."""
         for source in list(self.prefilled):
-            ids = self.work.prompts[source.prompt].ids
+            ids = self.queue.prompts[source.prompt].ids
             while source.unstarted and (source.sample is None or self.free):
                 sample = source.unstarted.popleft()
-                begun = source.begun[sample]
-                if not all(self.work.accept(source.prompt, sample, token) for token in begun):
+                beginning = source.beginnings[sample]
+                if not all(self.queue.accept(source.prompt, sample, token) for token in beginning):
                     continue
-                row = source if source.sample is None else self.free.popleft()
-                row.tokens, row.read = [*ids, *begun], len(ids) + len(begun) - 1
-                row.prompt, row.sample = source.prompt, sample
-                if row is not source:
-                    self.slots.copy(source.slot, row.slot, row.read)
-                self.generating.append(row)
+                slot = source if source.sample is None else self.free.popleft()
+                slot.tokens, slot.cached = [*ids, *beginning], len(ids) + len(beginning) - 1
+                slot.prompt, slot.sample = source.prompt, sample
+                if slot is not source:
+                    self.model.copy_slot(source.index, slot.index, slot.cached)
+                self.generating.append(slot)
             if not source.unstarted:
                 self.prefilled.remove(source)
                 if source.sample is None:
                     self.free.append(source)
 
-    def _gather(self) -> list[tuple[_Row, range]]:
-        """What the next pass reads: columns of rows. Samples come first, then prompts; the last of them may be cut."""
-        rows, spans, room = deque([*self.generating, *self.prefilling]), [], self.slots.rows
-        while room and (rows or self._admit(rows)):
-            row = rows.popleft()
-            columns = range(row.read, min(row.read + room, len(row.tokens)))
-            spans.append((row, columns))
-            room -= len(columns)
+    def _gather(self) -> list[tuple[_Slot, range]]:
+        """Choose the positions of slots that the next pass reads: samples first, then prompts, the last maybe cut."""
+        slots, spans, room = deque([*self.generating, *self.prefilling]), [], self.model.tokens_per_pass
+        while room and (slots or self._admit(slots)):
+            slot = slots.popleft()
+            positions = range(slot.cached, min(slot.cached + room, len(slot.tokens)))
+            spans.append((slot, positions))
+            room -= len(positions)
         return spans
 
-    def _admit(self, rows: deque[_Row]) -> bool:
-        """Let a waiting prompt have a slot; of its beginning, what another slot holds is copied."""
-        with self.work.lock:
+    def _admit(self, slots: deque[_Slot]) -> bool:
+        """Give a waiting prompt a slot, and copy the beginning that it shares with what another slot holds.
+
+        Args:
+            slots: the slots that the next pass may still read; the prompt's is added.
+
+        Returns:
+            Whether a prompt waited and a slot was free.
+        """
+        with self.queue.lock:
             if not (self.waiting and self.free):
                 return False
             index = self.waiting.popleft()
-        prompt = self.work.prompts[index]
-        shared, source = max(
-            ((_common(row.tokens[: row.read], prompt.ids[:-1]), row) for row in self.trail),
-            key=lambda found: found[0],
-            default=(0, None),
-        )
-        if source in self.free:
-            self.free.remove(row := source)
+        prompt = self.queue.prompts[index]
+        shared, source = 0, None
+        for recent in self.recent:
+            length = _common_length(recent.tokens[: recent.cached], prompt.ids[:-1])
+            if source is None or length > shared:
+                shared, source = length, recent
+        if source is not None and source in self.free:
+            self.free.remove(slot := source)
         else:
-            row = self.free.popleft()
-            if shared:
-                self.slots.copy(source.slot, row.slot, shared)
-        row.prompt, row.tokens, row.read = index, [*prompt.ids, *prompt.forced], shared
-        row.scores, row.told = [], []
-        self.prefilling.append(row)
-        self.trail.append(row)
-        rows.append(row)
+            slot = self.free.popleft()
+            if source is not None and shared:
+                self.model.copy_slot(source.index, slot.index, shared)
+        slot.prompt, slot.tokens, slot.cached = index, [*prompt.ids, *prompt.forced], shared
+        slot.forced, slot.next_tokens = [], []
+        self.prefilling.append(slot)
+        self.recent.append(slot)
+        slots.append(slot)
         return True
 
-    def _score_forced(self, asked: Sequence[tuple[_Row, int]], logits: torch.Tensor) -> None:
-        """Take the log-probabilities of forced tokens from the (W, V) logits after some columns of rows."""
+    def _score_forced(self, read: Sequence[tuple[_Slot, int]], logits: torch.Tensor) -> None:
+        """Take the log-probabilities of forced tokens from the logits of a pass.
+
+        Args:
+            read: W slots with the positions that the logits follow.
+            logits: (W, V).
+        """
         forced = [
-            (place, row, row.tokens[column + 1])
-            for place, (row, column) in enumerate(asked)
-            if row.sample is None and column + 1 < len(row.tokens)
+            (index, slot, slot.tokens[position + 1])
+            for index, (slot, position) in enumerate(read)
+            if slot.sample is None and position + 1 < len(slot.tokens)
         ]
         if forced:
-            places, rows, tokens = zip(*forced, strict=True)
-            scores = logits[list(places)].float().log_softmax(-1)
-            for row, score in zip(rows, scores[range(len(tokens)), list(tokens)].tolist(), strict=True):
-                row.scores.append(score)
+            indices, slots, tokens = zip(*forced, strict=True)
+            scores = logits[list(indices)].float().log_softmax(-1)
+            for slot, score in zip(slots, scores[range(len(tokens)), list(tokens)].tolist(), strict=True):
+                slot.forced.append(score)
 
-    def _choose(self, asked: Sequence[tuple[_Row, int]], logits: torch.Tensor) -> None:
-        """Choose what follows some columns of rows, by their (W, V) logits."""
-        decoding, prompts = self.work.decoding, self.work.prompts
-        draws: list[tuple[int, _Row, int, int]] = []  # place, row, key and step
-        for place, (row, column) in enumerate(asked):
-            step = column + 1 - self._known(row)
-            if row.sample is not None:
-                draws.append((place, row, prompts[row.prompt].keys[row.sample], step))
+    def _choose(self, read: Sequence[tuple[_Slot, int]], logits: torch.Tensor) -> None:
+        """Choose the tokens that follow, and end or continue samples with them.
+
+        Args:
+            read: W slots with the positions that the logits follow.
+            logits: (W, V).
+        """
+        decoding, prompts = self.queue.decoding, self.queue.prompts
+        draws: list[
+            tuple[int, _Slot, int, int]
+        ] = []  # row of the logits, slot, stream key, and number of the new token
+        for index, (slot, position) in enumerate(read):
+            step = position + 1 - self._prompt_length(slot)
+            if slot.sample is not None:
+                draws.append((index, slot, prompts[slot.prompt].keys[slot.sample], step))
             elif step == 0 or not decoding.temperature:
-                row.logits = logits[place] if step == 0 else row.logits
-                keys = prompts[row.prompt].keys if decoding.temperature else (0,)
-                draws += [(place, row, key, step) for key in keys]
+                slot.logits = logits[index] if step == 0 else slot.logits
+                keys = prompts[slot.prompt].keys if decoding.temperature else (0,)
+                draws += [(index, slot, key, step) for key in keys]
         if not draws:
             return
-        places, rows, keys, steps = zip(*draws, strict=True)
-        if places != tuple(range(len(logits))):
-            logits = logits[list(places)]
+        indices, slots, keys, steps = zip(*draws, strict=True)
+        if indices != tuple(range(len(logits))):
+            logits = logits[list(indices)]
         uniforms = counter_uniform(np.array(keys, dtype=np.uint64), np.array(steps))
-        for row, token in zip(rows, self.sampler.pick(logits, decoding.temperature, uniforms).tolist(), strict=True):
-            if row.sample is None:
-                row.told.append(token)
-            elif self.work.accept(row.prompt, row.sample, token):
-                row.tokens.append(token)
+        for slot, token in zip(slots, self.sampler.pick(logits, decoding.temperature, uniforms).tolist(), strict=True):
+            if slot.sample is None:
+                slot.next_tokens.append(token)
+            elif self.queue.accept(slot.prompt, slot.sample, token):
+                slot.tokens.append(token)
             else:
-                self.generating.remove(row)
-                row.sample = None
-                if not row.unstarted:
-                    self.free.append(row)
+                self.generating.remove(slot)
+                slot.sample = None
+                if not slot.unstarted:
+                    self.free.append(slot)
 
     def _finish_prompts(self) -> None:
-        """Make ready what follows prompts that have been read to their end.
+        """Report the prompts that have been read to their end, and prepare the start of their samples.
 
-        Greedy answers begin with as many tokens as the forced ones agree with: as long as the likeliest token is the forced
-        one, what follows it is known too.
+        A greedy answer begins with as many tokens as agree with the forced ones: as long as the likeliest token is the
+        forced one, the token after it is known too.
         """
-        for row in [row for row in self.prefilling if row.read == len(row.tokens)]:
-            self.prefilling.remove(row)
-            prompt = self.work.prompts[row.prompt]
-            if self.work.decoding.temperature:
-                row.begun = [[token] for token in row.told]
+        for slot in [slot for slot in self.prefilling if slot.cached == len(slot.tokens)]:
+            self.prefilling.remove(slot)
+            prompt = self.queue.prompts[slot.prompt]
+            if self.queue.decoding.temperature:
+                slot.beginnings = [[token] for token in slot.next_tokens]
             else:
-                agreed = sum(1 for _ in takewhile(bool, map(eq, row.told, prompt.forced)))
-                row.begun = [row.told[: agreed + 1]] * len(prompt.keys)
-            row.unstarted = deque(range(len(prompt.keys)))
-            self.prefilled.append(row)
-            if self.work.on_read:
-                with self.work.lock:
-                    self.work.on_read(Read(row.prompt, row.logits, row.scores))
-            row.logits = None  # it holds those of the whole pass
+                agreed = sum(1 for _ in takewhile(bool, map(eq, slot.next_tokens, prompt.forced)))
+                slot.beginnings = [slot.next_tokens[: agreed + 1]] * len(prompt.keys)
+            slot.unstarted = deque(range(len(prompt.keys)))
+            self.prefilled.append(slot)
+            if self.queue.on_prompt:
+                assert slot.logits is not None  # the pass over the prompt's last token has set them
+                with self.queue.lock:
+                    self.queue.on_prompt(PromptResult(slot.prompt, slot.logits, slot.forced))
+            slot.logits = None  # a view that would keep the logits of the whole pass in memory
 
 
-def _common(tokens: Sequence[int], others: Sequence[int]) -> int:
-    """How many first tokens are the same."""
+def _common_length(tokens: Sequence[int], others: Sequence[int]) -> int:
+    """Count the first tokens that two sequences share."""
     return next(
-        (place for place, (a, b) in enumerate(zip(tokens, others, strict=False)) if a != b),
+        (index for index, (a, b) in enumerate(zip(tokens, others, strict=False)) if a != b),
         min(len(tokens), len(others)),
     )

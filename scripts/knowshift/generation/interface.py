@@ -1,18 +1,20 @@
-"""What an engine of generation is asked, and what it tells."""
+"""What a generation engine is asked to do and what it reports: the interface of the torch engine and of vLLM."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How tokens are chosen.
+    """Settings of how the tokens of a completion are chosen.
 
     Attributes:
-        max_new_tokens: a row stops after this many tokens, or at an end token, and for no other reason.
-        end_ids: end tokens; they are not part of the output.
-        temperature: 0 is greedy.
+        max_new_tokens: a completion stops after this many tokens, or at an end token, and for no other reason.
+        end_ids: ids of the tokens that end a completion; they are not part of the output.
+        temperature: divisor of the logits before the softmax; 0 is greedy decoding.
     """
 
     max_new_tokens: int
@@ -22,12 +24,12 @@ class Decoding:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt and the streams of random numbers of its samples.
+    """A prompt, and the random number streams of the completions that are sampled from it.
 
     Attributes:
         ids: token ids, at least one.
-        keys: one 64-bit stream key per sample; greedy decoding uses only their number.
-        forced: a continuation whose log-probabilities are wanted beside what is generated.
+        keys: 64-bit stream keys, one per sample; greedy decoding uses only their number.
+        forced: token ids of a given continuation, whose log-probabilities are computed besides what is generated.
     """
 
     ids: tuple[int, ...]
@@ -36,15 +38,42 @@ class Prompt:
 
 
 @dataclass(frozen=True)
-class Read:
-    """A prompt that has been read.
+class PromptResult:
+    """What an engine computes of a prompt before it generates anything.
 
     Attributes:
-        index: which prompt.
-        logits: (V,) of the first new token.
-        forced: log-probabilities of the forced continuation, in nats, one per token.
+        index: index of the prompt in the sequence of prompts.
+        logits: (V,) logits of the first new token, in the model's dtype; vLLM gives log-probabilities in float32.
+        forced: log-probabilities in nats of the tokens of `Prompt.forced`, one per token.
     """
 
     index: int
     logits: torch.Tensor
     forced: list[float]
+
+
+class GenerationEngine(Protocol):
+    """A loaded model that completes prompts."""
+
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        decoding: Decoding,
+        on_prompt: Callable[[PromptResult], None] | None = None,
+        on_done: Callable[[int, int], None] | None = None,
+        top_logits: int | None = None,
+    ) -> list[list[list[int]]]:
+        """Complete every prompt, once per sample.
+
+        Args:
+            prompts: N prompts.
+            decoding: how tokens are chosen and when a completion stops.
+            on_prompt: called once per prompt with what was computed of it.
+            on_done: called with (index of the prompt, number of the sample) whenever a completion is finished.
+            top_logits: how many of the highest first-token logits `on_prompt` needs; None means all. An engine may give
+                more; what it leaves out is -inf.
+
+        Returns:
+            Ids of the new tokens without the end token, indexed by prompt and sample.
+        """
+        ...

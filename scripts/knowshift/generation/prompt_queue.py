@@ -1,40 +1,55 @@
-"""What the threads of a generation share: prompts that wait, outputs, and whom to tell."""
+"""The queue of prompts that the threads of one generation share, with the outputs collected so far."""
 
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 
-from knowshift.generation.interface import Decoding, Prompt, Read
+from knowshift.generation.interface import Decoding, Prompt, PromptResult
 
-CACHE_BUCKET = 32  # prompts whose lengths round up to one multiple of this are answered together
-VECTOR = 16  # the cache has a multiple of this many columns
+LENGTH_BUCKET = 32  # tokens; prompts whose lengths round up to the same multiple of this share a KV cache
+VECTOR = 16  # the length of a KV cache slot is a multiple of this many tokens
 
 
-class Work:
-    """What all threads of one call of `Engine.generate` share.
+class PromptQueue:
+    """Prompts that wait, outputs, and callbacks of one call of `Engine.generate`, shared by all its threads.
 
-    Prompts wait by the columns that their caches have, in the order of their tokens: those that begin alike stand together.
+    Attributes:
+        waiting: indices of the prompts not yet started, by the length of the KV cache slot (in tokens) that they need.
+            They are ordered by their tokens, so that prompts that begin alike are neighbours.
+        outputs: ids of the new tokens, indexed by prompt and sample.
+        lock: held while `waiting` or a callback is used.
+        stopped: tells every thread to end before its next forward pass.
     """
 
     def __init__(
         self,
         prompts: Sequence[Prompt],
         decoding: Decoding,
-        on_read: Callable[[Read], None] | None,
+        on_prompt: Callable[[PromptResult], None] | None,
         on_done: Callable[[int, int], None] | None,
     ) -> None:
-        self.prompts, self.decoding, self.on_read, self.on_done = prompts, decoding, on_read, on_done
+        """Sort the prompts into `waiting`; for the arguments see `GenerationEngine.generate`."""
+        self.prompts, self.decoding, self.on_prompt, self.on_done = prompts, decoding, on_prompt, on_done
         self.outputs: list[list[list[int]]] = [[[] for _ in prompt.keys] for prompt in prompts]
         self.lock, self.stopped = threading.Lock(), False
         self.waiting: dict[int, deque[int]] = defaultdict(deque)
         for index in sorted(range(len(prompts)), key=lambda index: prompts[index].ids):
             prompt = prompts[index]
             room = max(decoding.max_new_tokens - 1, len(prompt.forced))
-            columns = _round_up(_round_up(len(prompt.ids), CACHE_BUCKET) + room, VECTOR)
-            self.waiting[columns].append(index)
+            length = _round_up(_round_up(len(prompt.ids), LENGTH_BUCKET) + room, VECTOR)
+            self.waiting[length].append(index)
 
     def accept(self, index: int, sample: int, token: int) -> bool:
-        """Take a new token; whether the sample goes on."""
+        """Append a new token to the output of a sample, unless it is an end token.
+
+        Args:
+            index: index of the prompt.
+            sample: number of the sample.
+            token: id of the token.
+
+        Returns:
+            Whether the sample goes on.
+        """
         output = self.outputs[index][sample]
         if token not in self.decoding.end_ids:
             output.append(token)
@@ -47,4 +62,5 @@ class Work:
 
 
 def _round_up(length: int, multiple: int) -> int:
+    """Round a length up to a multiple."""
     return -(-length // multiple) * multiple

@@ -1,10 +1,11 @@
-"""The generation engine that probing and evaluation share.
+"""The generation engine on torch and transformers, used for probing and evaluation.
 
-Exactness is by construction. Which random number a token gets depends on its row's key and its step alone. Every forward
-pass reads `rows` tokens, empty ones included: the next ones of samples, and as many tokens of waiting prompts as there is
-room for. A token's numbers depend on the tokens before it alone, and on how many columns the cache has, which follows from
-the prompt. So neither order, nor other prompts, nor where a prompt is cut, nor interruption can change an outcome. On a CPU
-every thread runs passes of its own: the number of threads changes nothing either.
+Its results are exact by construction. The random number of a token depends only on the stream key of its sample and on
+the number of the token. Every forward pass reads `tokens_per_pass` tokens, padding included: the next token of each
+sample under way, and as many tokens of waiting prompts as there is room for. A token's logits depend only on the tokens
+before it and on the length of the KV cache slot, which follows from the prompt. So no result depends on the order of
+prompts, on other prompts, on where a prompt is cut, or on interruptions. On a CPU every thread runs passes of its own,
+so the number of threads changes nothing either.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,76 +14,82 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 import torch
 from transformers import PreTrainedModel
 
-from knowshift.generation.batching import Lane
-from knowshift.generation.interface import Decoding, Prompt, Read
-from knowshift.generation.kv_cache import ATTENTION, Slots
+from knowshift.generation.batching import Scheduler
+from knowshift.generation.interface import Decoding, Prompt, PromptResult
+from knowshift.generation.kv_cache import ATTENTION, CachedModel, register_attention
 from knowshift.generation.packed_linears import InBlocks, pack_linears
-from knowshift.generation.prompt_queue import Work
+from knowshift.generation.prompt_queue import PromptQueue
 from knowshift.runtime.errors import KnowshiftError
 
 
 class Engine:
-    """Completes prompts with a causal language model.
+    """Completes prompts with a causal language model of transformers; a `GenerationEngine`."""
 
-    Args:
-        model: in evaluation mode. The engine takes it over: its attention is replaced, and on a CPU its linear layers are
-            packed, in place.
-        rows: tokens of a forward pass, and samples under way at once; changes low bits.
-        threads: on a CPU, how many passes run side by side, each on one thread; changes no result. None: all cores.
+    def __init__(self, model: PreTrainedModel, tokens_per_pass: int = 64, threads: int | None = None) -> None:
+        """Prepare a model in place: replace its attention, wrap its output layer, and on a CPU pack its linear layers.
 
-    Raises:
-        KnowshiftError: the model computes attention in a way that cannot be replaced.
-    """
+        Args:
+            model: a model in evaluation mode, which the engine takes over.
+            tokens_per_pass: tokens of a forward pass, and the most samples under way at once in a thread. It changes
+                low bits of results.
+            threads: on a CPU, the number of passes that run side by side, each on one thread. It changes no result.
+                None takes torch's number of threads.
 
-    def __init__(self, model: PreTrainedModel, rows: int = 64, threads: int | None = None) -> None:
+        Raises:
+            KnowshiftError: the model's attention cannot be replaced, or it has no output layer.
+        """
+        refusal = f"engine: torch cannot run {type(model).__name__}; set engine: vllm"
         if not model.is_backend_compatible():
-            raise KnowshiftError(f"engine: torch cannot run {type(model).__name__}; set engine: vllm")
+            raise KnowshiftError(refusal)
+        register_attention()
         model.set_attn_implementation(ATTENTION)
-        self.model, self.rows = model, rows
+        self.model, self.tokens_per_pass = model, tokens_per_pass
         self.workers = (threads or torch.get_num_threads()) if model.device.type == "cpu" else 1
         pack_linears(model)
         head = model.get_output_embeddings()
+        if head is None:
+            raise KnowshiftError(refusal)
         layer = head.layer if isinstance(head, InBlocks) else head
-        model.set_output_embeddings(InBlocks(layer, max(1, rows // 2)))
+        model.set_output_embeddings(InBlocks(layer, max(1, tokens_per_pass // 2)))
 
     def generate(
         self,
         prompts: Sequence[Prompt],
         decoding: Decoding,
-        on_read: Callable[[Read], None] | None = None,
+        on_prompt: Callable[[PromptResult], None] | None = None,
         on_done: Callable[[int, int], None] | None = None,
-        first: int | None = None,
+        top_logits: int | None = None,
     ) -> list[list[list[int]]]:
-        """Complete every prompt, once per sample.
+        """Complete every prompt, once per sample; see `GenerationEngine.generate`.
 
         Args:
             prompts: N prompts.
-            decoding: how tokens are chosen and when a row stops.
-            on_read: called once per prompt, when it has been read.
-            on_done: called with (prompt, sample) whenever a row is finished.
-            first: how many of the highest first-token logits `on_read` needs, None for all; this engine gives all.
+            decoding: how tokens are chosen and when a completion stops.
+            on_prompt: called once per prompt with what was computed of it, by any thread, one call at a time.
+            on_done: called likewise with (index of the prompt, number of the sample) when a completion is finished.
+            top_logits: not used; this engine gives all logits.
 
         Returns:
-            Token ids of new tokens, without the end token, indexed [prompt][sample].
+            Ids of the new tokens without the end token, indexed by prompt and sample.
         """
-        work = Work(prompts, decoding, on_read, on_done)
+        queue = PromptQueue(prompts, decoding, on_prompt, on_done)
         if self.model.device.type != "cpu":
-            self._run(work)
-            return work.outputs
+            self._run(queue)
+            return queue.outputs
         before = torch.get_num_threads()
         with ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            running = [pool.submit(self._run, work) for _ in range(self.workers)]
+            running = [pool.submit(self._run, queue) for _ in range(self.workers)]
             try:
                 wait(running, return_when=FIRST_EXCEPTION)
-            finally:  # an error or an interruption, unless all is done
-                work.stopped = True
-        torch.set_num_threads(before)  # part of it holds for the whole process
+            finally:  # after an error or an interruption the other threads end too; otherwise all have ended
+                queue.stopped = True
+        torch.set_num_threads(before)  # what the pool's threads set holds for the whole process in part
         for thread in running:
             thread.result()
-        return work.outputs
+        return queue.outputs
 
     @torch.inference_mode()
-    def _run(self, work: Work) -> None:
-        """What one thread does."""
-        for columns in sorted(work.waiting):
-            Lane(work, Slots(self.model, self.rows, columns), work.waiting[columns]).run()
+    def _run(self, queue: PromptQueue) -> None:
+        """Complete prompts in one thread, those with the shortest KV cache slots first."""
+        for length in sorted(queue.waiting):
+            Scheduler(queue, CachedModel(self.model, self.tokens_per_pass, length), queue.waiting[length]).run()

@@ -1,1 +1,1 @@
-"""Probing what a model knows before training, and the mastery level of every fact."""
+"""Probes what a model knows before training, and sorts facts into mastery levels."""

@@ -1,9 +1,10 @@
-"""Mastery of a fact: the share of its completions that contain the object, and the level that follows (section 3.2)."""
+"""Grades completions: the mastery of a fact is the share of its completions that contain its object (section 3.2)."""
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from typing import Any
 
 import pyarrow as pa
 
@@ -12,9 +13,14 @@ from knowshift.mastery.schemas import LEVEL_COUNTS, LEVELS, MASTERY
 
 
 def level_of(successes: int, total: int, boundaries: Sequence[float]) -> int:
-    """The mastery level: 0 if nothing succeeded, else 1 + the number of boundaries below successes/total.
+    """Find the mastery level: 0 without a success, else 1 + the number of boundaries below successes / total.
 
-    Exact at the boundaries: with (0.25, 0.5, 0.75), 1 of 4 is level 1 and 2 of 4 is level 2.
+    The comparison is exact: with the boundaries (0.25, 0.5, 0.75), 1 of 4 is level 1 and 2 of 4 is level 2.
+
+    Args:
+        successes: number of completions that contain the object.
+        total: number of completions.
+        boundaries: mastery at which levels 1, 2 and 3 end, rising.
     """
     if successes == 0:
         return 0
@@ -24,18 +30,18 @@ def level_of(successes: int, total: int, boundaries: Sequence[float]) -> int:
 def grade(
     facts: pa.Table, completions: pa.Table, templates: int, synonyms: Synonyms, rule: str, boundaries: Sequence[float]
 ) -> pa.Table:
-    """Match completions against objects.
+    """Match completions with objects, and grade every fact that was probed.
 
     Args:
-        facts: the facts that were probed.
-        completions: their completions.
-        templates: T, how many templates each was probed with.
+        facts: facts in the schema `FACTS`; those without completions are left out.
+        completions: completions in the schema `COMPLETIONS`.
+        templates: T, the number of templates that each fact was probed with.
         synonyms: other names of objects.
-        rule: the matching rule.
-        boundaries: where levels 1, 2 and 3 end.
+        rule: the matching rule, whole_words or substring.
+        boundaries: mastery at which levels 1, 2 and 3 end, rising.
 
     Returns:
-        One row per probed fact in the schema `MASTERY`, in the order of `facts`.
+        One row per probed fact in the schema `MASTERY`, in the order of `facts`. Its lists have T entries.
     """
     names = {
         fact: synonyms.names(object_, aliases)
@@ -48,12 +54,12 @@ def grade(
     first = {fact: [-1] * templates for fact in names}
     columns = (completions[name].to_pylist() for name in ("fact_id", "template", "text"))
     for fact, template, text in zip(*columns, strict=True):
-        place = find(text, names[fact], rule)
+        position = find(text, names[fact], rule)
         totals[fact] += 1
-        if place is not None:
+        if position is not None:
             successes[fact][template] += 1
             earliest = first[fact][template]
-            first[fact][template] = place if earliest < 0 else min(place, earliest)
+            first[fact][template] = position if earliest < 0 else min(position, earliest)
     probed = [row for row in facts.to_pylist() if totals[row["fact_id"]]]
     for row in probed:
         fact = row["fact_id"]
@@ -68,10 +74,17 @@ def grade(
 
 
 def count_levels(mastery: pa.Table) -> pa.Table:
-    """How many facts stand at each level, per domain, topic and split; levels without facts are listed with 0."""
-    counts: Counter[tuple] = Counter()
-    drawable: Counter[tuple] = Counter()
-    units = set()
+    """Count the facts at each level of every domain, topic and split; a level without facts has a row with 0.
+
+    Args:
+        mastery: graded facts in the schema `MASTERY`.
+
+    Returns:
+        A table in the schema `LEVEL_COUNTS`, sorted by domain, topic, split and level.
+    """
+    counts: Counter[tuple[str, str, str, int]] = Counter()
+    drawable: Counter[tuple[str, str, str, int]] = Counter()
+    units: set[tuple[str, str, str]] = set()
     for row in mastery.select(["domain", "topic", "split", "level", "also_in_test"]).to_pylist():
         unit = (row["domain"], row["topic"], row["split"])
         units.add(unit)
@@ -87,6 +100,6 @@ def count_levels(mastery: pa.Table) -> pa.Table:
     )
 
 
-def may_be_drawn(fact: dict) -> bool:
-    """Training sets draw in-domain train facts whose question is not also a test question."""
+def may_be_drawn(fact: Mapping[str, Any]) -> bool:
+    """Tell whether training sets may draw a fact: it is in-domain and train, and no test fact asks its question."""
     return fact["domain"] == "in_domain" and fact["split"] == "train" and not fact["also_in_test"]

@@ -1,4 +1,4 @@
-"""Mastery probing: sampled completions of every fact, stored whole; objects are not looked at (paper, section 3.2)."""
+"""Probes a model: it samples completions of every fact and stores them whole, without grading (paper, section 3.2)."""
 
 from collections.abc import Callable, Sequence
 
@@ -26,15 +26,18 @@ def probe(
     """Sample completions of every fact.
 
     Args:
-        facts: F facts with at least fact_id and subject.
-        templates: T completion templates.
-        samples: S samples per template.
+        engine: generates text with the model.
+        tokenizer: the model's tokenizer.
+        facts: F facts with at least the columns fact_id and subject, all of one topic.
+        templates: the topic's T completion templates.
+        samples: S, the number of samples per template.
         decoding: temperature and token limit.
-        seed: the experiment's seed; a completion depends on it, the fact, the template and the sample number alone.
-        on_done: called whenever a completion is finished.
+        seed: the experiment's seed. A completion depends only on it, the fact, the template and the number of the
+            sample.
+        on_done: called whenever a completion is finished, with the indices of its prompt and its sample.
 
     Returns:
-        F x T x S rows in the schema `COMPLETIONS`, in the order of fact, template, sample.
+        F x T x S rows in the schema `COMPLETIONS`, ordered by fact, then template, then sample.
     """
     rows = [
         (fact_id, template, text.replace(SUBJECT, subject))

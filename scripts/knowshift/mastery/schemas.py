@@ -1,9 +1,15 @@
-"""Sampled completions as they are stored: whole, ungraded (paper, section 3.2)."""
+"""Schemas of the tables of completions, mastery and levels.
+
+The texts under `doc` are written into the Parquet files: a change of one changes the bytes of every table.
+"""
 
 import pyarrow as pa
 
 from knowshift.facts.schemas import FACTS
 
+LEVELS = (0, 1, 2, 3, 4)  # the mastery levels
+
+# One sampled completion per row, whole and not yet graded (paper, section 3.2).
 COMPLETIONS = pa.schema(
     [
         pa.field("fact_id", pa.string(), False),
@@ -13,10 +19,7 @@ COMPLETIONS = pa.schema(
     ]
 )
 
-
-LEVELS = (0, 1, 2, 3, 4)
-
-
+# One probed fact per row, with its mastery and its level.
 MASTERY = pa.schema(
     [
         *FACTS,
@@ -32,7 +35,7 @@ MASTERY = pa.schema(
     ]
 )
 
-
+# The number of facts of each domain, topic, split and level.
 LEVEL_COUNTS = pa.schema(
     [
         pa.field("domain", pa.string(), False),

@@ -1,4 +1,4 @@
-"""Loading models: weights as safetensors only, code of the model's repository only where its manifest trusts it."""
+"""Loading of models and tokenizers: weights from safetensors only, own code of a model only where it is trusted."""
 
 from pathlib import Path
 
@@ -15,17 +15,18 @@ from transformers import (
 from knowshift.runtime.artefacts import manifest_of
 from knowshift.runtime.errors import KnowshiftError
 
-TRUSTED = "trust_remote_code"  # key of a model's manifest
+TRUSTED = "trust_remote_code"  # key of a model's manifest: whether Python code of its repository may run
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def _check_files(directory: Path) -> None:
+    """Check that a model directory has a configuration and safetensors weights."""
     if not (directory / "config.json").is_file() or not any(directory.glob("*.safetensors")):
         raise KnowshiftError(f"{directory} is no model: it needs config.json and weights in *.safetensors")
 
 
 def check_model(directory: Path) -> None:
-    """See that a model directory is whole: every file against the manifest, where there is one.
+    """Check that a model directory is complete, and its files against the hashes of its manifest where it has one.
 
     Raises:
         KnowshiftError: the directory has no configuration or no safetensors weights, or a file is damaged.
@@ -34,35 +35,48 @@ def check_model(directory: Path) -> None:
     manifest_of(directory)
 
 
-def local(directory: Path) -> dict[str, bool]:
-    """How everything of a model directory is loaded: without the network, its own code only where that is trusted."""
+def loading_options(directory: Path) -> dict[str, bool]:
+    """Give the keyword arguments of `from_pretrained` for a model directory.
+
+    Nothing is fetched from the network, and the model's own code runs only where its manifest trusts it.
+    """
     trusted = (manifest_of(directory, verify=False) or {}).get(TRUSTED, False)
     return {"local_files_only": True, "trust_remote_code": trusted}
 
 
 def load_model(directory: Path, dtype: str, device: torch.device | str = "cpu") -> PreTrainedModel:
-    """A causal language model in evaluation mode, from a directory of safetensors.
+    """Load a causal language model in evaluation mode.
+
+    Args:
+        directory: model directory, with weights in safetensors.
+        dtype: a key of `DTYPES`, the type of the parameters.
+        device: where the parameters go.
 
     Raises:
         KnowshiftError: see `check_model`.
     """
     _check_files(directory)
     model = AutoModelForCausalLM.from_pretrained(
-        directory, dtype=DTYPES[dtype], use_safetensors=True, attn_implementation="sdpa", **local(directory)
+        directory, dtype=DTYPES[dtype], use_safetensors=True, attn_implementation="sdpa", **loading_options(directory)
     )
-    return model.to(device).eval()
+    # The stubs of transformers take the first argument of `to` for the model.
+    return model.to(device).eval()  # pyright: ignore[reportArgumentType]
 
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model directory."""
-    return AutoTokenizer.from_pretrained(directory, **local(directory))
+    """Load the tokenizer of a model directory."""
+    return AutoTokenizer.from_pretrained(directory, **loading_options(directory))
 
 
 def end_ids(directory: Path, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """All token ids that end a text, by the generation settings of a model directory and its tokenizer."""
+    """Collect the token ids that end a text.
+
+    They are the end tokens that the model directory declares (in generation_config.json, else in config.json) and the
+    tokenizer's own.
+    """
     if (directory / "generation_config.json").is_file():
         declared = GenerationConfig.from_pretrained(directory, local_files_only=True).eos_token_id
     else:
-        declared = AutoConfig.from_pretrained(directory, **local(directory)).eos_token_id
+        declared = AutoConfig.from_pretrained(directory, **loading_options(directory)).eos_token_id
     ids = declared if isinstance(declared, list) else [declared]
     return frozenset(i for i in [*ids, tokenizer.eos_token_id] if i is not None)

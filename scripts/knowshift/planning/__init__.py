@@ -1,1 +1,1 @@
-"""What an experiment will take: jobs, tokens, disk, GPUs and time."""
+"""Estimates of what an experiment will take before it runs: jobs, tokens, disk, GPUs and time."""

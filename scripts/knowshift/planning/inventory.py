@@ -1,4 +1,8 @@
-"""What is known of facts and models before anything is built: as built where it is, else from raw data, else as published."""
+"""Finds out how large the facts and the models of an experiment are before they are built.
+
+What is built already is counted as it is. Otherwise facts are counted from raw data, or from the published numbers of
+EntityQuestions; models are sized by their files, their published shape, or their name.
+"""
 
 import csv
 import json
@@ -12,68 +16,97 @@ import pyarrow.parquet as pq
 from knowshift.evaluation.questions import question_set
 from knowshift.facts.building import build_facts
 from knowshift.facts.question_files import read_question_files
-from knowshift.facts.source_rows import Source
-from knowshift.facts.templates import SUBJECT, TopicTemplates, read_prompt_template, read_topic_templates
+from knowshift.facts.source_rows import PROBED_SPLITS, SPLITS, TopicRows
+from knowshift.facts.templates import (
+    SUBJECT,
+    PromptTemplate,
+    TopicTemplates,
+    read_prompt_template,
+    read_topic_templates,
+)
 from knowshift.facts.user_table import FactTable
 from knowshift.mastery.schemas import LEVELS
-from knowshift.planning.plan import CHARACTERS, SPLITS, Topic, Weights
+from knowshift.planning.fact_counts import CHARACTERS_PER_TOKEN, TopicSize
+from knowshift.planning.planned_model import ModelSize
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.weights.parameter_counts import named_parameters, stored_parameters
 
+# Numbers of facts by split, also_in_test, and the mean characters of subjects and objects.
+TopicCounts = Mapping[str, float]
 
-class Beforehand:
-    """What is known of an experiment's facts and models.
+
+class Inventory:
+    """The sizes of an experiment's facts and models, as far as they are known.
 
     Args:
-        experiment: its checked configuration.
-        root: the project's folder, which the configuration's paths may be relative to.
+        experiment: the checked configuration.
+        root: the project's folder; relative paths of the configuration that do not exist are looked up there.
     """
 
     def __init__(self, experiment: Any, root: Path) -> None:
         self._experiment, self._root, self._results = experiment, root, Path(experiment.results)
 
-    def _located(self, path: str) -> Path:
-        return Path(path) if Path(path).exists() else self._root / path
-
-    def _published(self, name: str) -> list[dict[str, str]]:
-        with (self._root / f"resources/published/{name}.csv").open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
-
-    def topics(self) -> dict[str, Topic]:
-        """What every topic holds.
+    def topics(self) -> dict[str, TopicSize]:
+        """Find the size of every topic.
 
         Raises:
             KnowshiftError: nothing is known of a topic.
         """
-        settings, topics = self._experiment.facts, {}
-        prompt = read_prompt_template(self._located(settings.prompt))
-        for domain, splits in SPLITS.items():
-            names = getattr(settings, domain)
-            templates = {
-                name: read_topic_templates(self._located(settings.templates) / f"{name}.yaml") for name in names
-            }
-            for name, counts in self._counts(domain, templates).items():
-                chosen = templates[name].completions[: self._experiment.mastery.templates]
-                subject = counts["subject_characters"] - len(SUBJECT)
-                facts = {split: int(counts[split]) for split in splits}
-                if settings.dev_limit is not None:
-                    facts["dev"] = min(facts["dev"], settings.dev_limit)
-                topics[name] = Topic(
-                    domain=domain,
-                    facts=facts,
-                    drawable=int(counts["train"] - counts["also_in_test"]),
-                    completion=1 + (sum(map(len, chosen)) / len(chosen) + subject) / CHARACTERS,
-                    question=1 + (len(prompt.ask(templates[name].question)) + subject) / CHARACTERS,
-                    answer=(len(prompt.reply("")) + counts["object_characters"]) / CHARACTERS,
-                )
+        settings = self._experiment.facts
+        prompt = read_prompt_template(self._locate(settings.prompt))
+        folder = self._locate(settings.templates)
+        topics = {}
+        for domain in PROBED_SPLITS:
+            templates = {name: read_topic_templates(folder / f"{name}.yaml") for name in getattr(settings, domain)}
+            for name, counts in self._count_facts(domain, templates).items():
+                topics[name] = self._topic_size(domain, counts, templates[name], prompt)
         return topics
 
-    def _counts(self, domain: str, templates: Mapping[str, TopicTemplates]) -> dict[str, dict[str, float]]:
-        """Facts per split of a domain's topics, and how long their subjects and objects are."""
+    def models(self, given: Mapping[str, float]) -> dict[str, ModelSize]:
+        """Find the size of every model.
+
+        Args:
+            given: number of parameters of some models by name, which takes precedence.
+
+        Raises:
+            KnowshiftError: the size of a model is not known.
+        """
+        return {name: self._model_size(name, given.get(name)) for name in self._experiment.models}
+
+    def _locate(self, path: str) -> Path:
+        """The path as given if it exists, else under the project's folder."""
+        return Path(path) if Path(path).exists() else self._root / path
+
+    def _published(self, name: str) -> list[dict[str, str]]:
+        """The rows of a table of published numbers."""
+        with (self._root / f"resources/published/{name}.csv").open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+
+    def _topic_size(
+        self, domain: str, counts: TopicCounts, templates: TopicTemplates, prompt: PromptTemplate
+    ) -> TopicSize:
+        """Turn counts of facts and characters into those of probed facts and tokens."""
+        completions = templates.completions[: self._experiment.mastery.templates]
+        subject = counts["subject_characters"] - len(SUBJECT)  # it replaces the placeholder
+        facts = {split: int(counts[split]) for split in PROBED_SPLITS[domain]}
+        if (limit := self._experiment.facts.dev_limit) is not None:
+            facts["dev"] = min(facts["dev"], limit)
+        # Each text but the answer begins with one token that marks its start.
+        return TopicSize(
+            domain=domain,
+            facts=facts,
+            drawable=int(counts["train"] - counts["also_in_test"]),
+            completion=1 + (sum(map(len, completions)) / len(completions) + subject) / CHARACTERS_PER_TOKEN,
+            question=1 + (len(prompt.ask(templates.question)) + subject) / CHARACTERS_PER_TOKEN,
+            answer=(len(prompt.reply("")) + counts["object_characters"]) / CHARACTERS_PER_TOKEN,
+        )
+
+    def _count_facts(self, domain: str, templates: Mapping[str, TopicTemplates]) -> dict[str, TopicCounts]:
+        """Count the facts of a domain's topics: from built tables, else from raw data, else as published."""
         built = {name: self._results / "facts" / f"{name}.parquet" for name in templates}
         if all(path.exists() for path in built.values()):
             return {name: _count(pq.read_table(path)) for name, path in built.items()}
-        if sources := self._sources(templates):
+        if sources := self._raw_rows(templates):
             groups = {
                 name: {other: sources[other] for other in templates if templates[other].question == template.question}
                 for name, template in templates.items()
@@ -83,89 +116,103 @@ class Beforehand:
         for name in templates:
             if name not in known:
                 raise KnowshiftError(
-                    f"how many facts topic {name} has is not known before its raw data are there; fetch them with"
+                    f"the number of facts of topic {name} is not known before its raw data are there; fetch them with"
                     f" snakemake {self._results}/raw/manifest.json"
                 )
         return {name: {key: float(known[name][key]) for key in known[name] if key != "domain"} for name in templates}
 
-    def _sources(self, templates: Mapping[str, TopicTemplates]) -> dict[str, Source]:
-        """The raw rows of topics; nothing where the raw data are not there yet."""
+    def _raw_rows(self, templates: Mapping[str, TopicTemplates]) -> dict[str, TopicRows]:
+        """Read the raw rows of topics; empty if there are no raw data yet."""
         settings = self._experiment.facts
         if settings.source == "table":
-            table, shares = FactTable(self._located(settings.path)), settings.split_shares.model_dump()
+            table, shares = FactTable(self._locate(settings.path)), settings.split_shares.model_dump()
             return {name: table.read(template, shares) for name, template in templates.items()}
-        folder = self._results / "raw" if settings.source == "archive" else self._located(settings.path)
+        folder = self._results / "raw" if settings.source == "archive" else self._locate(settings.path)
         if not (folder / "train").is_dir():
             return {}
         return {name: read_question_files(folder, template) for name, template in templates.items()}
 
-    def models(self, given: Mapping[str, float]) -> dict[str, Weights]:
-        """What is known of every model.
+    def _model_size(self, name: str, given: float | None) -> ModelSize:
+        """Find the size of one model: from its folder if it is there, else from its published shape or its name."""
+        source = self._experiment.models[name].source
+        repository = getattr(source, "hub", None) or getattr(source, "wheel", None)
+        shape = next((row for row in self._published("shapes") if row["repository"] == repository), None)
+        resolved = self._results / name / "base"
+        is_resolved = (resolved / "config.json").exists()
+        folder = resolved if is_resolved else Path(getattr(source, "directory", resolved))
+        levels = self._known_levels(name, shape["model"] if shape else None)
+        if (folder / "config.json").exists():
+            stored = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+            vocabulary = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("vocab_size", 0)
+            return ModelSize(given or stored_parameters(folder) or 0, stored, levels, vocabulary)
+        parameters = given or (llama_parameters(shape) if shape else named_parameters(repository or name))
+        if not parameters:
+            raise KnowshiftError(
+                f"the number of parameters of {name} is not known before the model is there; give it as --parameters"
+                f" '{{\"{name}\": 7e9}}'"
+            )
+        file_bytes = parameters * (4 if hasattr(source, "wheel") else 2)  # quantised weights are written as float32
+        return ModelSize(parameters, file_bytes, levels, int(shape["vocab_size"]) if shape else 0)
+
+    def _known_levels(self, name: str, published_as: str | None) -> dict[str, list[int]]:
+        """Count the facts per mastery level of each set of facts, as far as they are known.
 
         Args:
-            given: parameters of some of them.
+            name: the model's name in the configuration.
+            published_as: its name in the published tables; None if it is not there.
 
-        Raises:
-            KnowshiftError: nobody knows how large a model is.
+        Returns:
+            Facts per level for drawable and for each question set: measured ones, else the published ones of this model
+            if the experiment has the published topics, else none.
         """
-        models = {}
-        for name, entry in self._experiment.models.items():
-            repository = getattr(entry.source, "hub", None) or getattr(entry.source, "wheel", None)
-            row = next((row for row in self._published("shapes") if row["repository"] == repository), None)
-            base = self._results / name / "base"
-            folder = base if (base / "config.json").exists() else Path(getattr(entry.source, "directory", base))
-            if (folder / "config.json").exists():
-                size = given.get(name) or stored_parameters(folder) or 0
-                stored = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-                vocabulary = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("vocab_size", 0)
-            else:
-                size = given.get(name) or (_parameters(row) if row else named_parameters(repository or name))
-                if not size:
-                    raise KnowshiftError(
-                        f"how many parameters {name} has is not known before it is there; say it: --parameters"
-                        f" '{{\"{name}\": 7e9}}'"
-                    )
-                stored = size * (4 if hasattr(entry.source, "wheel") else 2)  # quantised files are written as float32
-                vocabulary = int(row["vocab_size"]) if row else 0
-            models[name] = Weights(size, stored, self._levels(name, row), vocabulary)
-        return models
-
-    def _levels(self, name: str, row: Mapping[str, str] | None) -> dict[str, list[int]]:
-        """Facts per level of each set: as measured, else as published for this model and these facts, else none."""
-        levels: dict[str, list[int]] = {}
         measured = self._results / name / "levels.parquet"
         if measured.exists():
-            for count in pq.read_table(measured).to_pylist():
-                train = count["split"] == "train"
-                kind = "drawable" if train else question_set(count["domain"], count["split"])
-                counts = levels.setdefault(kind, [0] * len(LEVELS))
-                counts[count["level"]] += count["drawable" if train else "facts"]
-        elif row and self._experiment.facts.source == "archive":
-            known = {(topic["topic"], topic["domain"]) for topic in self._published("entityquestions")}
-            asked = {(t, domain) for domain in SPLITS for t in getattr(self._experiment.facts, domain)}
-            for count in self._published("mastery_distribution") if asked == known else ():
-                if count["model"] == row["model"]:
-                    kind = "drawable" if count["split"] == "train" else count["split"]
-                    levels.setdefault(kind, [0] * len(LEVELS))[int(count["level"])] = int(count["facts"])
+            return _measured_levels(pq.read_table(measured))
+        if published_as is None or self._experiment.facts.source != "archive":
+            return {}
+        published_topics = {(row["topic"], row["domain"]) for row in self._published("entityquestions")}
+        topics = {(topic, domain) for domain in PROBED_SPLITS for topic in getattr(self._experiment.facts, domain)}
+        if topics != published_topics:
+            return {}
+        levels: dict[str, list[int]] = {}
+        for row in self._published("mastery_distribution"):
+            if row["model"] == published_as:
+                facts = "drawable" if row["split"] == "train" else row["split"]
+                levels.setdefault(facts, [0] * len(LEVELS))[int(row["level"])] = int(row["facts"])
         return levels
 
 
-def _count(facts: pa.Table) -> dict[str, float]:
-    splits = facts["split"].to_pylist()
-    return {
-        **{split: splits.count(split) for split in ("train", "dev", "test")},
-        "also_in_test": sum(facts["also_in_test"].to_pylist()),
-        **{
-            f"{name}_characters": sum(map(len, facts[name].to_pylist())) / max(1, len(facts))
-            for name in ("subject", "object")
-        },
-    }
+def llama_parameters(shape: Mapping[str, str]) -> int:
+    """Count the parameters of a LLaMA model from its shape.
 
+    These are the embedding and the output head (unless they are tied), in each layer attention, MLP and two norms, and
+    a final norm.
 
-def _parameters(row: Mapping[str, str]) -> int:
-    """Parameters of a LLaMA by its shape: embedding, head, and per layer attention, MLP and two norms; then one more norm."""
+    Args:
+        shape: a row of `resources/published/shapes.csv`, with the keys of the model's config.json.
+    """
     names = ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size")
-    hidden, inner, layers, vocabulary = (int(row[name]) for name in names)
-    shared = int(row["num_key_value_heads"]) / int(row["num_attention_heads"])
+    hidden, inner, layers, vocabulary = (int(shape[name]) for name in names)
+    shared = int(shape["num_key_value_heads"]) / int(shape["num_attention_heads"])
     layer = 2 * hidden * hidden * (1 + shared) + 3 * hidden * inner + 2 * hidden
-    return round(vocabulary * hidden * (1 if row["tie_word_embeddings"] == "true" else 2) + layers * layer + hidden)
+    return round(vocabulary * hidden * (1 if shape["tie_word_embeddings"] == "true" else 2) + layers * layer + hidden)
+
+
+def _measured_levels(counts: pa.Table) -> dict[str, list[int]]:
+    """Sum a table in the schema `LEVEL_COUNTS` over topics: facts per level for drawable and for each question set."""
+    levels: dict[str, list[int]] = {}
+    for row in counts.to_pylist():
+        train = row["split"] == "train"
+        facts = "drawable" if train else question_set(row["domain"], row["split"])
+        levels.setdefault(facts, [0] * len(LEVELS))[row["level"]] += row["drawable" if train else "facts"]
+    return levels
+
+
+def _count(facts: pa.Table) -> TopicCounts:
+    """Count the facts of a table in the schema `FACTS`, and average the characters of their subjects and objects."""
+    splits = facts["split"].to_pylist()
+    counts: dict[str, float] = {split: splits.count(split) for split in SPLITS}
+    counts["also_in_test"] = sum(facts["also_in_test"].to_pylist())
+    for name in ("subject", "object"):
+        counts[f"{name}_characters"] = sum(map(len, facts[name].to_pylist())) / max(1, len(facts))
+    return counts

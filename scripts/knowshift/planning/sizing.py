@@ -1,7 +1,7 @@
-"""How much a job of a model needs, from the number of its parameters: GPUs, nodes, bytes.
+"""Sizes jobs from the number of parameters of their model: GPUs, nodes and bytes of memory.
 
-GPUs = parameters x bytes per parameter x MARGIN / memory of one GPU, rounded up. Rules ask for these, and plans count them; it
-imports nothing slow, because every job reads the Snakefile.
+GPUs = parameters x bytes per parameter x MARGIN / memory of one GPU, rounded up. Rules request these numbers and plans
+count them. This module imports nothing slow, because every job of the workflow reads the Snakefile.
 """
 
 import math
@@ -9,53 +9,64 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-MARGIN = 1.2  # what activations, buffers and gaps take on top of the parameters
-WIDTH = {"float32": 4, "bfloat16": 2, "float16": 2}  # bytes
-ASSUMED = 1_000_000_000  # parameters of a model of which nothing is known yet
+MARGIN = 1.2  # factor for activations, buffers and fragmentation on top of the parameters
+DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}  # bytes of one value
+ASSUMED_PARAMETERS = 1_000_000_000  # of a model whose size is not known yet
 
 
 @dataclass(frozen=True)
 class Machine:
-    """The GPUs that jobs can get; without any, `gpu_gb` is 0."""
+    """The GPUs that jobs can get.
 
-    gpu_gb: float = 0  # memory of one, in 10^9 bytes
+    Attributes:
+        gpu_gb: memory of one GPU in 10^9 bytes; 0 means that there is no GPU.
+        gpus_per_node: GPUs of one node.
+    """
+
+    gpu_gb: float = 0
     gpus_per_node: int = 1
 
 
 def training_bytes(parameters: float, method: str, training: Mapping[str, Any]) -> float:
-    """Bytes per parameter that a fine-tuning holds.
+    """Estimate the bytes per model parameter that fine-tuning keeps in memory.
 
-    AdamW keeps weights, gradients and two moments (or both moments in 2 bytes) of everything it trains. Adapters of rank r
-    at a matrix of n x m have r (n + m) parameters, at most 2 r / width of the matrix's; the width is that of a transformer of
-    this size whose depth is width / 128, as those of the LLaMA family have.
+    AdamW keeps weights, gradients and two moments of everything it trains (adamw_8bit: both moments in 2 bytes). LoRA
+    adapters of rank r at an n x m matrix have r (n + m) parameters, at most 2 r / h of the matrix's n m, where h is
+    the smaller of n and m: the hidden size. It is estimated from the parameter count for a transformer with h / 128
+    layers, as the LLaMA family has.
 
     Args:
-        parameters: of the model.
+        parameters: number of parameters of the model.
         method: full or lora.
-        training: its `dtype`, `compute` (autocast keeps a second copy of the weights), `optimizer` and `lora`.
+        training: the settings dtype, compute (autocast keeps a second copy of the weights), optimizer and lora.
     """
-    width = WIDTH[training["dtype"]]
-    autocast = WIDTH.get(training["compute"], 0)
-    more = width + (2 if training["optimizer"] == "adamw_8bit" else 2 * width)  # of what is trained
+    weight = DTYPE_BYTES[training["dtype"]]
+    autocast = DTYPE_BYTES.get(training["compute"], 0)
+    moments = 2 if training["optimizer"] == "adamw_8bit" else 2 * weight
+    gradient_and_moments = weight + moments
     if method == "full":
-        return width + autocast + more
+        return weight + autocast + gradient_and_moments
     hidden = (parameters * 128 / 12) ** (1 / 3)
-    return width + autocast + (width + more) * min(1, 2 * training["lora"]["rank"] / hidden)
+    return weight + autocast + (weight + gradient_and_moments) * min(1, 2 * training["lora"]["rank"] / hidden)
 
 
 def gpus_for(parameters: float, bytes_per_parameter: float, machine: Machine) -> int:
-    """GPUs that hold a job; 0 where the machine has none."""
+    """Count the GPUs whose memory holds a job; 0 if the machine has none."""
     if not machine.gpu_gb:
         return 0
     return math.ceil(parameters * bytes_per_parameter * MARGIN / (machine.gpu_gb * 1e9))
 
 
 def training_gpus(needed: int, machine: Machine, gpus: int | None = None, nodes: int | None = None) -> tuple[int, int]:
-    """GPUs and nodes of a fine-tuning; of several nodes it takes whole nodes.
+    """Choose GPUs and nodes for a fine-tuning job; a job on several nodes takes whole nodes.
 
     Args:
-        needed: GPUs that hold it.
-        gpus, nodes: numbers that are set by hand.
+        needed: GPUs whose memory holds the job.
+        machine: the GPUs there are.
+        gpus, nodes: numbers set by hand, which take precedence.
+
+    Returns:
+        Total GPUs, and nodes.
     """
     nodes = nodes or max(1, math.ceil((needed if gpus is None else gpus) / machine.gpus_per_node))
     if gpus is None:
@@ -63,12 +74,15 @@ def training_gpus(needed: int, machine: Machine, gpus: int | None = None, nodes:
     return gpus, nodes
 
 
-def asking_gpus(parameters: float, dtype: str, engine: str, machine: Machine) -> int:
-    """GPUs that hold a model that is asked questions; of vLLM a power of two, which shares attention heads out evenly."""
-    needed = gpus_for(parameters, WIDTH[dtype], machine)
+def inference_gpus(parameters: float, dtype: str, engine: str, machine: Machine) -> int:
+    """Count the GPUs that hold a model for generation.
+
+    vLLM gets a power of two, which divides attention heads evenly.
+    """
+    needed = gpus_for(parameters, DTYPE_BYTES[dtype], machine)
     return 1 << (needed - 1).bit_length() if needed and engine == "vllm" else needed
 
 
 def megabytes(parameters: float, bytes_per_parameter: float, nodes: int = 1) -> int:
-    """Memory of a node, of a job that holds so much on the CPU."""
+    """Estimate the main memory in MB (10^6 bytes) that a job needs on each node, its Python process included."""
     return round(1500 + parameters * bytes_per_parameter / nodes / 1e6)

@@ -1,4 +1,4 @@
-"""The share of the summed relative change that the most changed parameters hold."""
+"""How much of the summed relative change the most changed parameters hold (paper, section 4.1)."""
 
 from fractions import Fraction
 
@@ -6,15 +6,20 @@ import numpy as np
 
 
 def count_of(parameters: int, percent: float) -> int:
-    """floor(n * k / 100), exactly."""
+    """Compute how many of `parameters` a share of `percent` is: floor(n * k / 100), without floating-point error."""
     return int(parameters * Fraction(str(percent)) / 100)
 
 
 def concentration(counts: np.ndarray, sums: np.ndarray, percent: float) -> float:
-    """The share of sum(r) that the `percent` of parameters with the largest r hold, from a histogram in order of r.
+    """Compute which share of sum(r) the `percent` of parameters with the largest r hold.
 
-    Within the one bin where the cut falls the bin's mean stands for each value; as a bin spans at most 1/4096 of its
-    value, the share is off by less than 1/4096 of what that bin holds.
+    Within the one histogram bin where the cut falls, the bin's mean stands for each value. A bin spans at most 1/4096
+    of its value, so the share is off by less than 1/4096 of what that bin holds.
+
+    Args:
+        counts: parameters in each bin of the histogram, int64 of shape (bins,), in rising order of r.
+        sums: sum of r in each bin, float64 of the same shape.
+        percent: the share of the parameters, 0 to 100.
 
     Returns:
         A share between 0 and 1; 0 if nothing changed at all.

@@ -1,18 +1,30 @@
-"""Distinct pairs of values before and after training, counted by the loops in `kernels`.
+"""The distinct pairs of a value before and a value after training, and how often each occurs.
 
-Values of 16 bits that training moved a little make few different pairs, some ten thousand per tensor: these are counted, and
-all else is worked out from the distinct ones.
+16-bit values that training moved a little form few different pairs, some ten thousand per tensor. They are counted by
+the compiled loops in `kernels`, and all else is computed from the distinct ones.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
 from knowshift.restoration.kernels import NEAR, count_pairs, take_pairs
 from knowshift.weights.bit_patterns import WIDTHS
-from knowshift.weights.versions import PIECE, SEGMENT, Pairs, Piece
+from knowshift.weights.versions import PIECE, SEGMENT, Piece, Segment, Versions
 
-MANY = 1 << 21  # values: of fewer, emptying the table takes longer than a histogram
+FEWEST = 1 << 21  # values: with fewer, emptying the table takes longer than filling a histogram
 
-Distinct = tuple[Piece, np.ndarray]  # different pairs of values, and how often each comes
+
+class DistinctPairs(NamedTuple):
+    """The distinct pairs of values in a segment.
+
+    Attributes:
+        piece: the pairs, n values before and after training; its `start` is that of the segment.
+        counts: how often each pair occurs, int64 of shape (n,).
+    """
+
+    piece: Piece
+    counts: np.ndarray
 
 
 class PairTable:
@@ -20,35 +32,40 @@ class PairTable:
 
     def __init__(self) -> None:
         self._table = np.zeros((NEAR, 1 << 15), np.uint32)
-        self._places = np.empty(PIECE, np.uint32)
+        self._far = np.empty(PIECE, np.uint32)
         self._pairs = [np.empty(SEGMENT + 2, dtype) for dtype in (np.uint16, np.uint16, np.uint32)]
 
-    def distinct(self, pairs: Pairs, name: str, start: int, stop: int) -> Distinct | None:
-        """The distinct pairs of values in a part of a tensor, and how often each comes, but for the sign both share.
+    def distinct(self, versions: Versions, segment: Segment) -> DistinctPairs | None:
+        """Count the distinct pairs of values in a segment.
 
-        Values that did not change stand together as one pair, and those that are 0 as another.
+        Pairs that differ only in a sign that both values share count as one. Values that did not change stand together
+        as one pair, and those of them that are 0 as another. A pair may be listed more than once.
 
-        None where that is no help: for types that have not 16 bits, few values, or values that moved far.
+        Returns:
+            The pairs, or None where they would save no time: for types that have not 16 bits, for few values, and for
+            values that moved far.
         """
-        if WIDTHS[pairs.dtypes[name]] != 2 or stop - start < MANY:
+        name, start, stop = segment
+        if WIDTHS[versions.dtypes[name]] != 2 or stop - start < FEWEST:
             return None
         before, after, counts = self._pairs
         far, same, zeros, least, largest = 0, 0, 0, 0x7FFF, 0
-        for piece in pairs.pieces(name, start, stop):
+        for piece in versions.pieces(name, start, stop):
             if piece.start == start:
-                first = slice(1 << 12)
-                moved = np.abs(piece.tuned[first].astype(np.int32) - piece.base[first])
+                sample = slice(1 << 12)
+                moved = np.abs(piece.tuned[sample].astype(np.int32) - piece.base[sample])
                 if np.count_nonzero(moved >= NEAR // 2) > moved.size // 16:
                     return None
             p, s = piece.base.view(np.uint16), piece.tuned.view(np.uint16)
-            hits, equal, zero, low, high = count_pairs(p, s, self._table, self._places)
+            hits, equal, zero, low, high = count_pairs(p, s, self._table, self._far)
             same, zeros, least, largest = same + equal, zeros + zero, min(least, low), max(largest, high)
-            here, places = slice(far, far + hits), self._places[:hits]
-            before[here], after[here], counts[here] = p[places], s[places], 1
+            here, indices = slice(far, far + hits), self._far[:hits]
+            before[here], after[here], counts[here] = p[indices], s[indices], 1
             far += hits
         end = far + take_pairs(self._table, least, largest, before[far:], after[far:], counts[far:])
-        for value, count in ((largest, same - zeros), (0, zeros)):  # if a value is not finite, the largest is not
+        # The largest value stands for all unchanged ones but 0: if any of them is not finite, the largest is not.
+        for value, count in ((largest, same - zeros), (0, zeros)):
             before[end], after[end], counts[end] = value, value, count
             end += 1
-        sides = (side[:end].view(np.int16).copy() for side in (before, after))
-        return Piece(name, start, pairs.dtypes[name], *sides), counts[:end].astype(np.int64)
+        base, tuned = (side[:end].view(np.int16).copy() for side in (before, after))
+        return DistinctPairs(Piece(name, start, versions.dtypes[name], base, tuned), counts[:end].astype(np.int64))

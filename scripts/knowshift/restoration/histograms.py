@@ -1,6 +1,7 @@
-"""Histograms of relative changes, filled by the loops in `kernels`.
+"""Histograms of relative changes (r), filled by the compiled loops in `kernels`.
 
-Bins are the upper bits of the float32 values of r: for non-negative floats the order of the bits is the order of the numbers.
+A bin is the upper 20 of the 31 bits that a non-negative float32 has below its sign: the larger value has the larger
+bits, and a bin spans at most 1/4096 of its value.
 """
 
 from collections.abc import Sequence
@@ -9,73 +10,95 @@ from dataclasses import dataclass
 import numpy as np
 
 from knowshift.restoration.kernels import COUNT_SHIFT, count_changes
-from knowshift.restoration.relative_changes import BIN_SHIFT, BINS, EPSILON, LOW, changes
+from knowshift.restoration.relative_changes import BIN_SHIFT, BINS, EPSILON, LOW, relative_changes
 from knowshift.weights.bit_patterns import as_float32
 from knowshift.weights.versions import PIECE, Piece
 
-# One 64-bit integer per bin holds the number of values and the sum of the bits that the bin leaves out: sums are exact,
-# so neither the order of pieces nor the number of threads changes them.
+# One 64-bit integer per bin holds the number of values and the sum of the low bits that the bin leaves out. Sums are
+# thus exact, so neither the order of pieces nor the number of threads changes them.
 _ONE = 1 << COUNT_SHIFT
-_WANTED = 1 << 63
-_INFINITY = 0x7F800000
-ROOM = 1 << (COUNT_SHIFT - BIN_SHIFT)  # values
+_WANTED = 1 << 63  # marks a bin whose values are wanted one by one
+_INFINITY = 0x7F800000  # the bits of a float32
+CAPACITY = 1 << (COUNT_SHIFT - BIN_SHIFT)  # values that a histogram can hold before a sum of low bits may overflow
 
 
 @dataclass(frozen=True)
-class Filled:
-    """The bins of a histogram that are not empty, rising, with the number of values and the sum of their low bits."""
+class FilledBins:
+    """The bins of a histogram that are not empty.
+
+    Attributes:
+        bins: their numbers, integers of shape (n,), rising.
+        counts: how many values each holds, int64 of shape (n,).
+        low_sums: the sum of the low bits of the values of each, int64 of shape (n,).
+    """
 
     bins: np.ndarray
-    count: np.ndarray
-    low: np.ndarray
+    counts: np.ndarray
+    low_sums: np.ndarray
 
     def sums(self) -> np.ndarray:
-        """The sum of the values of each bin (float64)."""
+        """Compute the sum of the values in each bin, float64 of shape (n,)."""
         edge = (self.bins.astype(np.int32) << BIN_SHIFT).view(np.float32).astype(np.float64)
         unit = np.ldexp(1.0, np.maximum(self.bins >> (23 - BIN_SHIFT), 1) - 150)  # of the last bit of such values
-        return self.count * edge + self.low * unit
+        return self.counts * edge + self.low_sums * unit
 
 
-def join(bins: np.ndarray, count: np.ndarray, low: np.ndarray) -> Filled:
-    """A histogram from bins in any order, some of them repeatedly."""
+def merge_bins(bins: np.ndarray, counts: np.ndarray, low_sums: np.ndarray) -> FilledBins:
+    """Add up bins, see `FilledBins`, that come in any order, some of them several times."""
     bins, inverse = np.unique(bins, return_inverse=True)
-    counts, lows = np.zeros(len(bins), np.int64), np.zeros(len(bins), np.int64)
-    np.add.at(counts, inverse, count)
-    np.add.at(lows, inverse, low)
-    return Filled(bins, counts, lows)
+    merged_counts, merged_sums = np.zeros(len(bins), np.int64), np.zeros(len(bins), np.int64)
+    np.add.at(merged_counts, inverse, counts)
+    np.add.at(merged_sums, inverse, low_sums)
+    return FilledBins(bins, merged_counts, merged_sums)
 
 
-def fill(bits: np.ndarray, counts: np.ndarray) -> Filled:
-    """The histogram of values with these bits, each occurring so many times."""
-    return join(bits >> BIN_SHIFT, counts, counts * (bits & LOW))
+def merge_histograms(parts: Sequence[FilledBins]) -> FilledBins:
+    """Add up several histograms."""
+    if len(parts) == 1:
+        return parts[0]
+    bins = np.concatenate([part.bins for part in parts])
+    counts = np.concatenate([part.counts for part in parts])
+    return merge_bins(bins, counts, np.concatenate([part.low_sums for part in parts]))
+
+
+def histogram_of(bits: np.ndarray, counts: np.ndarray) -> FilledBins:
+    """Make the histogram of values that each occur several times.
+
+    Args:
+        bits: the float32 bits of the values, int32 of shape (n,).
+        counts: how often each occurs, int64 of shape (n,).
+    """
+    return merge_bins(bits >> BIN_SHIFT, counts, counts * (bits & LOW))
 
 
 class Histogram:
     """A histogram that one thread fills and empties.
 
     Args:
-        wanted: bins whose values are wanted one by one.
+        wanted: the bins whose values are wanted one by one.
 
     Attributes:
-        size: how many changes it holds; it has room for `ROOM`.
+        size: how many changes it holds, at most `CAPACITY`; the caller sees to that.
         unchanged: how many of them are 0.
-        largest: the bits of the largest.
+        largest: the float32 bits of the largest.
     """
 
     def __init__(self, wanted: Sequence[int] | np.ndarray = ()) -> None:
         self._packed = np.zeros(BINS, np.uint64)
         self._packed[np.asarray(wanted, np.intp)] = _WANTED
         self._found = np.empty(PIECE, np.uint32)
-        self._clear()
+        self._reset()
 
-    def _clear(self) -> None:
+    def _reset(self) -> None:
+        """Set what is known of the values back to that of none; the bins are not touched."""
         self.size, self.unchanged, self._least, self.largest = 0, 0, BINS << BIN_SHIFT, 0
 
     def add(self, piece: Piece) -> tuple[int, np.ndarray]:
-        """Add the changes of a piece.
+        """Add the relative changes of a piece.
 
         Returns:
-            How many values before are 0, and the bits of the changes above 0 in bins that are wanted one by one.
+            How many values are 0 before training, and the float32 bits (int32, one-dimensional) of the changes above 0
+            in bins whose values are wanted one by one.
 
         Raises:
             KnowshiftError: a value is not finite.
@@ -88,13 +111,13 @@ class Histogram:
             before, after, np.uint32(shift), EPSILON, BIN_SHIFT, self._packed, self._found
         )
         if largest >= _INFINITY:
-            changes(piece)  # tells what is not finite; if nothing is, r itself is too large
+            relative_changes(piece)  # raises if a value is not finite; otherwise r itself has overflowed
         self.size, self.unchanged = self.size + before.size, self.unchanged + same
         self._least, self.largest = min(self._least, least + 1), max(self.largest, largest)
         return zeros, self._found[:found].view(np.int32).copy()
 
-    def take(self) -> Filled:
-        """Empty it."""
+    def drain(self) -> FilledBins:
+        """Return what the histogram holds, and empty it."""
         first = self._least >> BIN_SHIFT
         bins = first + np.flatnonzero(self._packed[first : (self.largest >> BIN_SHIFT) + 1])
         if first and self._packed[0]:
@@ -102,5 +125,5 @@ class Histogram:
         values = self._packed[bins]
         self._packed[bins] = values & np.uint64(_WANTED)
         values = (values & np.uint64(_WANTED - 1)).astype(np.int64)
-        self._clear()
-        return Filled(bins, values >> COUNT_SHIFT, values & (_ONE - 1))
+        self._reset()
+        return FilledBins(bins, values >> COUNT_SHIFT, values & (_ONE - 1))

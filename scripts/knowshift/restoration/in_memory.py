@@ -1,4 +1,4 @@
-"""Models in memory from base + delta, fine-tuned or with a part of the update undone; nothing is written."""
+"""Restored models in memory: a fine-tuned model with a part of its changes undone, never written to disk."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from knowshift.models.tuned import with_delta
 from knowshift.weights.bit_patterns import cast
 from knowshift.weights.deltas import Delta
 from knowshift.weights.torch_bits import bits_of, name_of
-from knowshift.weights.versions import Pairs
+from knowshift.weights.versions import Versions
 
 
 def load_restored(
@@ -27,17 +27,30 @@ def load_restored(
     threads: int = 1,
     histogram: pa.Table | None = None,
 ) -> tuple[PreTrainedModel, pa.Table]:
-    """The fine-tuned model with `percent` of a region's parameters put back to their values in the base.
+    """Load the fine-tuned model with `percent` of a region's parameters put back to their values in the base.
 
-    The fine-tuned weights are held once and restored in place, piece by piece; the base is read from disk as needed.
+    The fine-tuned weights are held once and restored in their own memory, piece by piece; the base is read from disk as
+    needed.
 
     Args:
-        histogram: of the relative changes of this region, see `select`.
+        base: the model directory before training.
+        delta: the delta directory.
+        strategy: what to restore first, see `SortKeys`.
+        region: whose parameters are restored, see `regions`.
+        percent: the share of the region's parameters to restore, 0 to 100.
+        seed: the seed of the strategy random.
+        dtype: the type of the model that is returned; parameters are restored before the cast.
+        device: the device of the model that is returned.
+        threads: how many threads work.
+        histogram: the histogram of this region's relative changes, see `select`.
 
     Returns:
         The model, and one row per tensor of the region in the schema `SELECTION`.
+
+    Raises:
+        KnowshiftError: see `Delta` and `select`.
     """
-    # Here, because llvmlite comes with it: a process of vLLM loads this module too, and fails beside that.
+    # Imported here because it loads llvmlite: a process of vLLM imports this module too, and fails beside llvmlite.
     from knowshift.restoration.selection import select
 
     source = Delta(delta, base, threads)
@@ -45,15 +58,16 @@ def load_restored(
     parameters = dict(model.named_parameters())
     flat = {name: bits_of(parameter).reshape(-1) for name, parameter in parameters.items()}
     dtypes = source.dtypes | {name: name_of(parameter.dtype) for name, parameter in parameters.items()}
-    places = source.base.places
+    stored = source.base.tensors
 
     def read(name: str, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        base = cast(source.base.piece(name, start, stop), places[name].dtype, dtypes[name])
-        return base, flat[name][start:stop] if name in flat else base  # what is no parameter was not trained
+        before = cast(source.base.piece(name, start, stop), stored[name].dtype, dtypes[name])
+        return before, flat[name][start:stop] if name in flat else before  # what is no parameter was not trained
 
-    pairs = Pairs({name: places[name].shape for name in source.names()}, dtypes, read)
-    (selection,) = select(pairs, strategy, region, [percent], seed, threads, histogram)
+    versions = Versions({name: stored[name].shape for name in source.names()}, dtypes, read)
+    (selection,) = select(versions, strategy, region, [percent], seed, threads, histogram)
     for name in flat.keys() & selection.ties.keys():
-        for start, piece in selection.restored(pairs, name):
+        for start, piece in selection.restored_pieces(versions, name):
             flat[name][start : start + len(piece)] = piece
-    return model.to(device, DTYPES[dtype]), selection.tensors
+    # transformers wraps torch's `to` in a decorator that loses its signature.
+    return model.to(device, DTYPES[dtype]), selection.tensors  # pyright: ignore[reportArgumentType]

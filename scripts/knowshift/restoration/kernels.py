@@ -1,9 +1,12 @@
-"""Loops over all weights of a model, compiled by numba: each reads an element once, where numpy walks over it a dozen times.
+"""Loops over all weights of a model, compiled by numba.
 
-They hold no lock, so threads run side by side. Compiled code is kept beside this file, or, where that cannot be written, in
-the user's cache directory (NUMBA_CACHE_DIR names another). Integers are cast back to their width after each operation,
-because numba, unlike numpy, widens them to 64 bits, which costs half of the speed. What other modules define comes as an
-argument: compiled code keeps the values of globals, and is not compiled again when another module changes.
+Each reads an element once, where numpy would walk over it a dozen times. They do not hold Python's global lock, so
+threads run side by side. Compiled code is kept beside this file or, where that cannot be written, in the user's cache
+directory (NUMBA_CACHE_DIR names another).
+
+Integers are cast back to their width after each operation, because numba, unlike numpy, widens them to 64 bits, which
+costs half of the speed. What other modules define comes as an argument: compiled code keeps the values of globals, and
+is not compiled again when another module changes.
 """
 
 from collections.abc import Callable
@@ -11,36 +14,40 @@ from collections.abc import Callable
 import numpy as np
 from numba import njit, uint32, uint64
 
-COUNT_SHIFT = 36  # of an integer that holds a count and, below it, a sum of low bits
-NEAR = 128  # pairs that are counted in a table lie fewer than NEAR / 2 units in the last place apart
-_BLOCK = 2048  # elements: what is computed from them stays in the processor's nearest cache
-_STEP = 16  # elements of a table that are passed over at once if all are 0
+COUNT_SHIFT = 36  # bits of the sum of low bits that stands below a count in one 64-bit integer
+NEAR = 128  # a table counts pairs whose values lie fewer than NEAR / 2 units in the last place apart
+_BLOCK = 2048  # elements of a block: what is computed from them stays in the processor's first-level cache
+_STEP = 16  # entries of a table that are passed over at once if all are 0
 _ONE = uint64(1 << COUNT_SHIFT)
-_INFINITY = uint32(0x7F800000)
+_INFINITY = uint32(0x7F800000)  # the bits of a float32
 
 
 def _compiled(function: Callable) -> Callable:
+    """Compile a function when it is first called, without Python's global lock."""
     try:
         return njit(nogil=True, cache=True, error_model="numpy")(function)
-    except RuntimeError:  # nowhere to keep it: compiled in each process
+    except RuntimeError:  # there is nowhere to keep the code: compile it in each process
         return njit(nogil=True, error_model="numpy")(function)
 
 
 @_compiled
 def count_changes(before, after, shift, epsilon, bin_shift, packed, found):
-    """Add the relative changes of a piece of a tensor to a histogram of their bits.
+    """Add the relative changes r of a piece of a tensor to a histogram of their float32 bits.
 
     Args:
-        before, after: unsigned integers, which shifted to the left by `shift` are the bits of float32 values.
+        before: the values before training, unsigned integers of shape (n,). Shifted to the left by `shift`, they are
+            the bits of float32 values.
+        after: the values after training, of the same type and shape.
+        shift: see `before`.
         epsilon: float32, added to the denominator.
-        bin_shift: how many of the bits of r lie below its bin.
-        packed: uint64 per bin: the number of values and the sum of the bits that the bin leaves out. Where the highest bit is
-            set, values are wanted one by one.
-        found: uint32, as long as `before`: gets the bits of values above 0 that are wanted one by one.
+        bin_shift: how many low bits of r a bin leaves out.
+        packed: uint64, an entry per bin: the number of values and, below it, the sum of their low bits. Where the
+            highest bit is set, the values of the bin are wanted one by one.
+        found: uint32 of shape (n,) at least: is filled with the bits of the values above 0 that are wanted one by one.
 
     Returns:
-        How many values are 0; how many were 0 before; the least bits above 0 less 1; the largest bits; how many were found.
-        If the largest are those of no number, counting has stopped.
+        How many r are 0; how many values before training are 0; the smallest bits above 0, less 1; the largest bits;
+        how many entries of `found` are filled. If the largest bits are those of a NaN, counting has stopped.
     """
     bits = np.empty(_BLOCK, np.uint32)
     bin_shift, low = uint64(bin_shift), uint64((1 << bin_shift) - 1)
@@ -61,7 +68,7 @@ def count_changes(before, after, shift, epsilon, bin_shift, packed, found):
         if largest > _INFINITY:
             break
         unchanged, zeros, size = unchanged + same, zeros + zero, uint64(p.size)
-        if same > p.size // 4:  # additions to one bin wait for one another
+        if same > p.size // 4:  # leave out those of 0: additions to one bin wait for one another
             size = uint64(0)
             for i in range(p.size):
                 bits[size] = bits[i]
@@ -78,18 +85,21 @@ def count_changes(before, after, shift, epsilon, bin_shift, packed, found):
 
 @_compiled
 def count_pairs(before, after, table, far):
-    """Count how often two different 16-bit floats come together, but for the sign that both share.
+    """Count how often each pair of different 16-bit floats occurs, leaving out a sign that both share.
 
     Args:
-        before, after: uint16.
-        table: (NEAR, 2^15) uint32: by the distance of the two, and the bits before without the sign. The row of distance 0
-            means nothing: it takes what is not to be counted, spread out, as additions to one place wait for one another.
-        far: uint32, as long as `before`: gets the places of pairs that are too far apart for the table.
+        before: the values before training, uint16 of shape (n,).
+        after: the values after training, uint16 of shape (n,).
+        table: uint32 of shape (NEAR, 2^15). The row is the distance of the two values in units in the last place, plus
+            NEAR / 2; the column is the bits of the value before, without the sign. The row of distance 0 means nothing:
+            it takes what is not to be counted, spread out, because additions to one entry wait for one another.
+        far: uint32 of shape (n,) at least: is filled with the indices of pairs that are too far apart for the table.
 
     Returns:
-        How many are too far apart, equal, and equal and 0; the least and the largest bits before, without the sign.
+        How many pairs are too far apart; how many are equal; how many are equal and 0; the smallest and the largest
+        bits before, without the sign.
     """
-    places, wide = np.empty(_BLOCK, np.uint32), np.zeros(_BLOCK, np.uint8)
+    entries, wide = np.empty(_BLOCK, np.uint32), np.zeros(_BLOCK, np.uint8)
     eight, counts = wide.view(np.uint64), table.reshape(-1)
     hits, unchanged, zeros = uint64(0), uint64(0), uint64(0)
     least, largest = uint32(0x7FFF), uint32(0)
@@ -103,7 +113,7 @@ def count_pairs(before, after, table, far):
             row = uint32(uint32(uint32(new ^ uint32(old & uint32(0x8000))) - size) + uint32(NEAR // 2))
             wide[i] = row >= uint32(NEAR)
             aside = (old == new) | (row >= uint32(NEAR))
-            places[i] = (
+            entries[i] = (
                 uint32(uint32(NEAR // 2 << 15) + uint32(i)) if aside else uint32(uint32(row << uint32(15)) + size)
             )
             same = uint32(same + uint32(old == new))
@@ -111,9 +121,9 @@ def count_pairs(before, after, table, far):
             least, largest = min(least, size), max(largest, size)
         unchanged, zeros = unchanged + same, zeros + zero
         for i in range(p.size):
-            counts[uint64(places[i])] += uint32(1)
+            counts[uint64(entries[i])] += uint32(1)
         for word in range(_BLOCK // 8):
-            if eight[word]:  # few are
+            if eight[word]:  # which is rare
                 for i in range(8 * word, 8 * word + 8):
                     if wide[i]:
                         far[hits] = start + i
@@ -123,14 +133,18 @@ def count_pairs(before, after, table, far):
 
 @_compiled
 def take_pairs(table, least, largest, before, after, counts):
-    """Empty a table of `count_pairs`.
+    """Take the pairs that `count_pairs` has counted out of its table, which is empty afterwards.
 
     Args:
-        least, largest: what bits before lie between.
-        before, after, counts: uint16, uint16 and uint32, long enough for all pairs in the table.
+        table: the table.
+        least: the smallest bits before, without the sign.
+        largest: the largest bits before, without the sign.
+        before: uint16, long enough for all pairs: is filled with the values before training.
+        after: uint16, as long: is filled with the values after training.
+        counts: uint32, as long: is filled with how often each pair occurs.
 
     Returns:
-        How many different pairs were there.
+        How many different pairs there were.
     """
     taken = uint64(0)
     table[NEAR // 2, :_BLOCK] = 0

@@ -13,51 +13,53 @@ from knowshift.weights.versions import Piece
 np.empty(31 << 20, np.uint8)
 
 EPSILON = np.float32(1e-8)  # added to the denominator, as the authors' released tool does
-BIN_SHIFT = 11  # of the 31 bits of a non-negative float32, those below a histogram's bin
+BIN_SHIFT = 11  # the low bits of a float32 that a histogram bin leaves out; the sign bit is always 0
 BINS = 1 << (31 - BIN_SHIFT)
-LOW = (1 << BIN_SHIFT) - 1
+LOW = (1 << BIN_SHIFT) - 1  # a mask of the low bits
 
 
 @dataclass(frozen=True)
-class Changes:
-    """What training changed in a piece of a tensor.
+class RelativeChanges:
+    """What training changed in a piece of a tensor; parameters that kept their bits may be left out.
 
     Attributes:
-        before, after: float32 values; parameters that kept their bits may be left out.
-        r: |after - before| / (|before| + 1e-8).
-        same: how many are left out.
+        before: values before training, float32 of shape (n,).
+        after: values after training, of the same type and shape.
+        r: the relative changes |after - before| / (|before| + 1e-8), of the same type and shape.
+        left_out: how many parameters of the piece are left out; their r is 0.
     """
 
     before: np.ndarray
     after: np.ndarray
     r: np.ndarray
-    same: int
+    left_out: int
 
 
-def changes(piece: Piece, skip: bool = True) -> Changes:
-    """The relative changes of a piece of a tensor.
+def relative_changes(piece: Piece, skip_unchanged: bool = True) -> RelativeChanges:
+    """Compute the relative changes of a piece of a tensor.
 
     Args:
-        skip: leave out parameters that kept their bits, where there are so many that it saves time.
+        piece: the piece.
+        skip_unchanged: leave out parameters that kept their bits, where there are so many that it saves time.
 
     Raises:
         KnowshiftError: a value is not finite.
     """
-    before, after, same = piece.base, piece.tuned, 0
-    if skip:
+    before, after, left_out = piece.base, piece.tuned, 0
+    if skip_unchanged:
         different = before != after
-        if (count := np.count_nonzero(different)) < 0.7 * before.size:
-            same = before.size - count
+        if (count := int(np.count_nonzero(different))) < 0.7 * before.size:
+            left_out = before.size - count
             if not all_finite(before, piece.dtype):
                 raise KnowshiftError(f"tensor {piece.name} has values before training that are not finite")
-            places = np.flatnonzero(different)
-            before, after = np.take(before, places), np.take(after, places)
+            indices = np.flatnonzero(different)
+            before, after = np.take(before, indices), np.take(after, indices)
     old, new = as_float32(before, piece.dtype), as_float32(after, piece.dtype)
     with np.errstate(over="ignore", invalid="ignore"):
         r = np.abs(new - old)
         r /= np.abs(old) + EPSILON
-    if not np.isfinite(r.max(initial=0)):  # r itself may overflow
+    if not np.isfinite(r.max(initial=0)):  # r of finite values may overflow, which is no error
         for side, values in (("before", old), ("after", new)):
             if not np.isfinite(values).all():
                 raise KnowshiftError(f"tensor {piece.name} has values {side} training that are not finite")
-    return Changes(old, new, r, same)
+    return RelativeChanges(old, new, r, left_out)

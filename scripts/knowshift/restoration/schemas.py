@@ -1,9 +1,11 @@
-"""Tables of relative changes and of selections, and what is read off a histogram; without torch, which tables need not wait for."""
+"""Schemas of the tables of relative changes (r) and of selections."""
 
 import pyarrow as pa
 
+# Quantiles of r in `TENSORS`: column and share of the parameters.
 QUANTILES = {"q10": 0.1, "median": 0.5, "q90": 0.9, "q99": 0.99}
 
+# A row per histogram bin that is not empty, in rising order of r.
 HISTOGRAM = pa.schema(
     [
         pa.field("bin", pa.int32(), False, {"doc": "float32 bits of r, shifted right by 11"}),
@@ -14,6 +16,7 @@ HISTOGRAM = pa.schema(
     ]
 )
 
+# A row per tensor of a region.
 TENSORS = pa.schema(
     [
         pa.field("tensor", pa.string(), False),
@@ -32,6 +35,7 @@ TENSORS = pa.schema(
     ]
 )
 
+# A row per tensor of a region: what one restoration puts back.
 SELECTION = pa.schema(
     [
         pa.field("tensor", pa.string(), False),
@@ -42,5 +46,14 @@ SELECTION = pa.schema(
         pa.field("restored_unchanged", pa.int64(), False, {"doc": "those of them that training had not changed"}),
         pa.field("restored_sum", pa.float64(), False, {"doc": "sum of relative changes undone"}),
         pa.field("sum", pa.float64(), False, {"doc": "sum of relative changes"}),
+    ]
+)
+
+# A row per share and tensor: what restorations of several shares would put back.
+SELECTIONS = pa.schema(
+    [
+        pa.field("percent", pa.float64(), False, {"doc": "share of the region's parameters to restore"}),
+        pa.field("threshold", pa.float64(), True, {"doc": "change at the cut; null for random, or nothing selected"}),
+        *SELECTION,
     ]
 )

@@ -1,8 +1,8 @@
-"""Exactly which parameters to restore: the top k % of a whole region, without sorting it (paper, section 4.2).
+"""The exact selection of parameters to restore: k % of a whole region, without sorting it (paper, section 4.2).
 
-The floor(n * k / 100) parameters with the largest sort keys are selected over all tensors together, ties broken by (tensor
-name, flat index), so any two machines select the same ones. Any number of shares takes two passes: one counts keys per
-bin (a stored histogram can stand for it), one looks into the bins where cuts fall.
+The floor(n * k / 100) parameters with the largest sort keys are selected over all tensors together. Ties are broken by
+(tensor name, flat index), so that any two machines select the same ones. Any number of shares takes two passes over the
+weights: one counts keys per bin (a stored histogram can stand for it), one looks into the bins where cuts fall.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,25 +14,28 @@ import pyarrow as pa
 from knowshift.restoration.concentration import count_of
 from knowshift.restoration.relative_changes import BIN_SHIFT, BINS, LOW
 from knowshift.restoration.schemas import SELECTION
-from knowshift.restoration.sort_keys import STRATEGIES, Ranking
-from knowshift.restoration.tallies import Tally, count_keys, tally_keys
+from knowshift.restoration.selection_passes import KeySums, count_keys, sum_around_cuts
+from knowshift.restoration.sort_keys import STRATEGIES, SortKeys
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.weights.regions import layer_and_module
-from knowshift.weights.versions import Pairs
+from knowshift.weights.versions import Versions
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What one share of a region is: every key above `key`, and of those that equal it the first `ties` of each tensor.
+    """The parameters that one share of a region selects: all whose key is above `key`, and some whose key equals it.
 
     Attributes:
-        parameters: n, parameters of the region.
+        sort_keys: the strategy's keys.
+        percent: k, the share in percent.
+        key: the key at the cut.
+        parameters: n, the number of parameters in the region.
         selected: floor(n * k / 100).
-        ties: by tensor.
+        ties: how many parameters with exactly the key at the cut are selected of each tensor, the first ones in it.
         tensors: a row per tensor, in the schema `SELECTION`.
     """
 
-    ranking: Ranking
+    sort_keys: SortKeys
     percent: float
     key: int
     parameters: int
@@ -42,16 +45,24 @@ class Selection:
 
     @property
     def threshold(self) -> float | None:
-        """The change at the cut, relative or for `absolute` absolute; None for random, or if nothing is selected."""
-        if self.ranking.strategy == "random" or not self.selected:
-            return None
-        return float(np.int32(self.ranking.of_bits(self.key)).view(np.float32))
+        """The change at the cut: |after - before| for absolute, r for top and bottom.
 
-    def restored(self, pairs: Pairs, name: str) -> Iterator[tuple[int, np.ndarray]]:
-        """(place of the first element, bit patterns) of consecutive pieces of a tensor: before training where selected, after it elsewhere."""
+        It is None for random, and where nothing is selected.
+        """
+        if self.sort_keys.strategy == "random" or not self.selected:
+            return None
+        return float(np.int32(self.sort_keys.to_changes(self.key)).view(np.float32))
+
+    def restored_pieces(self, versions: Versions, name: str) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield a tensor of the restored model in consecutive pieces.
+
+        Yields:
+            The flat index of the piece's first element, and its bit patterns (one-dimensional): those before training
+            where selected, those after training elsewhere.
+        """
         left = self.ties[name]
-        for piece in pairs.pieces(name, 0, pairs.parameters(name)):
-            keys, _, _ = self.ranking.keys(piece, skip=False)
+        for piece in versions.pieces(name, 0, versions.parameters(name)):
+            keys, _, _ = self.sort_keys.of_piece(piece, skip_unchanged=False)
             mask = keys > self.key
             equal = np.flatnonzero(keys == self.key)[:left]
             mask[equal] = True
@@ -60,7 +71,7 @@ class Selection:
 
 
 def select(
-    pairs: Pairs,
+    versions: Versions,
     strategy: str,
     region: str,
     percents: Sequence[float],
@@ -68,93 +79,116 @@ def select(
     threads: int = 1,
     histogram: pa.Table | None = None,
 ) -> list[Selection]:
-    """The exact selection of every share, in two passes over the pairs together.
+    """Select exactly which parameters to restore, for several shares at once.
 
     Args:
+        versions: the model before and after training.
         strategy: one of `STRATEGIES`.
-        region: which parameters are ranked together.
-        percents: shares of the region's parameters to restore, 0 to 100.
-        seed: for the random strategy.
-        histogram: of `updates.summarise` for these pairs and this region; saves the first pass of `top` and `bottom`.
+        region: whose parameters compete, see `regions`.
+        percents: the shares of the region's parameters to restore, 0 to 100.
+        seed: the seed of the strategy random.
+        threads: how many threads work.
+        histogram: the histogram that `measure_changes` made of this region; it saves top and bottom the first pass.
+
+    Returns:
+        A selection per share.
 
     Raises:
-        KnowshiftError: there is no such strategy, region or share, or a value is not finite.
+        KnowshiftError: there is no such strategy, region or share, the histogram is of another region, or a value is
+            not finite.
     """
     if strategy not in STRATEGIES:
         raise KnowshiftError(f"strategy {strategy!r} is none of {', '.join(STRATEGIES)}")
     if odd := [percent for percent in percents if not 0 <= percent <= 100]:
         raise KnowshiftError(f"{odd[0]} is no share: it must lie between 0 and 100 %")
-    pairs, ranking, kept = pairs.within(region), Ranking(strategy, seed), {}
-    if histogram is not None and ranking.by_relative_change:
+    versions, sort_keys, kept = versions.within(region), SortKeys(strategy, seed), {}
+    if histogram is not None and sort_keys.by_relative_change:
         counts = np.zeros(BINS, np.int64)
         counts[histogram["bin"].to_numpy()] = histogram["count"].to_numpy()
-        if counts.sum() != (there := sum(map(pairs.parameters, pairs.shapes))):
+        if counts.sum() != (there := sum(map(versions.parameters, versions.shapes))):
             raise KnowshiftError(f"the histogram is of {counts.sum()} parameters, but the region {region} has {there}")
         counts = counts[::-1] if strategy == "bottom" else counts
     else:
-        counts, kept = count_keys(pairs, ranking, threads)
+        counts, kept = count_keys(versions, sort_keys, threads)
     parameters = int(counts.sum())
     wanted = [count_of(parameters, percent) for percent in percents]
     from_above = np.cumsum(counts[::-1])
     bin_of = BINS - 1 - np.searchsorted(from_above, wanted)
-    cuts, number = np.unique(bin_of, return_inverse=True)
-    tallies = tally_keys(pairs, ranking, cuts, kept, threads)
+    cuts, cut_of = np.unique(bin_of, return_inverse=True)
+    sums = sum_around_cuts(versions, sort_keys, cuts, kept, threads)
 
-    inside = np.zeros(len(cuts) << BIN_SHIFT, np.int64)
-    for tally in tallies.values():
-        inside[tally.places] += tally.inside[0].astype(np.int64)
+    inside = np.zeros(len(cuts) << BIN_SHIFT, np.int64)  # the number of parameters in each class within a bin
+    for tensor in sums.values():
+        inside[tensor.fine_classes] += tensor.fine[0].astype(np.int64)
     selections = []
-    for percent, selected, cut, bin_ in zip(percents, wanted, number, bin_of, strict=True):
-        rest = selected - int(from_above[BINS - 1 - bin_] - counts[bin_])  # to be taken from the bin
+    for percent, selected, cut, bin_ in zip(percents, wanted, cut_of, bin_of, strict=True):
+        rest = selected - int(from_above[BINS - 1 - bin_] - counts[bin_])  # to be taken from the bin with the cut
         falling = np.cumsum(inside[cut << BIN_SHIFT : (cut + 1) << BIN_SHIFT][::-1])
-        place = int(np.searchsorted(falling, rest))
-        ties = rest - (int(falling[place - 1]) if place else 0)
-        key = int(bin_) << BIN_SHIFT | (LOW - place)
+        index = int(np.searchsorted(falling, rest))
+        ties = rest - (int(falling[index - 1]) if index else 0)
+        key = int(bin_) << BIN_SHIFT | (LOW - index)
         by_tensor, rows = {}, []
-        for name, tally in tallies.items():
-            by_tensor[name], row = _restored_of(pairs, ranking, name, tally, int(cut), key, ties)
+        for name, tensor in sums.items():
+            by_tensor[name], row = _restored_of_tensor(versions, sort_keys, name, tensor, int(cut), key, ties)
             ties -= by_tensor[name]
             rows.append(row)
         table = pa.Table.from_pylist(rows, schema=SELECTION)
-        selections.append(Selection(ranking, percent, key, parameters, selected, by_tensor, table))
+        selections.append(Selection(sort_keys, percent, key, parameters, selected, by_tensor, table))
     return selections
 
 
-def _restored_of(
-    pairs: Pairs, ranking: Ranking, name: str, tally: Tally, cut: int, key: int, ties: int
+def _restored_of_tensor(
+    versions: Versions, sort_keys: SortKeys, name: str, sums: KeySums, cut: int, key: int, ties: int
 ) -> tuple[int, dict]:
-    """How many of at most `ties` parameters with the key of the cut a tensor takes, and its row of `SELECTION`."""
-    place = cut << BIN_SHIFT | key & LOW
-    at, above, beyond = np.searchsorted(tally.places, [place, place + 1, (cut + 1) << BIN_SHIFT])
-    held = tally.classes[:, 2 * cut + 2 :].sum(1) + tally.inside[:, above:beyond].sum(1)
-    equal = tally.inside[:, at:above].sum(1)
+    """Work out what a selection restores of one tensor.
+
+    Args:
+        versions: the model before and after training.
+        sort_keys: the strategy's keys.
+        name: the tensor.
+        sums: the tensor's sums around the cuts.
+        cut: the number, among the bins where cuts fall, of the one with this selection's cut.
+        key: the key at the cut.
+        ties: how many parameters with exactly that key may be taken at most.
+
+    Returns:
+        How many of them the tensor takes, and its row of `SELECTION`.
+    """
+    class_ = cut << BIN_SHIFT | key & LOW
+    at, above, beyond = np.searchsorted(sums.fine_classes, [class_, class_ + 1, (cut + 1) << BIN_SHIFT])
+    held = sums.coarse[:, 2 * cut + 2 :].sum(1) + sums.fine[:, above:beyond].sum(1)
+    equal = sums.fine[:, at:above].sum(1)
     taken = min(int(equal[0]), ties)
-    held += equal if taken == equal[0] else _first(pairs, ranking, name, key, taken)
+    held += equal if taken == equal[0] else _sums_of_first(versions, sort_keys, name, key, taken)
     layer, module = layer_and_module(name)
     count, total, unchanged = held
     row = {
         "tensor": name,
         "layer": layer,
         "module": module,
-        "parameters": pairs.parameters(name),
+        "parameters": versions.parameters(name),
         "restored": int(count),
         "restored_unchanged": int(unchanged),
         "restored_sum": float(total),
-        "sum": float(tally.classes[1].sum()),
+        "sum": float(sums.coarse[1].sum()),
     }
     return taken, row
 
 
-def _first(pairs: Pairs, ranking: Ranking, name: str, key: int, count: int) -> np.ndarray:
-    """(3,): number, sum of r and number unchanged of a tensor's first `count` parameters with a key."""
-    if ranking.by_relative_change:  # they all have one r
-        r = float(np.int32(ranking.of_bits(key)).view(np.float32))
+def _sums_of_first(versions: Versions, sort_keys: SortKeys, name: str, key: int, count: int) -> np.ndarray:
+    """Add up the first `count` parameters of a tensor that have exactly this key.
+
+    Returns:
+        Their number, the sum of their r, and the number of unchanged ones, float64 of shape (3,).
+    """
+    if sort_keys.by_relative_change:  # they all have one r
+        r = float(np.int32(sort_keys.to_changes(key)).view(np.float32))
         return np.array([count, count * r, count * (r == 0)], float)
     total, left = np.zeros(3), count
-    for piece in pairs.pieces(name, 0, pairs.parameters(name)):
+    for piece in versions.pieces(name, 0, versions.parameters(name)):
         if not left:
             break
-        keys, r, _ = ranking.keys(piece, skip=False)
+        keys, r, _ = sort_keys.of_piece(piece, skip_unchanged=False)
         equal = np.flatnonzero(keys == key)[:left]
         total += [len(equal), r[equal].sum(dtype=np.float64), np.count_nonzero(r[equal] == 0)]
         left -= len(equal)

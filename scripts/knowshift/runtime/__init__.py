@@ -1,1 +1,1 @@
-"""What counts for no result: errors, artefacts, Parquet files, resumption, device leases, progress."""
+"""Code that changes no result: errors, artefacts, Parquet files, resumption, device leases, progress."""

@@ -1,4 +1,4 @@
-"""Where a job computes: the CPU, or a GPU that no other job of this machine holds."""
+"""Leases the device that a job computes on: the CPU, or a GPU that no other job on this machine holds."""
 
 import tempfile
 from collections.abc import Iterator
@@ -13,11 +13,13 @@ from knowshift.runtime.errors import KnowshiftError
 
 @contextmanager
 def lease_device(wanted: str, threads: int | None = None) -> Iterator[torch.device]:
-    """Yield the device to compute on; a GPU chosen by "auto" is held for the block, so two jobs never share one.
+    """Yield the device to compute on.
+
+    A GPU that "auto" finds is held until the block ends, so two jobs never share one.
 
     Args:
-        wanted: "auto", "cpu" or "cuda:N".
-        threads: CPU threads for torch, or None for its own choice.
+        wanted: "auto", "cpu" or "cuda:N". "auto" is a free GPU if the machine has GPUs, else the CPU.
+        threads: number of CPU threads for torch; None leaves the choice to torch.
 
     Raises:
         KnowshiftError: every GPU is held by another job.
@@ -36,9 +38,19 @@ def lease_device(wanted: str, threads: int | None = None) -> Iterator[torch.devi
 
 
 def lease_first(names: list[str], directory: Path) -> tuple[FileLock, int]:
-    """Lock the first of `names` that no living process holds; returns the lock and its index.
+    """Lock the first of some devices that no living process holds.
 
     The lock belongs to the process, so the operating system frees it however the process ends.
+
+    Args:
+        names: names of the devices, unique on this machine.
+        directory: the folder of the lock files.
+
+    Returns:
+        The lock, and the index of the device in `names`.
+
+    Raises:
+        KnowshiftError: all of them are held.
     """
     for index, name in enumerate(names):
         lock = FileLock(directory / f"knowshift-device-{name}.lock", timeout=0, mode=0o666)

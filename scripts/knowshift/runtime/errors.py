@@ -1,9 +1,9 @@
-"""The exceptions that a script turns into a single line and an exit status, without a traceback."""
+"""Exceptions that a script reports in one line, with an exit status and without a traceback."""
 
 
 class KnowshiftError(Exception):
-    """What a user can mend: says what is wrong, where, and what to do."""
+    """An error that the user can correct; its message says what is wrong, where, and what to do."""
 
 
 class Interrupted(Exception):
-    """The job was told to end, has saved what it did, and goes on from there when it is started again."""
+    """The job was told to end and has saved its work; started again, it resumes from there."""

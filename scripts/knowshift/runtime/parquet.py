@@ -1,4 +1,4 @@
-"""Parquet tables: written whole or not at all, in exactly their schema; equal rows give equal bytes."""
+"""Writes Parquet tables completely or not at all, in exactly their schema; equal rows give equal bytes."""
 
 import json
 import sys
@@ -39,10 +39,16 @@ if "pandas" not in sys.modules:
 
 
 def write_table(path: Path, table: pa.Table, schema: pa.Schema, metadata: Mapping[str, Any] | None = None) -> None:
-    """Write a Parquet table in exactly `schema`; `metadata` goes into the file as JSON under the key `knowshift`.
+    """Write a table to a Parquet file.
+
+    Args:
+        path: the file.
+        table: its columns may be in another order than the schema's, and of types that can be cast to them.
+        schema: the exact schema of the file.
+        metadata: JSON values, which go into the file's metadata under the key `knowshift`.
 
     Raises:
-        KnowshiftError: the table's columns are not the schema's.
+        KnowshiftError: the table has other columns than the schema.
     """
     write_tables(path, [table], schema, metadata)
 
@@ -50,9 +56,10 @@ def write_table(path: Path, table: pa.Table, schema: pa.Schema, metadata: Mappin
 def write_tables(
     path: Path, tables: Iterable[pa.Table], schema: pa.Schema, metadata: Mapping[str, Any] | None = None
 ) -> None:
-    """Write several tables as one, a few of them in memory at a time; see `write_table`.
+    """Write several tables, one after another, to one Parquet file; see `write_table`.
 
-    The bytes depend on the rows alone, not on how they are cut into tables.
+    Only a row group and one table are in memory at a time. The bytes of the file depend on the rows alone, not on how
+    they are divided into tables.
     """
     kept = {**(schema.metadata or {}), b"knowshift": canonical_json(metadata or {}).encode()}
     with (
@@ -63,7 +70,7 @@ def write_tables(
         for table in tables:
             if set(table.column_names) != set(schema.names):
                 odd = sorted(set(table.column_names) ^ set(schema.names))
-                raise KnowshiftError(f"{path}: columns {odd} are not both in the table and in its schema")
+                raise KnowshiftError(f"{path}: columns {odd} are in the table or in its schema, not in both")
             table = table.select(schema.names)
             if not table.schema.equals(schema):
                 table = table.cast(schema)
@@ -76,15 +83,20 @@ def write_tables(
 
 
 def _whole(table: pa.Table, metadata: dict[bytes, bytes]) -> pa.Table:
-    """The table in one piece: how it was cut would show in the pages that Parquet writes."""
+    """Make the columns of a table contiguous, because Parquet pages would show how they were divided."""
     return table.combine_chunks().replace_schema_metadata(metadata)
 
 
 def read_table(path: Path, schema: pa.Schema | None = None, columns: list[str] | None = None) -> pa.Table:
-    """Read a Parquet table and check that it has the columns of `schema`, where one is given.
+    """Read a Parquet table.
+
+    Args:
+        path: the file.
+        schema: if given, the table must have its columns (those of `columns`, if that is given too) in its types.
+        columns: names of the columns to read; None reads all.
 
     Raises:
-        KnowshiftError: the file is missing or damaged, or columns differ in name or type.
+        KnowshiftError: the file is missing or damaged, or a column is missing or of another type.
     """
     remedy = f"rebuild it with: snakemake --force {path}"
     try:
@@ -95,18 +107,19 @@ def read_table(path: Path, schema: pa.Schema | None = None, columns: list[str] |
         raise KnowshiftError(
             f"{path} is not a readable Parquet file ({str(error).splitlines()[0]}); {remedy}"
         ) from None
-    for name in (columns or schema.names) if schema else ():
-        expected = schema.field(name).type
-        if name not in table.column_names or table.schema.field(name).type != expected:
-            raise KnowshiftError(f"{path} has no column '{name}' of type {expected}; {remedy}")
+    if schema is not None:
+        for name in columns or schema.names:
+            expected = schema.field(name).type
+            if name not in table.column_names or table.schema.field(name).type != expected:
+                raise KnowshiftError(f"{path} has no column '{name}' of type {expected}; {remedy}")
     return table
 
 
 def read_frames(folder: Path) -> dict[str, "pd.DataFrame"]:
-    """The Parquet tables of a folder by name, as data frames."""
+    """Read all Parquet tables of a folder as data frames, by file name without its ending."""
     return {path.stem: read_table(path).to_pandas() for path in sorted(folder.glob("*.parquet"))}
 
 
 def table_metadata(table: pa.Table) -> dict[str, Any]:
-    """What `write_table` was given as metadata."""
+    """Get the metadata that `write_table` was given; empty for a table from elsewhere."""
     return json.loads((table.schema.metadata or {}).get(b"knowshift", b"{}"))

@@ -1,4 +1,4 @@
-"""Progress bars and log lines; they go to standard error and never change a result."""
+"""Shows progress bars and log lines on standard error."""
 
 import logging
 import sys
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def start_logging() -> logging.Logger:
-    """Log lines with the time, to standard error."""
+    """Set up logging to standard error, with the time of day, and return the logger."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     return logging.getLogger("knowshift")
 
@@ -25,8 +25,25 @@ def progress(
     initial: int = 0,
     show: bool = True,
 ) -> tqdm:
-    """A progress bar after two seconds: every second on a terminal, every ten seconds in a log file."""
+    """Make a progress bar that appears after two seconds and is updated every second (in a log file, every ten).
+
+    Args:
+        items: what to iterate over; None for a bar that the caller updates.
+        what: the label.
+        unit: plural name of what is counted.
+        total: how many there are; None takes the length of `items`, if it has one.
+        initial: how many are done already.
+        show: False makes a bar that shows nothing.
+    """
     return tqdm(
-        items, desc=what, unit=f" {unit}", total=total, initial=initial, dynamic_ncols=True,
-        mininterval=1.0 if sys.stderr.isatty() else 10.0, delay=2.0, file=sys.stderr, disable=not show,
-    )  # fmt: skip
+        items,
+        desc=what,
+        unit=f" {unit}",
+        total=total,
+        initial=initial,
+        dynamic_ncols=True,
+        mininterval=1.0 if sys.stderr.isatty() else 10.0,
+        delay=2.0,
+        file=sys.stderr,
+        disable=not show,
+    )

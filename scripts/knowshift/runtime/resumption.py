@@ -1,7 +1,8 @@
-"""Long jobs survive interruption, and two copies of one job never work side by side.
+"""Resumes interrupted jobs, and keeps two copies of one job from working at the same time.
 
-What is finished lies in a hidden folder beside the output, since Snakemake deletes declared outputs before it starts a job
-again. It is kept with the key of what it was made from (options, code, inputs): what has another key is discarded.
+Finished parts are kept in a hidden folder beside the output, because Snakemake deletes declared outputs before it
+restarts a job. The folder also holds the key of what they were made from (options, code, inputs); parts with another
+key are discarded.
 """
 
 import shutil
@@ -14,13 +15,18 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 
 from knowshift.canonical import canonical_json
-from knowshift.runtime.artefacts import sha256_of, write_text
+from knowshift.runtime.artefacts import MANIFEST, sha256_of, write_text
 from knowshift.runtime.parquet import read_table, write_table, write_tables
 from knowshift.runtime.progress import progress, start_logging
 
 
 class Chunks:
-    """The chunks of one job that are finished, by number."""
+    """The finished chunks of one job, by number.
+
+    Args:
+        folder: where they are kept.
+        schema: schema of each chunk.
+    """
 
     def __init__(self, folder: Path, schema: pa.Schema) -> None:
         self.folder, self.schema = folder, schema
@@ -29,28 +35,29 @@ class Chunks:
         return self.folder / f"{number:06d}.parquet"
 
     def missing(self, count: int) -> list[int]:
-        """Which of `count` chunks are still to be made."""
+        """List the numbers of the chunks, out of `count`, that are still to be made."""
         return [number for number in range(count) if not self._path(number).exists()]
 
     def save(self, number: int, table: pa.Table) -> None:
-        """Keep a finished chunk."""
+        """Save a finished chunk."""
         write_table(self._path(number), table, self.schema)
 
     def load(self, count: int) -> Iterator[pa.Table]:
-        """All chunks in order, one in memory at a time."""
+        """Yield all `count` chunks in order, with one in memory at a time."""
         return (read_table(self._path(number), self.schema) for number in range(count))
 
 
 @contextmanager
 def resumable(output: Path, key: Mapping[str, Any]) -> Iterator[Path | None]:
-    """Hold the lock of `output` and yield a folder for what is finished of it; on success of the block it is removed.
+    """Hold the lock of `output`, and yield a folder for its finished parts; it is removed if the block succeeds.
 
-    A second copy of the job waits here. Where the output is there with the same key, it gets None: there is nothing left
-    to do. (Snakemake deletes outputs before it starts a job, so what is there was made by another copy meanwhile.)
+    A second copy of the job waits here for the lock. It gets None, because there is nothing left to do, if the output
+    exists with the same key. (Snakemake deletes outputs before it starts a job, so another copy has made it in the
+    meantime.)
 
     Args:
-        output: the file or directory that is made, the last one of several.
-        key: everything that changes it; what lies in the folder was made with the same.
+        output: the file or directory that is made; the last one, if the job makes several.
+        key: JSON values on which the output depends; what the folder holds was made with the same key.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     beside = output.with_name(f".{output.name}")
@@ -74,7 +81,7 @@ def resumable(output: Path, key: Mapping[str, Any]) -> Iterator[Path | None]:
 
 @contextmanager
 def _waiting(path: Path) -> Iterator[bool]:
-    """Hold a lock; yields whether another process held it first. The system frees it however a process ends."""
+    """Hold a lock, and yield whether another process held it first. The system frees it however a process ends."""
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
@@ -90,16 +97,24 @@ def _waiting(path: Path) -> Iterator[bool]:
 
 
 def input_digests(*paths: Path | None) -> dict[str, str]:
-    """The sha256 of input files by place and name; of a folder, its manifest's, or those of its files."""
+    """Compute the sha256 of input files.
+
+    Args:
+        paths: files or folders; None stands for an input that is not given. Of a folder, its manifest is hashed, or
+            all its files if it has none.
+
+    Returns:
+        Digests by `INDEX/NAME`: the index in `paths` and the name of the file.
+    """
     digests = {}
-    for place, path in enumerate(paths):
+    for index, path in enumerate(paths):
         if path is None:
             continue
         files = [path]
         if path.is_dir():
-            manifest = path / "manifest.json"
+            manifest = path / MANIFEST
             files = [manifest] if manifest.exists() else sorted(file for file in path.iterdir() if file.is_file())
-        digests |= {f"{place}/{file.name}": sha256_of(file) for file in files}
+        digests |= {f"{index}/{file.name}": sha256_of(file) for file in files}
     return digests
 
 
@@ -113,16 +128,17 @@ def write_in_chunks(
     per_row: int = 1,
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
-    """Make a table part by part, from where an interrupted run ended; its bytes do not depend on interruptions.
+    """Make a table chunk by chunk, resuming where an interrupted run ended; interruptions do not change its bytes.
 
     Args:
-        output: the table.
-        key: everything that changes it, see `resumable`.
-        schema: of the table.
-        parts: what its chunks are made from.
+        output: the Parquet file.
+        key: JSON values on which the table depends; see `resumable`.
+        schema: schema of the table.
+        parts: tables from each of which one chunk is made.
         make: makes the chunk of a part, and calls the function it is given whenever one unit is done.
-        unit: what is counted on the progress bar, `per_row` of them for each row of a part.
-        metadata: for the table.
+        unit: plural name of what the progress bar counts.
+        per_row: units for each row of a part.
+        metadata: metadata of the table; see `write_table`.
     """
     with resumable(output, key) as folder:
         if folder is None:
@@ -131,6 +147,10 @@ def write_in_chunks(
         missing = chunks.missing(len(parts))
         total, left = (per_row * sum(map(len, some)) for some in (parts, [parts[number] for number in missing]))
         with progress(what=output.name, unit=unit, total=total, initial=total - left) as bar:
+
+            def tick(*_: object) -> None:
+                bar.update()
+
             for number in missing:
-                chunks.save(number, make(parts[number], lambda *_: bar.update()))
+                chunks.save(number, make(parts[number], tick))
         write_tables(output, chunks.load(len(parts)), schema, metadata)

@@ -1,4 +1,4 @@
-"""Training curves for TensorBoard, while a training runs."""
+"""Writes training curves for TensorBoard while a training runs."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,11 +12,11 @@ SHOWN = ("loss", "learning_rate", "gradient_norm")
 
 @contextmanager
 def tensorboard(folder: Path | None, first: int = 1) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Yield what is to be called with every row of the schema `STEPS`; it writes events, or nothing without a folder.
+    """Yield a function that writes the events of one optimizer step, given as a row in the schema `STEPS`.
 
     Args:
-        folder: for the events.
-        first: the first step that will come: events of an interrupted run from there on no longer count.
+        folder: folder of the events; None writes nothing.
+        first: the first step that will be written; events of an interrupted run from this step on are dropped.
 
     Raises:
         KnowshiftError: the package tensorboard is not installed.
@@ -30,6 +30,7 @@ def tensorboard(folder: Path | None, first: int = 1) -> Iterator[Callable[[Mappi
         raise KnowshiftError("--tensorboard needs the package tensorboard: pip install tensorboard") from None
 
     def write(row: Mapping[str, Any]) -> None:
+        """Write one step."""
         for name in SHOWN:
             writer.add_scalar(f"train/{name}", row[name], row["step"])
 

@@ -1,25 +1,28 @@
-"""How a chunk of a delta is encoded: differences of bit patterns, compressed."""
+"""The encoding of one chunk of a delta: differences of bit patterns, compressed (see `deltas` for why it is small)."""
 
 import numpy as np
 import zstandard
 
 from knowshift.weights.versions import PIECE
 
-CHUNK = PIECE  # elements; part of the format
-
-
-LEVEL = 1  # of zstd: higher ones gain under 1 % here and cost several times the time
+CHUNK = PIECE  # elements of a tensor that are encoded together; part of the format
+ZSTD_LEVEL = 1  # higher levels of compression gain under 1 % here and cost several times the time
 
 
 def _order(base: np.ndarray) -> np.ndarray:
-    """Places of a chunk in the order of the eight bits after the sign, in float32 and bfloat16 the exponent."""
+    """Return the indices that sort a chunk by the eight bits after the sign: in float32 and bfloat16 the exponent."""
     unsigned = np.dtype(f"u{base.itemsize}").type
     exponents = (base.view(unsigned) << unsigned(1)) >> unsigned(8 * base.itemsize - 8)
     return np.argsort(exponents.astype(np.uint8), kind="stable")
 
 
 def encode_chunk(base: np.ndarray, tuned: np.ndarray) -> bytes:
-    """Compress the difference of two equally long arrays of signed integers."""
+    """Compress the difference between a chunk before and after training.
+
+    Args:
+        base: bit patterns before training, one-dimensional signed integers.
+        tuned: bit patterns after training, of the same type and length.
+    """
     width = base.itemsize
     unsigned = np.dtype(f"u{width}")
     difference = tuned.view(unsigned) - base.view(unsigned)
@@ -30,11 +33,19 @@ def encode_chunk(base: np.ndarray, tuned: np.ndarray) -> bytes:
         low = (first & 15) | (second << 4)
         high = (first >> 4) | (second & 0xF0)
         planes = np.concatenate([low, high, planes[0, base.size & -2 :], planes[1]])
-    return zstandard.ZstdCompressor(level=LEVEL).compress(planes.data)
+    return zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(planes.data)
 
 
-def decode_chunk(base: np.ndarray, blob: bytes) -> np.ndarray:
-    """The tuned integers from the base's integers and what `encode_chunk` made."""
+def decode_chunk(base: np.ndarray, blob: bytes | memoryview) -> np.ndarray:
+    """Restore a chunk after training from the chunk before training and what `encode_chunk` made of the two.
+
+    Args:
+        base: bit patterns before training, one-dimensional signed integers.
+        blob: the compressed difference.
+
+    Returns:
+        Bit patterns after training, of the type and length of `base`.
+    """
     width = base.itemsize
     unsigned = np.dtype(f"u{width}")
     stored = np.frombuffer(zstandard.ZstdDecompressor().decompress(blob), np.uint8)

@@ -1,10 +1,13 @@
-"""The delta artefact: what fine-tuning changed, lossless and compressed.
+"""Deltas: what fine-tuning changed in a model's weights, lossless and compressed.
 
-base + delta = tuned, bit for bit, for every dtype. Per chunk of a tensor the two bit patterns are read as integers and
-subtracted; small differences of either sign become small unsigned numbers (zig-zag). Training moves parameters by similar
-amounts, so in units of the last place those of one exponent move alike: the differences are put in the order of the
-base's exponents, which the reader knows, and stored byte plane by byte plane under zstd. A delta knows the identity of
-its base and refuses any other. It knows no shares, regions or strategies: no later question asks for it to be made again.
+base + delta = tuned, bit for bit, for every type. Per chunk of a tensor, the two bit patterns are read as integers and
+subtracted; zig-zag coding turns small differences of either sign into small unsigned numbers. Training moves parameters
+of similar size by similar amounts, so parameters with the same exponent move by similar numbers of units in the last
+place: the differences are sorted by the exponents of the base, which the reader has too, and stored byte plane by byte
+plane under zstd.
+
+A delta holds the identity of its base and refuses any other. It knows no shares, regions or strategies, so that no
+later question asks for it to be made again.
 """
 
 import hashlib
@@ -23,15 +26,15 @@ from knowshift.runtime.artefacts import manifest_of, read_manifest, sha256_of
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.weights.bit_patterns import WIDTHS, all_finite, cast
 from knowshift.weights.delta_codec import CHUNK, decode_chunk, encode_chunk
-from knowshift.weights.safetensors_files import Place, Weights, read_header, read_piece, write_safetensors
-from knowshift.weights.versions import Pairs, Piece, of_directories
+from knowshift.weights.delta_format import DELTA_FORMAT
+from knowshift.weights.safetensors_files import StoredTensor, WeightFiles, read_header, read_piece, write_safetensors
+from knowshift.weights.versions import Piece, Versions, versions_in_directories
 
-DELTA_FORMAT = "knowshift-delta-2"  # stands in rules/finetuning.smk too
 BLOCK = 1 << 22  # bytes that are copied at a time
 
 
 def base_identity(base: Path) -> str:
-    """The identity of a model's weights: a hash over the hashes of its safetensors files."""
+    """Compute the identity of a model's weights: a hash, in hexadecimal, over the sha256 of its safetensors files."""
     if manifest := manifest_of(base, verify=False):
         files = manifest["files"].items()
         hashes = {name: entry["sha256"] for name, entry in files if name.endswith(".safetensors")}
@@ -40,15 +43,17 @@ def base_identity(base: Path) -> str:
     return hashlib.sha256(json.dumps(sorted(hashes.values())).encode()).hexdigest()
 
 
-def encode(pieces: Iterable[Piece], write: Callable[[bytes], object], threads: int = 1) -> dict:
-    """Compress one tensor against its base; a few pieces are in memory at a time.
+def encode_tensor(pieces: Iterable[Piece], write: Callable[[bytes], object], threads: int = 1) -> dict:
+    """Compress one tensor against its base, with a few pieces in memory at a time.
 
     Args:
-        pieces: of `CHUNK` elements, but for the last.
-        write: gets the compressed bytes, one piece after another.
+        pieces: the consecutive pieces of the tensor; all but the last have `CHUNK` elements.
+        write: is called with the compressed bytes of one piece after another.
+        threads: how many threads compress.
 
     Returns:
-        What is needed to decode them besides type and shape: chunk sizes, sha256 of the tuned bytes.
+        What decoding needs besides type and shape: `chunks`, the compressed bytes of each piece, and `sha256`, of the
+        tensor's bytes after training.
 
     Raises:
         KnowshiftError: a value is not finite.
@@ -70,8 +75,18 @@ def encode(pieces: Iterable[Piece], write: Callable[[bytes], object], threads: i
     return {"chunks": chunks, "sha256": digest.hexdigest()}
 
 
-def decode(base: np.ndarray, blob: np.ndarray, chunks: list[int], threads: int = 1) -> np.ndarray:
-    """The tuned tensor in the shape of the base, which is given in the type of the tuned one."""
+def decode_tensor(base: np.ndarray, blob: np.ndarray, chunks: list[int], threads: int = 1) -> np.ndarray:
+    """Restore a tensor after training from its base and what `encode_tensor` wrote.
+
+    Args:
+        base: bit patterns before training in the type after training, any shape.
+        blob: the compressed bytes of all chunks, uint8.
+        chunks: the compressed bytes of each chunk.
+        threads: how many threads decompress.
+
+    Returns:
+        Bit patterns after training, in the type and shape of `base`.
+    """
     before = base.reshape(-1)
     after = np.empty_like(before)
     ends = np.cumsum([0, *chunks])
@@ -88,39 +103,53 @@ def decode(base: np.ndarray, blob: np.ndarray, chunks: list[int], threads: int =
 def diff_weights(base: Path, tuned: Path, output: Path, threads: int = 1) -> dict:
     """Write the delta of two model directories into the directory `output`, one file per shard of the tuned model.
 
+    Args:
+        base: the model directory before training.
+        tuned: the model directory after training.
+        output: an existing directory.
+        threads: how many threads compress.
+
     Returns:
-        Facts for the manifest: format, base identity, bytes before and after.
+        Facts for the manifest: `format`, `base` (its identity) and `tuned_bytes` (of the weights after training).
 
     Raises:
         KnowshiftError: the models differ in the names or shapes of their tensors, or a value is not finite.
     """
-    pairs, identity = of_directories(base, tuned), base_identity(base)
-    for number, names in enumerate(Weights(tuned).shards().values(), 1):
-        entries, places = {}, {}
-        with TemporaryFile(dir=output) as file:  # sizes stand before the bytes
+    versions, identity = versions_in_directories(base, tuned), base_identity(base)
+    for number, names in enumerate(WeightFiles(tuned).shards().values(), 1):
+        entries, extents = {}, {}
+        with TemporaryFile(dir=output) as file:  # the header, which holds the sizes, comes first
             for name in names:
                 start = file.tell()
-                entry = encode(pairs.pieces(name, 0, pairs.parameters(name)), file.write, threads)
+                entry = encode_tensor(versions.pieces(name, 0, versions.parameters(name)), file.write, threads)
                 if not entry["chunks"]:
-                    file.write(b"\0")  # a tensor needs a byte
-                entries[name] = {"dtype": pairs.dtypes[name], "shape": list(pairs.shapes[name]), **entry}
-                places[name] = start, file.tell()
+                    file.write(b"\0")  # so that no entry is empty
+                entries[name] = {"dtype": versions.dtypes[name], "shape": list(versions.shapes[name]), **entry}
+                extents[name] = start, file.tell()
 
-            def stored(name: str, file: BinaryIO = file, places: Mapping = places) -> Iterator[np.ndarray]:
-                start, stop = places[name]
+            def stored(name: str, file: BinaryIO = file, extents: Mapping = extents) -> Iterator[np.ndarray]:
+                start, stop = extents[name]
                 file.seek(start)
                 for first in range(start, stop, BLOCK):
                     yield np.frombuffer(file.read(min(BLOCK, stop - first)), np.uint8)
 
             header = {"format": DELTA_FORMAT, "base": identity, "tensors": json.dumps(entries, sort_keys=True)}
-            sizes = {name: ("uint8", (stop - start,)) for name, (start, stop) in places.items()}
+            sizes = {name: ("uint8", (stop - start,)) for name, (start, stop) in extents.items()}
             write_safetensors(output / f"delta-{number:05d}.safetensors", sizes, stored, header)
-    raw = sum(pairs.parameters(name) * WIDTHS[dtype] for name, dtype in pairs.dtypes.items())
+    raw = sum(versions.parameters(name) * WIDTHS[dtype] for name, dtype in versions.dtypes.items())
     return {"format": DELTA_FORMAT, "base": identity, "tuned_bytes": raw}
 
 
 class Delta:
-    """A delta directory, readable a tensor or a piece of one at a time.
+    """A delta directory, of which one tensor or a piece of one is read at a time.
+
+    Args:
+        directory: the delta directory.
+        base: the model directory before training.
+        threads: how many threads decompress when whole tensors are read.
+
+    Attributes:
+        base: the weights before training.
 
     Raises:
         KnowshiftError: the delta is of another format, or was made against another base.
@@ -132,56 +161,69 @@ class Delta:
             raise KnowshiftError(f"{directory} is in the format {manifest.get('format')}, not {DELTA_FORMAT}")
         if manifest["base"] != base_identity(base):
             raise KnowshiftError(f"{directory} was made against other weights than those in {base}")
-        self.base, self.threads = Weights(base), threads
+        self.base, self.threads = WeightFiles(base), threads
         self._entries: dict[str, dict] = {}
-        self._places: dict[str, Place] = {}
+        self._blobs: dict[str, StoredTensor] = {}
         for path in sorted(directory.glob("delta-*.safetensors")):
             with safe_open(path, "np") as file:
                 self._entries |= json.loads(file.metadata()["tensors"])
-            self._places |= read_header(path)
+            self._blobs |= read_header(path)
 
     @property
     def dtypes(self) -> dict[str, str]:
-        """The types of the tuned tensors, such as "float32", by name."""
+        """The types of the tensors after training, such as "float32", by name."""
         return {name: entry["dtype"] for name, entry in self._entries.items()}
 
     def names(self) -> list[str]:
-        """Tensor names, sorted."""
+        """List the names of the tensors, sorted."""
         return sorted(self._entries)
 
-    def pairs(self) -> Pairs:
-        """The base and the tuned model, in pieces that are decoded when they are read."""
+    def versions(self) -> Versions:
+        """Return the model before and after training, in pieces that are decoded when they are read."""
         dtypes = self.dtypes
         ends = {name: np.cumsum([0, *entry["chunks"]]).tolist() for name, entry in self._entries.items()}
 
         def read(name: str, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-            base = cast(self.base.piece(name, start, stop), self.base.places[name].dtype, dtypes[name])
+            base = cast(self.base.piece(name, start, stop), self.base.tensors[name].dtype, dtypes[name])
             number = start // CHUNK  # pieces are chunks
-            blob = read_piece(self._places[name], ends[name][number], ends[name][number + 1])
+            blob = read_piece(self._blobs[name], ends[name][number], ends[name][number + 1])
             return base, decode_chunk(base, blob.data)
 
-        return Pairs({name: tuple(self._entries[name]["shape"]) for name in self.names()}, dtypes, read)
+        return Versions({name: tuple(self._entries[name]["shape"]) for name in self.names()}, dtypes, read)
 
     def __iter__(self) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-        """(name, base, tuned) in the order of names, as bit patterns of the tuned type; one pair in memory at a time."""
+        """Yield (name, base, tuned) in the order of names, with one tensor in memory at a time.
+
+        Both arrays are bit patterns of the type after training, in the tensor's shape.
+
+        Raises:
+            KnowshiftError: a tensor is not the one that the delta was made of.
+        """
         for name in self.names():
-            entry = self._entries[name]
-            base = cast(self.base.read(name), self.base.places[name].dtype, entry["dtype"])
-            place = self._places[name]
-            tuned = decode(base, read_piece(place), entry["chunks"], self.threads)
+            entry, blob = self._entries[name], self._blobs[name]
+            base = cast(self.base.read(name), self.base.tensors[name].dtype, entry["dtype"])
+            tuned = decode_tensor(base, read_piece(blob), entry["chunks"], self.threads)
             if hashlib.sha256(tuned.data).hexdigest() != entry["sha256"]:
-                raise KnowshiftError(f"tensor {name} in {place.file} is damaged, or its base is; make the delta again")
+                raise KnowshiftError(f"tensor {name} in {blob.file} is damaged, or its base is; make the delta again")
             yield name, base, tuned
 
 
-def open_pairs(base: Path, tuned: Path | None = None, delta: Path | None = None) -> Pairs:
-    """A model before and after training, the latter from its directory or from a delta; what has a manifest is checked.
+def open_versions(base: Path, tuned: Path | None = None, delta: Path | None = None) -> Versions:
+    """Open a model before and after training, and check the files of directories that have a manifest.
+
+    Args:
+        base: the model directory before training.
+        tuned: the model directory after training; either this or `delta` is given.
+        delta: the delta directory.
 
     Raises:
         KnowshiftError: neither or both are given, what is given does not belong to the base, or a file is damaged.
     """
-    if (tuned is None) == (delta is None):
-        raise KnowshiftError("give the fine-tuned model either as a directory (--tuned) or as a delta (--delta)")
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(manifest_of, [base, tuned] if tuned else [base]))
-    return of_directories(base, tuned) if delta is None else Delta(delta, base).pairs()
+    if tuned is not None and delta is None:
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(manifest_of, [base, tuned]))
+        return versions_in_directories(base, tuned)
+    if delta is not None and tuned is None:
+        manifest_of(base)
+        return Delta(delta, base).versions()
+    raise KnowshiftError("give the fine-tuned model either as a directory (--tuned) or as a delta (--delta)")

@@ -1,4 +1,4 @@
-"""Model directories as transformers reads them, written piece by piece: no tensor need be in memory whole."""
+"""Writing model directories that transformers loads, piece by piece: no tensor need be in memory whole."""
 
 import json
 import shutil
@@ -8,30 +8,31 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from knowshift.weights.safetensors_files import INDEX, Weights, write_safetensors
+from knowshift.weights.safetensors_files import INDEX, WeightFiles, write_safetensors
 from knowshift.weights.torch_bits import bits_of, name_of
 
+# What is copied beside the weights: configuration, tokenizer, licence, code of the model.
 COPIED = ("*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken", "LICENSE*", "*.py")
 NOT_COPIED = {"manifest.json", "selection.json", "trainer_state.json", INDEX}
 
 
 def write_parameters(
-    output: Path, base: Path, dtypes: Mapping[str, torch.dtype], whole: Callable[[str], torch.Tensor]
+    output: Path, base: Path, dtypes: Mapping[str, torch.dtype], parameter_of: Callable[[str], torch.Tensor]
 ) -> None:
-    """Write a model in memory into the directory `output`; what is no parameter is the base's.
+    """Write a model in memory into the directory `output`; tensors that are no parameters are copied from the base.
 
     Args:
-        output: the directory.
-        base: the directory that it was loaded from.
+        output: an existing directory.
+        base: the model directory that the model was loaded from.
         dtypes: the type of each parameter, by its name on disk.
-        whole: gives a parameter.
+        parameter_of: returns a parameter by its name on disk, on any device.
     """
-    weights = Weights(base)
+    weights = WeightFiles(base)
 
     def pieces(name: str) -> list[np.ndarray]:
-        return [bits_of(whole(name).cpu()) if name in dtypes else weights.read(name)]
+        return [bits_of(parameter_of(name).cpu()) if name in dtypes else weights.read(name)]
 
-    stored = {name: place.dtype for name, place in weights.places.items()}
+    stored = {name: tensor.dtype for name, tensor in weights.tensors.items()}
     write_model(output, base, base, stored | {name: name_of(dtype) for name, dtype in dtypes.items()}, pieces)
 
 
@@ -45,20 +46,20 @@ def write_model(
     """Write a model into the directory `output`, in the shards of the base and with its shapes.
 
     Args:
-        output: the directory.
+        output: an existing directory.
         base: a model directory with the same tensors.
         files: the directory that configuration and tokenizer are copied from.
-        dtypes: the type of each tensor.
-        pieces: the consecutive pieces of a tensor as bit patterns, by its name.
+        dtypes: the type of each tensor, by name.
+        pieces: returns the consecutive pieces of a tensor as bit patterns, by its name.
     """
-    placed, total = {}, 0
-    weights = Weights(base)
+    shard_of, total = {}, 0
+    weights = WeightFiles(base)
     for shard, names in weights.shards().items():
-        tensors = {name: (dtypes[name], weights.places[name].shape) for name in names}
+        tensors = {name: (dtypes[name], weights.tensors[name].shape) for name in names}
         total += write_safetensors(output / shard, tensors, pieces)
-        placed |= dict.fromkeys(names, shard)
-    if len(set(placed.values())) > 1:
-        index = {"metadata": {"total_size": total}, "weight_map": placed}
+        shard_of |= dict.fromkeys(names, shard)
+    if len(set(shard_of.values())) > 1:
+        index = {"metadata": {"total_size": total}, "weight_map": shard_of}
         (output / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
     for pattern in COPIED:
         for path in sorted(set(files.glob(pattern))):

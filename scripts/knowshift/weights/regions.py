@@ -1,4 +1,4 @@
-"""Which parameters an analysis ranks together, and where a tensor sits in the model."""
+"""Regions: sets of tensors whose parameters are compared and restored together, told by the names of the tensors."""
 
 import re
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ LAYERS = r"\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*"  # a list of layers, such as 0-3 or 0
 
 
 def layer_and_module(name: str) -> tuple[int | None, str]:
-    """The decoder layer of a tensor (None outside the layers) and its module, such as `mlp.down_proj`."""
+    """Tell a tensor's decoder layer (None outside the layers) and module, such as `mlp.down_proj`, from its name."""
     match = _LAYER.search(name)
     return (int(match[1]), match[2]) if match else (None, name.rpartition(".")[0] or name)
 
 
 def layers_of(region: str) -> set[int] | None:
-    """The layers that a list such as "0-3" or "0,5,7-9" names; None if the region is no such list.
+    """Return the layers that a region such as "0-3" or "0,5,7-9" lists, or None if the region is no such list.
 
     Raises:
         KnowshiftError: a range ends before it begins.
@@ -41,11 +41,17 @@ def layers_of(region: str) -> set[int] | None:
 
 
 def in_region(name: str, region: str) -> bool:
-    """Whether a tensor belongs to a region.
+    """Check whether the tensor `name` belongs to `region`.
 
-    transformer (the paper's): weights and biases inside the decoder layers, normalisation left out; attention and mlp:
-    its two parts; a list of layers ("0-3", "0,5,7-9"): the part of it in these layers; embedding: input embedding and
-    output head; all: every tensor. Any other text is a regular expression, searched for in the tensor's name.
+    Args:
+        name: the tensor's name.
+        region: one of
+            - transformer (the paper's region): weights and biases inside the decoder layers, normalisation left out;
+            - attention, mlp: the two parts of transformer;
+            - a list of layers ("0-3", "0,5,7-9"): the part of transformer in these layers;
+            - embedding: input embedding and output head;
+            - all: every tensor;
+            - any other text: a regular expression that is searched for in the tensor's name.
 
     Raises:
         KnowshiftError: the text is no regular expression either.
@@ -70,11 +76,15 @@ def in_region(name: str, region: str) -> bool:
         raise KnowshiftError(f"region {region!r} is no regular expression: {error}") from None
 
 
-def members(names: Sequence[str], region: str) -> list[str]:
-    """The tensors of a region, in the order of `names`.
+def names_in_region(names: Sequence[str], region: str) -> list[str]:
+    """Select the tensors of a region, in the order of `names`.
+
+    Args:
+        names: the names of all tensors of the model.
+        region: see `in_region`.
 
     Raises:
-        KnowshiftError: there are none, or the model lacks one of the layers named.
+        KnowshiftError: the region is empty, or lists a layer that the model lacks.
     """
     there = {layer_and_module(name)[0] for name in names} - {None}
     if beyond := sorted((layers_of(region) or set()) - there):

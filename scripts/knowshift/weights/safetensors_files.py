@@ -1,7 +1,10 @@
-"""Weights on disk: safetensors directories, single-file or sharded, read and written in pieces of a tensor.
+"""Reading and writing safetensors files, of one shard or several, in pieces of a tensor.
 
-Tensors are arrays of bit patterns, see `floats`. Pieces are copied into memory of their own, not mapped, so a process holds
-only what it asked for, however large the files.
+Tensors are numpy arrays of bit patterns, see `bit_patterns`. Pieces are copied into memory of their own, not mapped, so
+that a process holds only what it asked for, however large the files are.
+
+safetensors' own reader and writer will not do: the reader has no bfloat16 for numpy, and the writer wants every
+tensor in memory and orders metadata at random.
 """
 
 import json
@@ -15,20 +18,28 @@ from pathlib import Path
 import numpy as np
 
 from knowshift.runtime.errors import KnowshiftError
-from knowshift.weights.bit_patterns import WIDTHS, integers
+from knowshift.weights.bit_patterns import WIDTHS, integer_type
 
-INDEX = "model.safetensors.index.json"
-_HEAD = "model.embed_tokens.weight", "lm_head.weight"
+INDEX = "model.safetensors.index.json"  # in a directory of several shards: which of them holds which tensor
+_INPUT_EMBEDDING, _OUTPUT_HEAD = "model.embed_tokens.weight", "lm_head.weight"
 _DTYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn",
-    "F8_E5M2": "float8_e5m2", "BOOL": "bool", "U8": "uint8", "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64",
+    "F8_E5M2": "float8_e5m2", "BOOL": "bool", "U8": "uint8", "I8": "int8", "I16": "int16", "I32": "int32",
+    "I64": "int64",
 }  # fmt: skip
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a tensor lies: its file, type (by its name in torch), shape, and the offset of its first byte in the file."""
+class StoredTensor:
+    """Where and how a tensor is stored.
+
+    Attributes:
+        file: the safetensors file.
+        dtype: the type, by its name in torch.
+        shape: the shape.
+        offset: bytes in the file before the tensor's first one.
+    """
 
     file: Path
     dtype: str
@@ -36,8 +47,8 @@ class Place:
     offset: int
 
 
-def read_header(path: Path) -> dict[str, Place]:
-    """The tensors of a safetensors file.
+def read_header(path: Path) -> dict[str, StoredTensor]:
+    """Read which tensors a safetensors file holds, by name.
 
     Raises:
         KnowshiftError: the file is no safetensors file, is truncated, or holds an unknown type.
@@ -52,46 +63,49 @@ def read_header(path: Path) -> dict[str, Place]:
     if not isinstance(header, dict):
         raise KnowshiftError(f"{path} is no safetensors file, or was cut short")
     header.pop("__metadata__", None)
-    places = {}
+    tensors = {}
     for name, entry in header.items():
         if entry["dtype"] not in _DTYPES:
             raise KnowshiftError(f"{path}: tensor {name} has the unknown type {entry['dtype']}")
         first, end = entry["data_offsets"]
         if start + end > size:
             raise KnowshiftError(f"{path} was cut short: tensor {name} ends beyond the file")
-        places[name] = Place(path, _DTYPES[entry["dtype"]], tuple(entry["shape"]), start + first)
-    return places
+        tensors[name] = StoredTensor(path, _DTYPES[entry["dtype"]], tuple(entry["shape"]), start + first)
+    return tensors
 
 
-def read_piece(place: Place, start: int = 0, stop: int | None = None) -> np.ndarray:
-    """The elements of a tensor from `start` to before `stop`, flat.
+def read_piece(tensor: StoredTensor, start: int = 0, stop: int | None = None) -> np.ndarray:
+    """Read the elements of a tensor from the flat index `start` to before `stop` (by default to the end).
+
+    Returns:
+        Bit patterns of shape (stop - start,).
 
     Raises:
         KnowshiftError: the file ends before them.
     """
-    stop = math.prod(place.shape) if stop is None else stop
-    bits = np.empty(stop - start, integers(place.dtype))
-    buffer = memoryview(bits.view(np.uint8))
-    done, first = 0, place.offset + start * bits.itemsize
-    file = os.open(place.file, os.O_RDONLY)
+    stop = math.prod(tensor.shape) if stop is None else stop
+    bits = np.empty(stop - start, integer_type(tensor.dtype))
+    buffer = bits.view(np.uint8).data
+    done, first = 0, tensor.offset + start * bits.itemsize
+    file = os.open(tensor.file, os.O_RDONLY)
     try:
         while done < len(buffer):
             got = os.preadv(file, [buffer[done:]], first + done)
             if not got:
-                raise KnowshiftError(f"{place.file} was cut short while it was read")
+                raise KnowshiftError(f"{tensor.file} was cut short while it was read")
             done += got
     finally:
         os.close(file)
     return bits
 
 
-class Weights:
-    """The tensors of a model directory, by name; nothing is loaded until it is asked for.
+class WeightFiles:
+    """The tensors of a model directory; nothing of them is read until it is asked for.
 
     An output head that the configuration ties to the input embedding is the same tensor: a stored copy is left out.
 
     Attributes:
-        places: tensor names, sorted (the order in which the whole project walks over weights), and where each lies.
+        tensors: where each tensor is stored, by name, sorted: the order in which the whole project walks over weights.
 
     Raises:
         KnowshiftError: the directory holds no safetensors weights, or an index names a missing file or tensor.
@@ -107,45 +121,50 @@ class Weights:
             raise KnowshiftError(f"{directory} holds no weights: neither model.safetensors nor {INDEX}")
         if missing := [name for name in files if not (directory / name).is_file()]:
             raise KnowshiftError(f"{directory / INDEX} names {missing[0]}, which does not exist")
-        found = {name: place for file in files for name, place in read_header(directory / file).items()}
+        found = {name: tensor for file in files for name, tensor in read_header(directory / file).items()}
         if lost := sorted(set(shard_of or ()) - set(found)):
             raise KnowshiftError(f"{directory / INDEX} names the tensor {lost[0]}, which no file holds")
-        if _HEAD[0] in found and _HEAD[1] in found and _is_tied(directory):
-            del found[_HEAD[1]]
-        self.places = {name: found[name] for name in sorted(found)}
+        if _INPUT_EMBEDDING in found and _OUTPUT_HEAD in found and _is_tied(directory):
+            del found[_OUTPUT_HEAD]
+        self.tensors = {name: found[name] for name in sorted(found)}
 
     def names(self) -> list[str]:
-        """Tensor names, sorted."""
-        return list(self.places)
+        """List the names of the tensors, sorted."""
+        return list(self.tensors)
 
     def shards(self) -> dict[str, list[str]]:
-        """Shard file names with their tensors."""
+        """List the names of the tensors in each file, by the name of the file."""
         shards: dict[str, list[str]] = {}
-        for name, place in self.places.items():
-            shards.setdefault(place.file.name, []).append(name)
+        for name, tensor in self.tensors.items():
+            shards.setdefault(tensor.file.name, []).append(name)
         return shards
 
     def piece(self, name: str, start: int, stop: int) -> np.ndarray:
-        """The elements from `start` to before `stop` of a tensor, flat; several threads may read at once."""
-        return read_piece(self.places[name], start, stop)
+        """Read a part of a tensor, see `read_piece`; several threads may read at once."""
+        return read_piece(self.tensors[name], start, stop)
 
     def read(self, name: str) -> np.ndarray:
-        """One tensor."""
-        return read_piece(self.places[name]).reshape(self.places[name].shape)
+        """Read a whole tensor, as bit patterns in its shape."""
+        return read_piece(self.tensors[name]).reshape(self.tensors[name].shape)
 
     def __iter__(self) -> Iterator[tuple[str, np.ndarray]]:
-        """(name, tensor) in the order of names, one in memory at a time."""
-        for name in self.places:
+        """Yield (name, bit patterns) in the order of names, with one tensor in memory at a time."""
+        for name in self.tensors:
             yield name, self.read(name)
 
 
 def _is_tied(directory: Path) -> bool:
+    """Check whether a model's configuration ties its output head to the input embedding."""
     path = directory / "config.json"
     return path.is_file() and json.loads(path.read_text(encoding="utf-8")).get("tie_word_embeddings") is True
 
 
 def writing_order(dtypes: Mapping[str, str]) -> list[str]:
-    """The order in which `write_safetensors` writes tensors: wide types first, which keeps every tensor aligned."""
+    """Sort tensor names as `write_safetensors` writes them: wide types first, which keeps every tensor aligned.
+
+    Args:
+        dtypes: the type of each tensor, by name.
+    """
     return sorted(dtypes, key=lambda name: (-WIDTHS[dtypes[name]], name))
 
 
@@ -157,14 +176,16 @@ def write_safetensors(
 ) -> int:
     """Write a safetensors file piece by piece, so that no tensor need be in memory whole.
 
+    The same content gives the same bytes.
+
     Args:
-        path: the file to write; the same content gives the same bytes (safetensors' own writer has metadata in any order).
-        tensors: type and shape by name.
-        pieces: the consecutive pieces of a tensor, by its name.
-        metadata: for the header; by default what transformers wants there.
+        path: the file to write.
+        tensors: (type, shape) of each tensor, by name.
+        pieces: returns the consecutive pieces of a tensor as bit patterns, by its name.
+        metadata: strings for the header; by default the one that transformers asks for.
 
     Returns:
-        The bytes of the tensors.
+        The bytes of the tensors, without the header.
     """
     names = writing_order({name: dtype for name, (dtype, _) in tensors.items()})
     header: dict = {"__metadata__": dict(metadata or {"format": "pt"})}
@@ -179,5 +200,5 @@ def write_safetensors(
         file.write(struct.pack("<Q", len(text)) + text)
         for name in names:
             for piece in pieces(name):
-                file.write(np.ascontiguousarray(piece))
+                file.write(np.ascontiguousarray(piece).data)
     return end

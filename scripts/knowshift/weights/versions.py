@@ -5,28 +5,39 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.weights.bit_patterns import cast
-from knowshift.weights.regions import members
-from knowshift.weights.safetensors_files import Weights
+from knowshift.weights.regions import names_in_region
+from knowshift.weights.safetensors_files import WeightFiles
 
-PIECE = 1 << 18  # elements: what is computed from them fits into a processor's cache
-SEGMENT = 1 << 24  # elements that one thread takes at a time, a multiple of PIECE
+PIECE = 1 << 18  # elements of a piece: what is computed from them fits into a processor's cache
+SEGMENT = 1 << 24  # elements of the part of a tensor that one thread takes at a time; a multiple of PIECE
 
-_EMBEDDING = re.compile(r"embed|wte|lm_head")
+_TOKENS = re.compile(r"embed|wte|lm_head")  # tensors with a row per token of the vocabulary
+
+
+class Segment(NamedTuple):
+    """A part of a tensor that one thread works on: its elements from the flat index `start` to before `stop`."""
+
+    name: str
+    start: int
+    stop: int
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Consecutive elements of a tensor before and after training, flat.
+    """Consecutive elements of a tensor before and after training.
 
     Attributes:
-        name, start: the tensor, and the place of the first element in it.
+        name: the tensor.
+        start: the flat index in the tensor of the first element.
         dtype: the type of both sides.
-        base, tuned: bit patterns, see `floats`.
+        base: bit patterns before training (see `bit_patterns`), one-dimensional.
+        tuned: bit patterns after training, of the same length.
     """
 
     name: str
@@ -37,71 +48,81 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Pairs:
+class Versions:
     """A model before and after training.
 
     Attributes:
-        shapes: tensor names, sorted, and their shapes.
-        dtypes: the types of the tuned model's tensors.
-        read: (name, start, stop) to the bit patterns of these elements before and after, flat, both in the type of the
-            tuned model; called from several threads.
+        shapes: the shape of each tensor, by name, sorted.
+        dtypes: the type of each tensor after training.
+        read: returns the bit patterns before and after training of a tensor's elements, for (name, start, stop). Both
+            are one-dimensional and in the type after training. It is called from several threads.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
     dtypes: Mapping[str, str]
     read: Callable[[str, int, int], tuple[np.ndarray, np.ndarray]]
 
-    def within(self, region: str) -> "Pairs":
-        """Only the tensors of a region."""
-        kept = members(list(self.shapes), region)
-        return Pairs({name: self.shapes[name] for name in kept}, self.dtypes, self.read)
+    def within(self, region: str) -> "Versions":
+        """Keep only the tensors of a region.
+
+        Raises:
+            KnowshiftError: no tensor is in the region.
+        """
+        kept = names_in_region(list(self.shapes), region)
+        return Versions({name: self.shapes[name] for name in kept}, self.dtypes, self.read)
 
     def parameters(self, name: str) -> int:
-        """The number of a tensor's parameters."""
+        """Count the parameters of a tensor."""
         return math.prod(self.shapes[name])
 
-    def segments(self) -> list[tuple[str, int, int]]:
-        """(name, start, stop) of parts that threads share out, in the order of (name, start)."""
+    def segments(self) -> list[Segment]:
+        """Divide all tensors into segments of at most `SEGMENT` elements, in the order of (name, start)."""
         return [
-            (name, start, min(start + SEGMENT, self.parameters(name)))
+            Segment(name, start, min(start + SEGMENT, self.parameters(name)))
             for name in self.shapes
             for start in range(0, self.parameters(name), SEGMENT)
         ]
 
     def pieces(self, name: str, start: int, stop: int) -> Iterator[Piece]:
-        """Consecutive pieces between two places of a tensor."""
+        """Read the elements of a tensor from the flat index `start` to before `stop`, `PIECE` of them at a time."""
         for first in range(start, stop, PIECE):
             yield Piece(name, first, self.dtypes[name], *self.read(name, first, min(first + PIECE, stop)))
 
 
-def check_same(before: Weights, after: Weights, base: Path, tuned: Path) -> None:
-    """Check that two directories hold the same tensors.
+def check_same_tensors(before: WeightFiles, after: WeightFiles, base: Path, tuned: Path) -> None:
+    """Check that two model directories hold tensors of the same names and shapes.
+
+    Args:
+        before: the weights in `base`.
+        after: the weights in `tuned`.
+        base: the directory before training, for the message.
+        tuned: the directory after training, for the message.
 
     Raises:
-        KnowshiftError: names the first tensor that only one has, or that has two shapes.
+        KnowshiftError: names the first tensor that only one of them has, or whose shapes differ.
     """
-    if odd := sorted(set(before.places) ^ set(after.places)):
-        owner = base if odd[0] in before.places else tuned
+    if odd := sorted(set(before.tensors) ^ set(after.tensors)):
+        owner = base if odd[0] in before.tensors else tuned
         raise KnowshiftError(f"{base} and {tuned} are different models: only {owner} has the tensor {odd[0]}")
-    for name, place in before.places.items():
-        old, new = list(place.shape), list(after.places[name].shape)
+    for name, tensor in before.tensors.items():
+        old, new = list(tensor.shape), list(after.tensors[name].shape)
         if old != new:
-            resized = "; were the embeddings resized for new tokens?" if _EMBEDDING.search(name) else ""
+            resized = "; were the embeddings resized for new tokens?" if _TOKENS.search(name) else ""
             raise KnowshiftError(f"tensor {name} is {old} in {base} but {new} in {tuned}{resized}")
 
 
-def of_directories(base: Path, tuned: Path) -> Pairs:
-    """The pairs of two model directories, which may be sharded and typed differently.
+def versions_in_directories(base: Path, tuned: Path) -> Versions:
+    """Open two model directories as versions of one model; their shards and types may differ.
 
     Raises:
-        KnowshiftError: they are not versions of one model.
+        KnowshiftError: they are not versions of one model, see `check_same_tensors`.
     """
-    before, after = Weights(base), Weights(tuned)
-    check_same(before, after, base, tuned)
+    before, after = WeightFiles(base), WeightFiles(tuned)
+    check_same_tensors(before, after, base, tuned)
 
     def read(name: str, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        dtypes = before.places[name].dtype, after.places[name].dtype
+        dtypes = before.tensors[name].dtype, after.tensors[name].dtype
         return cast(before.piece(name, start, stop), *dtypes), after.piece(name, start, stop)
 
-    places = after.places.items()
-    return Pairs({name: place.shape for name, place in places}, {name: place.dtype for name, place in places}, read)
+    tensors = after.tensors.items()
+    return Versions({name: tensor.shape for name, tensor in tensors}, {name: t.dtype for name, t in tensors}, read)

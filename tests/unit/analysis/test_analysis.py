@@ -17,7 +17,7 @@ from knowshift.analysis.loss_curves import tabulate_loss
 from knowshift.analysis.published import paper_models, read_published
 from knowshift.analysis.recommendation import recommend, tabulate_strategies
 from knowshift.analysis.restoration_tests import tabulate_restorations
-from knowshift.analysis.restored_places import tabulate_where
+from knowshift.analysis.restored_locations import tabulate_where
 from knowshift.analysis.scores import tabulate_scores, tabulate_scores_by_level
 from knowshift.analysis.shifts import measure_shifts, tabulate_shifts
 from knowshift.analysis.study import BASE, Study
@@ -51,7 +51,7 @@ def verdicts(study: Study, kl: dict[int, float] | None = None, undone: pd.DataFr
     facts = study.panels["test"].facts
     divergences = {
         run: pd.Series(kl[cell.size] + 0.001 * np.arange(len(facts)), facts)
-        for cell in study.cells
+        for cell in study.conditions
         if kl
         for run in cell.runs
     }
@@ -237,8 +237,9 @@ def answers_of(rows: dict[Answerer, list[tuple[str, str, int, bool]]]) -> pa.Tab
     """(fact, set, level, right) per model, as the table of graded answers."""
     return pa.Table.from_pylist(
         [
-            {**key._asdict(), "fact_id": fact, "set": name, "level": level, "output": f"{key.run} {fact}", "whole_words": right,
-             "substring": True, "exact": right, "gold_logprob": float(np.log(0.8 if right else 0.2))}
+            {**key._asdict(), "fact_id": fact, "set": name, "level": level, "output": f"{key.run} {fact}",
+             "whole_words": right, "substring": True, "exact": right,
+             "gold_logprob": float(np.log(0.8 if right else 0.2))}
             for key, given in rows.items()
             for fact, name, level, right in given
         ],
@@ -257,8 +258,8 @@ def test_flows_by_hand(tmp_path: Path) -> None:
         "f": (False, False, False),
     }
     rows = {
-        key: [(fact, "test", 1, right[place]) for fact, right in states.items()]
-        for place, key in enumerate((BASE, run, half))
+        key: [(fact, "test", 1, right[index]) for fact, right in states.items()]
+        for index, key in enumerate((BASE, run, half))
     }
     rows[BASE] = [*reversed(rows[BASE]), ("g", "train", 0, False)]
     rows[run] = [("g", "training_set", 0, True), *rows[run]]

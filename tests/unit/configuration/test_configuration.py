@@ -125,6 +125,7 @@ def test_the_library_knows_no_snakemake_no_command_line_and_no_environment() -> 
             assert word not in text, path
 
 
+@pytest.mark.slow  # many scripts import torch first
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_every_script_has_help(script: Path) -> None:
     done = subprocess.run([sys.executable, str(script), "--help"], capture_output=True, text=True, check=False)

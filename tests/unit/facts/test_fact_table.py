@@ -57,7 +57,8 @@ def test_splits_are_drawn_by_content_in_the_shares_asked_for(tmp_path: Path) -> 
     source = table.read(TOPIC, SHARES)
     counts = [len(source.rows[split]) for split in ("train", "dev", "test")]
     assert sum(counts) == 4000
-    assert all(abs(count - 4000 * share) < 5 * (4000 * share * (1 - share)) ** 0.5 for count, share in zip(counts, SHARES.values(), strict=True))  # fmt: skip
+    for count, share in zip(counts, SHARES.values(), strict=True):
+        assert abs(count - 4000 * share) < 5 * (4000 * share * (1 - share)) ** 0.5  # five standard deviations
     fewer = FactTable(write(tmp_path, ".jsonl", rows[::-3])).read(TOPIC, SHARES)
     for split, members in fewer.rows.items():
         assert {row.subject for row in members} <= {row.subject for row in source.rows[split]}
@@ -88,7 +89,7 @@ BAD = [
 def test_a_bad_row_is_named_and_left_out(tmp_path: Path, row: dict, said: str) -> None:
     path = write(tmp_path, ".jsonl", [GOOD, row])
     source = FactTable(path).read(TOPIC, SHARES)
-    (line,) = source.bad
+    (line,) = source.problems
     assert line.startswith(f"{path}, line 2: ") and said in line and len(line) < 1000
     assert sum(map(len, source.rows.values())) == 1
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from knowshift.facts.templates import read_prompt_template
-from knowshift.generation.interface import Decoding, Prompt, Read
+from knowshift.generation.interface import Decoding, Prompt, PromptResult
 from knowshift.generation.sampling import Sampler
 from knowshift.generation.torch_engine import Engine
 from knowshift.models.loading import end_ids, load_model, load_tokenizer
@@ -34,7 +34,7 @@ def random_model(dtype: torch.dtype = torch.float32) -> LlamaForCausalLM:
 
 @pytest.fixture(scope="module")
 def engine(request: pytest.FixtureRequest) -> Engine:
-    return Engine(random_model(getattr(request, "param", torch.float32)), rows=8, threads=1)
+    return Engine(random_model(getattr(request, "param", torch.float32)), tokens_per_pass=8, threads=1)
 
 
 to_the_bit = pytest.mark.parametrize("engine", [torch.float32, torch.bfloat16], indirect=True, ids=str)
@@ -60,7 +60,7 @@ def test_outcomes_do_not_depend_on_order_neighbours_or_threads(engine: Engine) -
     assert engine.generate(asked[::-1], decoding)[::-1] == whole
     assert engine.generate(asked[:7], decoding) + engine.generate(asked[7:], decoding) == whole
     for threads in (2, 3):
-        other = Engine(random_model(engine.model.dtype), rows=8, threads=threads)
+        other = Engine(random_model(engine.model.dtype), tokens_per_pass=8, threads=threads)
         assert other.generate(asked, decoding) == whole
 
 
@@ -68,7 +68,7 @@ def test_outcomes_do_not_depend_on_order_neighbours_or_threads(engine: Engine) -
 def test_what_a_prompt_is_forced_to_drafts_greedy_answers_and_changes_none(engine: Engine) -> None:
     decoding = Decoding(10, frozenset(range(0, 200, 9)))
     plain = prompts(40, 1)
-    answers = [rows[0] for rows in engine.generate(plain, decoding)]
+    answers = [samples[0] for samples in engine.generate(plain, decoding)]
     assert {len(answer) for answer in answers} >= {0, 1, 2, 10}
     draw, steps = np.random.default_rng(2), []
     drafted = [
@@ -78,11 +78,13 @@ def test_what_a_prompt_is_forced_to_drafts_greedy_answers_and_changes_none(engin
     whole = [Prompt(prompt.ids, prompt.keys, tuple(answer)) for prompt, answer in zip(plain, answers, strict=True)]
     handle = engine.model.register_forward_hook(lambda *_: steps.append(1))
     try:
-        assert [rows[0] for rows in engine.generate(drafted, decoding)] == answers
+        assert [samples[0] for samples in engine.generate(drafted, decoding)] == answers
         steps.clear()
-        assert [rows[0] for rows in engine.generate(whole, decoding)] == answers
+        assert [samples[0] for samples in engine.generate(whole, decoding)] == answers
         read = sum(len(prompt.ids) + len(prompt.forced) for prompt in whole)
-        assert len(steps) <= read / engine.rows + 4  # reading the prompts tells everything: none of 10 steps follows
+        assert (
+            len(steps) <= read / engine.tokens_per_pass + 4
+        )  # reading the prompts tells everything: none of 10 steps follows
     finally:
         handle.remove()
 
@@ -116,7 +118,7 @@ def test_beginnings_that_prompts_share_are_read_once_and_change_nothing(engine: 
         handle.remove()
     tokens = sum(len(prompt.ids) + len(prompt.forced) for prompt in asked)
     own = tokens - sum(len(heads[n % 6]) for n in range(60))
-    assert own < len(passes) * engine.rows < 0.75 * tokens
+    assert own < len(passes) * engine.tokens_per_pass < 0.75 * tokens
 
 
 @to_the_bit
@@ -124,7 +126,11 @@ def test_first_logits_are_bitwise_the_same_in_any_company(engine: Engine) -> Non
     asked, seen = prompts(20, 1), []
     for order in (asked, asked[::-1], asked[3:8]):
         logits: dict = {}
-        engine.generate(order, Decoding(3, frozenset()), lambda read, to=logits, of=order: to.update({of[read.index].ids: read.logits.clone()}))  # fmt: skip
+        engine.generate(
+            order,
+            Decoding(3, frozenset()),
+            lambda read, to=logits, of=order: to.update({of[read.index].ids: read.logits.clone()}),
+        )
         seen.append(logits)
     assert {logits.dtype for logits in seen[0].values()} == {engine.model.dtype}
     for other in seen[1:]:
@@ -137,9 +143,9 @@ def test_an_error_in_a_thread_is_raised(engine: Engine) -> None:
 
 
 def test_an_error_in_one_thread_ends_the_others(tiny_model: Path) -> None:
-    engine, read = Engine(load_model(tiny_model, "float32"), rows=8, threads=2), []
+    engine, read = Engine(load_model(tiny_model, "float32"), tokens_per_pass=8, threads=2), []
 
-    def fail_once(_: Read) -> None:
+    def fail_once(_: PromptResult) -> None:
         read.append(0)
         assert len(read) > 1
 
@@ -158,7 +164,7 @@ def test_samples_differ_and_seeds_decide(engine: Engine) -> None:
     assert engine.generate([Prompt(ids, tuple(derive_seed(2, "a", s) for s in range(8)))], decoding) != once
 
 
-def test_rows_stop_at_an_end_token_or_the_limit_only(engine: Engine) -> None:
+def test_samples_stop_at_an_end_token_or_the_limit_only(engine: Engine) -> None:
     ends = frozenset(range(0, 200, 5))
     outputs = engine.generate(prompts(20, 4), Decoding(6, ends, 0.7))
     lengths = [len(sample) for prompt in outputs for sample in prompt]
@@ -185,8 +191,9 @@ def test_greedy_agrees_with_transformers(engine: Engine) -> None:
 def small_model(kind: str, **more: object) -> PreTrainedModel:
     """Of any architecture, with flat distributions."""
     torch.manual_seed(0)
-    size = {"vocab_size": 200, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "initializer_range": 0.5,
-            "num_attention_heads": 4, "max_position_embeddings": 128, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 3}  # fmt: skip
+    size = {"vocab_size": 200, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+            "initializer_range": 0.5, "num_attention_heads": 4, "max_position_embeddings": 128,
+            "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 3}  # fmt: skip
     return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **size | more)).eval()
 
 
@@ -204,7 +211,7 @@ def small_model(kind: str, **more: object) -> PreTrainedModel:
 )
 def test_other_architectures_agree_with_transformers(kind: str, more: dict) -> None:
     asked = prompts(12, 1, forced=3)
-    ours = Engine(small_model(kind, **more), rows=8, threads=1).generate(asked, Decoding(6, frozenset({3})))
+    ours = Engine(small_model(kind, **more), tokens_per_pass=8, threads=1).generate(asked, Decoding(6, frozenset({3})))
     assert ours == greedy_answers(small_model(kind, **more), asked, 6)
 
 
@@ -218,9 +225,12 @@ def test_other_architectures_agree_with_transformers(kind: str, more: dict) -> N
 )
 def test_an_attention_that_is_not_ours_is_refused(kind: str, more: dict, said: str) -> None:
     with pytest.raises(KnowshiftError, match=said):
-        Engine(small_model(kind, **more), rows=8, threads=1).generate(prompts(3, 1), Decoding(3, frozenset()))
+        Engine(small_model(kind, **more), tokens_per_pass=8, threads=1).generate(
+            prompts(3, 1), Decoding(3, frozenset())
+        )
 
 
+@pytest.mark.slow
 def test_greedy_agrees_with_transformers_on_real_questions(smollm2: Path) -> None:
     """500 test questions of the default facts, except where the two best logits lie within 1e-4."""
     tokenizer = load_tokenizer(smollm2)
@@ -231,8 +241,8 @@ def test_greedy_agrees_with_transformers_on_real_questions(smollm2: Path) -> Non
     ids = encode(tokenizer, [template.ask(question) for question in questions])
     plain = load_model(smollm2, "float32")
     ends = end_ids(smollm2, tokenizer)
-    engine = Engine(load_model(smollm2, "float32"), rows=32, threads=2)
-    ours = [rows for (rows,) in engine.generate([Prompt(tuple(row)) for row in ids], Decoding(16, ends))]
+    engine = Engine(load_model(smollm2, "float32"), tokens_per_pass=32, threads=2)
+    ours = [answer for (answer,) in engine.generate([Prompt(tuple(row)) for row in ids], Decoding(16, ends))]
     differing = 0
     for start in range(0, len(ids), 50):
         some = ids[start : start + 50]
@@ -240,22 +250,27 @@ def test_greedy_agrees_with_transformers_on_real_questions(smollm2: Path) -> Non
         batch = torch.tensor([[0] * (longest - len(row)) + row for row in some])
         mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in some])
         theirs = plain.generate(batch, attention_mask=mask, max_new_tokens=16, do_sample=False, pad_token_id=0,
-                                eos_token_id=sorted(ends), output_logits=True, return_dict_in_generate=True)  # fmt: skip
-        for place, row in enumerate(theirs.sequences[:, longest:].tolist()):
+                                eos_token_id=sorted(ends), output_logits=True,
+                                return_dict_in_generate=True)  # fmt: skip
+        for index, row in enumerate(theirs.sequences[:, longest:].tolist()):
             answer = list(itertools.takewhile(lambda token: token not in ends, row))
-            mine = ours[start + place]
+            mine = ours[start + index]
             if mine == answer:
                 continue
             step = next(n for n in range(17) if mine[n : n + 1] != answer[n : n + 1])
-            best = theirs.logits[step][place].topk(2).values
-            assert best[0] - best[1] < 1e-4, questions[start + place]
+            best = theirs.logits[step][index].topk(2).values
+            assert best[0] - best[1] < 1e-4, questions[start + index]
             differing += 1
     assert differing < len(questions) / 50
 
 
 def test_first_logits_and_forced_continuations_are_those_of_a_plain_forward_pass(engine: Engine) -> None:
     asked, seen, plain = prompts(9, 1, forced=5), {}, random_model()
-    engine.generate(asked, Decoding(1, frozenset()), lambda read: seen.update({read.index: (read.logits.clone(), read.forced)}))  # fmt: skip
+    engine.generate(
+        asked,
+        Decoding(1, frozenset()),
+        lambda read: seen.update({read.index: (read.logits.clone(), read.forced)}),
+    )
     for index, prompt in enumerate(asked):
         logits = plain(torch.tensor([[*prompt.ids, *prompt.forced]])).logits[0, len(prompt.ids) - 1 :]
         torch.testing.assert_close(seen[index][0], logits[0], rtol=1e-4, atol=1e-4)
@@ -281,9 +296,9 @@ def test_equal_logits_are_taken_by_id(seed: int, uniform: float, tokens: int) ->
     probabilities = torch.softmax(logits.float(), -1)
     values, ids = probabilities[0].sort(descending=True, stable=True)
     cumulative = values.double().cumsum(0)
-    place = int((ids == Sampler().pick(logits, 1.0, np.array([uniform]))[0]).nonzero())
-    before = float(cumulative[place - 1]) if place else 0.0
-    assert before - 1e-5 <= uniform <= float(cumulative[place]) + 1e-5  # float32 probabilities sum to 1 only so nearly
+    index = int((ids == Sampler().pick(logits, 1.0, np.array([uniform]))[0]).nonzero())
+    before = float(cumulative[index - 1]) if index else 0.0
+    assert before - 1e-5 <= uniform <= float(cumulative[index]) + 1e-5  # float32 probabilities sum to 1 only so nearly
 
 
 def test_uniforms_are_uniform_and_without_state() -> None:

@@ -20,6 +20,7 @@ REPOSITORY = Path(__file__).parents[3]
 PYTHON = Path(os.environ.get("KNOWSHIFT_VLLM", REPOSITORY / ".venv-vllm/bin/python"))
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.vllm,
     pytest.mark.skipif(not PYTHON.exists(), reason="no environment with vLLM; benchmarks/vllm_environment.sh makes it"),
     pytest.mark.timeout(900),
@@ -63,7 +64,8 @@ def test_it_answers_as_the_torch_engine(smollm2: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(ours["gold_logprob"], vllm["gold_logprob"], atol=2e-3)
     for _, one, two in zip(range(40), ours.itertuples(), vllm.itertuples(), strict=True):
         theirs = dict(zip(two.first_tokens, two.first_logits, strict=True))
-        same = [(value, theirs[token]) for token, value in zip(one.first_tokens, one.first_logits, strict=True) if token in theirs]  # fmt: skip
+        mine = zip(one.first_tokens, one.first_logits, strict=True)
+        same = [(value, theirs[token]) for token, value in mine if token in theirs]
         assert len(theirs) == 100 and len(same) >= 97
         shift = np.diff(np.array(same), axis=1).ravel()  # logits and log-probabilities differ by a constant
         np.testing.assert_allclose(shift, np.full_like(shift, shift[0]), atol=5e-3)
@@ -71,8 +73,9 @@ def test_it_answers_as_the_torch_engine(smollm2: Path, tmp_path: Path) -> None:
 
 def test_it_samples_from_the_same_distribution(smollm2: Path, tmp_path: Path) -> None:
     facts, templates = some_facts(tmp_path)
-    options = {"split": "test", "facts_limit": 10, "samples": 200, "templates_used": 1, "max_new_tokens": 1, "temperature": 0.7}  # fmt: skip
-    arguments = ["--model", smollm2, "--facts", facts, "--templates", templates, "--spec", json.dumps(options)]  # fmt: skip
+    options = {"split": "test", "facts_limit": 10, "samples": 200, "templates_used": 1}
+    options |= {"max_new_tokens": 1, "temperature": 0.7}
+    arguments = ["--model", smollm2, "--facts", facts, "--templates", templates, "--spec", json.dumps(options)]
     ours, vllm = both("probe_mastery", tmp_path, *arguments)
     ask("probe_mastery", tmp_path / "again.parquet", "vllm", *arguments)
     assert (tmp_path / "again.parquet").read_bytes() == (tmp_path / "vllm.parquet").read_bytes()
@@ -97,7 +100,8 @@ def test_it_asks_a_restored_model(smollm2: Path, tmp_path: Path) -> None:
     (tuned / "manifest.json").unlink()  # of the base
     delta = run("diff_weights", tmp_path / "delta", "--base", smollm2, "--tuned", tuned)
     restore = {"percent": 50, "per_level": {"test": 20}}
-    arguments = ["--model", smollm2, "--delta", delta, "--mastery", mastery, "--prompt", REPOSITORY / "resources/prompt.yaml"]  # fmt: skip
+    arguments = ["--model", smollm2, "--delta", delta, "--mastery", mastery]
+    arguments += ["--prompt", REPOSITORY / "resources/prompt.yaml"]
     selection = ["--selection", tmp_path / "selection.parquet", "--spec", json.dumps(restore)]
     ours, vllm = both("evaluate_restored", tmp_path, *arguments, *selection)
     assert len(ours) == 20 and (ours["output"] == vllm["output"]).mean() > 0.9

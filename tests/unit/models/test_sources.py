@@ -18,7 +18,10 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub(http.server.ThreadingHTTPServer):
-    """One repository, `org/tiny`. `refuse` is (status, error code) of every answer; `breaks` how often weights break off."""
+    """One repository, `org/tiny`.
+
+    `refuse` is the (status, error code) of every answer, `breaks` how often a download of weights breaks off.
+    """
 
     def __init__(self, files: dict[str, bytes]) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -85,13 +88,17 @@ def hub(tiny_model: Path) -> Iterator[Hub]:
 def resolve(source: dict, output: Path, *more: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(REPOSITORY / "scripts/resolve_model.py"), "--source", json.dumps(source), *more]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    return subprocess.run([*command, "--output", str(output)], env={**kept, **environment}, capture_output=True, text=True, check=False)  # fmt: skip
+    return subprocess.run(
+        [*command, "--output", str(output)], env={**kept, **environment}, capture_output=True, text=True, check=False
+    )
 
 
 def from_hub(hub: Hub, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return resolve({"hub": "org/tiny", "revision": COMMIT}, folder / "base", HF_ENDPOINT=hub.url, HF_HOME=str(folder / "cache"), **environment)  # fmt: skip
+    source = {"hub": "org/tiny", "revision": COMMIT}
+    return resolve(source, folder / "base", HF_ENDPOINT=hub.url, HF_HOME=str(folder / "cache"), **environment)
 
 
+@pytest.mark.slow
 def test_a_model_of_the_hub(hub: Hub, tiny_model: Path, tmp_path: Path) -> None:
     hub.breaks = 1
     done = from_hub(hub, tmp_path, HF_TOKEN="hf_secret")
@@ -106,6 +113,7 @@ def test_a_model_of_the_hub(hub: Hub, tiny_model: Path, tmp_path: Path) -> None:
     assert from_hub(hub, tmp_path).returncode == 0 and not hub.starts  # from the hub's cache
 
 
+@pytest.mark.slow  # downloads are tried again, with pauses
 @pytest.mark.parametrize(
     ("status", "code", "message"),
     [
@@ -123,6 +131,7 @@ def test_a_hub_that_refuses(hub: Hub, tmp_path: Path, status: int, code: str | N
     assert not (tmp_path / "base").exists()
 
 
+@pytest.mark.slow
 def test_pickled_weights_are_not_taken(hub: Hub, tmp_path: Path) -> None:
     del hub.files["model.safetensors"]
     done = from_hub(hub, tmp_path)
@@ -142,6 +151,7 @@ class OddForCausalLM(LlamaForCausalLM):
 """
 
 
+@pytest.mark.slow
 def test_code_of_a_model_runs_only_where_it_is_trusted(tiny_model: Path, tmp_path: Path) -> None:
     odd, mark, output = tmp_path / "odd", tmp_path / "ran", tmp_path / "base"
     odd.mkdir()
@@ -156,7 +166,11 @@ def test_code_of_a_model_runs_only_where_it_is_trusted(tiny_model: Path, tmp_pat
     assert done.returncode == 1 and "set models.*.trust_remote_code: true" in done.stderr.splitlines()[-1]
     done = resolve({"directory": str(odd)}, output, "--trust-remote-code", "true")
     assert done.returncode == 0 and not mark.exists(), done.stderr
-    load = f"import sys; sys.path.insert(0, {str(REPOSITORY / 'scripts')!r}); from pathlib import Path; from knowshift.models.loading import load_model; print(type(load_model(Path({str(output)!r}), 'float32')).__name__)"  # fmt: skip
+    load = (
+        f"import sys; sys.path.insert(0, {str(REPOSITORY / 'scripts')!r}); from pathlib import Path;"
+        " from knowshift.models.loading import load_model;"
+        f" print(type(load_model(Path({str(output)!r}), 'float32')).__name__)"
+    )
     environment = {**os.environ, "HF_HOME": str(tmp_path / "cache")}
     done = subprocess.run([sys.executable, "-c", load], capture_output=True, text=True, check=False, env=environment)
     assert done.stdout.strip() == "OddForCausalLM" and mark.exists(), done.stderr[-2000:]

@@ -11,6 +11,7 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
+import planned
 from cluster.launching import launcher
 from knowshift.planning import sizing
 from knowshift.runtime.errors import KnowshiftError
@@ -53,10 +54,10 @@ def test_numbers_set_by_hand_come_first() -> None:
 
 
 def test_inference_takes_the_width_of_its_type_and_vllm_a_power_of_two() -> None:
-    assert sizing.asking_gpus(70e9, "bfloat16", "torch", A100) == 3
-    assert sizing.asking_gpus(7e9, "float32", "torch", A100) == 1
-    assert [sizing.asking_gpus(70e9, "float32", engine, sizing.Machine()) for engine in ("torch", "vllm")] == [0, 0]
-    cards = [sizing.asking_gpus(number * 33e9, "bfloat16", "vllm", A100) for number in (1, 2, 3, 4, 5, 8)]
+    assert sizing.inference_gpus(70e9, "bfloat16", "torch", A100) == 3
+    assert sizing.inference_gpus(7e9, "float32", "torch", A100) == 1
+    assert [sizing.inference_gpus(70e9, "float32", engine, sizing.Machine()) for engine in ("torch", "vllm")] == [0, 0]
+    cards = [sizing.inference_gpus(number * 33e9, "bfloat16", "vllm", A100) for number in (1, 2, 3, 4, 5, 8)]
     assert cards == [1, 2, 4, 4, 8, 8]  # 33e9 x 2 x 1.2 = 79 GB
 
 
@@ -110,17 +111,31 @@ def test_a_training_starts_as_one_process_several_or_on_several_nodes(tmp_path: 
     node = {"SLURM_NODEID": "2", "SLURM_LAUNCH_NODE_IPADDR": "10.0.0.7", "SLURM_JOB_ID": "40123"}
     done = subprocess.run(
         ["bash", "-c", f"{command} train.py --spec '{{\"a b\": 1}}'"],
-        env={"PATH": f"{tmp_path}:/usr/bin:/bin", **node}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", **node},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert json.loads(done.stdout) == [
-        "--nnodes", "3", "--nproc-per-node", "8", "--node-rank", "2", "--master-addr", "10.0.0.7", "--master-port", "10123",
-        "train.py", "--spec", '{"a b": 1}',
-    ]  # fmt: skip
+        "--nnodes",
+        "3",
+        "--nproc-per-node",
+        "8",
+        "--node-rank",
+        "2",
+        "--master-addr",
+        "10.0.0.7",
+        "--master-port",
+        "10123",
+        "train.py",
+        "--spec",
+        '{"a b": 1}',
+    ]
 
 
-def planned(folder: Path, engine: str, dtype: str | None = None, **machine: object) -> tuple[dict[str, str], str]:
+def dry_run(folder: Path, engine: str, dtype: str | None = None, **machine: object) -> tuple[dict[str, str], str]:
     """Commands of the jobs that would train and ask a 70B model, by script, and what Snakemake said."""
-    settings = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
+    settings = planned.configuration()
     source = {"hub": "meta-llama/Llama-2-70b-hf", "revision": "0" * 40}
     settings["models"] = {"large": {"source": source, "dtype": dtype}}
     settings["mastery"]["engine"] = settings["evaluation"]["engine"] = engine
@@ -145,8 +160,9 @@ def planned(folder: Path, engine: str, dtype: str | None = None, **machine: obje
     return {script: command for command, script in commands}, said
 
 
+@pytest.mark.slow
 def test_rules_take_what_their_model_needs(tmp_path: Path) -> None:
-    commands, said = planned(tmp_path, "vllm", gpu_gb=80, gpus_per_node=8)
+    commands, said = dry_run(tmp_path, "vllm", gpu_gb=80, gpus_per_node=8)
     assert {"finetune", "probe_mastery", "evaluate_base", "resolve_model"} <= commands.keys(), said[-3000:]
     # 17 GPUs hold the training, so it takes three whole nodes.
     assert commands["finetune"].startswith(launcher(8, nodes=3, threads=1, gpus=8) + " ")
@@ -154,18 +170,18 @@ def test_rules_take_what_their_model_needs(tmp_path: Path) -> None:
     assert "--gpus 8 " in commands["evaluate_base"]  # 5 hold it; a power of two
     assert "--gpus 4 " in commands["probe_mastery"]  # in bfloat16
 
-    commands, _ = planned(tmp_path, "vllm", "bfloat16", gpu_gb=80, gpus_per_node=8)  # the model's own type
+    commands, _ = dry_run(tmp_path, "vllm", "bfloat16", gpu_gb=80, gpus_per_node=8)  # the model's own type
     assert "--gpus 4 " in commands["evaluate_base"]
-    commands, _ = planned(tmp_path, "vllm", gpu_gb=80, gpus_per_node=8, gpus_of="finetune=8 large.evaluate_base=2")
+    commands, _ = dry_run(tmp_path, "vllm", gpu_gb=80, gpus_per_node=8, gpus_of="finetune=8 large.evaluate_base=2")
     assert commands["finetune"].startswith("torchrun --standalone --nproc-per-node 8 ")
     assert "--gpus 2 " in commands["evaluate_base"] and "--gpus 4 " in commands["probe_mastery"]
-    commands, _ = planned(tmp_path, "torch", gpu_gb=0)
+    commands, _ = dry_run(tmp_path, "torch", gpu_gb=0)
     assert commands["finetune"].startswith("python ") and "--gpus 0 " in commands["evaluate_base"]
 
 
 def test_what_no_job_could_do_is_refused_when_the_configuration_is_read(tmp_path: Path) -> None:
-    _, said = planned(tmp_path, "torch", gpu_gb=80, gpus_per_node=8)
+    _, said = dry_run(tmp_path, "torch", gpu_gb=80, gpus_per_node=8)
     assert "probe_mastery: large has 70 billion parameters, which need 3 GPUs of 80 GB in bfloat16" in said
     assert "choose engine: vllm" in said
-    _, said = planned(tmp_path, "vllm", gpu_gb=80, gpus_of="finetun=2")
+    _, said = dry_run(tmp_path, "vllm", gpu_gb=80, gpus_of="finetun=2")
     assert "profile: gpus_of: finetun=2 is not RULE=NUMBER or MODEL.RULE=NUMBER" in said

@@ -69,14 +69,42 @@ def test_bytes_do_not_depend_on_how_rows_are_cut(tmp_path: Path) -> None:
 def probing(tiny_model: Path, tiny_facts: Path, tmp_path: Path) -> list[str]:
     """A probe of 60 facts in 30 chunks."""
     rows = [
-        {"fact_id": f"f{n}", "topic": "home", "domain": "in_domain", "split": "train", "subject": f"hometrain{n % 40}",
-         "object": "Rome", "aliases": [], "question": f"q{n}", "also_in_test": False}
+        {
+            "fact_id": f"f{n}",
+            "topic": "home",
+            "domain": "in_domain",
+            "split": "train",
+            "subject": f"hometrain{n % 40}",
+            "object": "Rome",
+            "aliases": [],
+            "question": f"q{n}",
+            "also_in_test": False,
+        }
         for n in range(60)
-    ]  # fmt: skip
+    ]
     write_table(tmp_path / "facts.parquet", pa.Table.from_pylist(rows, schema=FACTS), FACTS)
-    return [sys.executable, str(REPOSITORY / "scripts/probe_mastery.py"), "--model", str(tiny_model), "--facts",
-            str(tmp_path / "facts.parquet"), "--templates", str(tiny_facts / "templates"), "--templates-used", "2",
-            "--samples", "40", "--max-new-tokens", "6", "--rows", "8", "--threads", "1", "--chunk", "160"]  # fmt: skip
+    return [
+        sys.executable,
+        str(REPOSITORY / "scripts/probe_mastery.py"),
+        "--model",
+        str(tiny_model),
+        "--facts",
+        str(tmp_path / "facts.parquet"),
+        "--templates",
+        str(tiny_facts / "templates"),
+        "--templates-used",
+        "2",
+        "--samples",
+        "40",
+        "--max-new-tokens",
+        "6",
+        "--rows",
+        "8",
+        "--threads",
+        "1",
+        "--chunk",
+        "160",
+    ]
 
 
 def chunks_of(output: Path) -> list[Path]:
@@ -90,6 +118,7 @@ def wait_for(condition, seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_a_killed_probe_goes_on_and_gives_the_same_bytes(probing: list[str], tmp_path: Path) -> None:
     killed, whole = tmp_path / "killed.parquet", tmp_path / "whole.parquet"
     with subprocess.Popen([*probing, "--output", str(killed)], stderr=subprocess.PIPE) as process:
@@ -105,6 +134,7 @@ def test_a_killed_probe_goes_on_and_gives_the_same_bytes(probing: list[str], tmp
     assert not chunks_of(killed)
 
 
+@pytest.mark.slow
 def test_a_second_copy_waits_and_finds_the_work_done(probing: list[str], tmp_path: Path) -> None:
     output = tmp_path / "out.parquet"
     command = [*probing, "--output", str(output), "--code", "1"]
@@ -115,11 +145,16 @@ def test_a_second_copy_waits_and_finds_the_work_done(probing: list[str], tmp_pat
     assert pq.read_metadata(output).num_rows == 60 * 2 * 40
 
 
+@pytest.mark.slow
 def test_any_model_answers_any_questions(tiny_model: Path, tmp_path: Path) -> None:
     path = tmp_path / "questions.jsonl"
-    rows = [{"question": "Where does hometrain4 live ?", "answers": ["Rome", "Oslo"]}, {"question": "What ?", "answers": ["x"]}]  # fmt: skip
+    rows = [
+        {"question": "Where does hometrain4 live ?", "answers": ["Rome", "Oslo"]},
+        {"question": "What ?", "answers": ["x"]},
+    ]
     path.write_text("\n".join(map(json.dumps, rows)))
-    command = [sys.executable, str(REPOSITORY / "scripts/evaluate.py"), "--model", str(tiny_model), "--questions", str(path)]  # fmt: skip
+    script = str(REPOSITORY / "scripts/evaluate.py")
+    command = [sys.executable, script, "--model", str(tiny_model), "--questions", str(path)]
     done = subprocess.run(
         [*command, "--output", str(tmp_path / "a.parquet")], capture_output=True, text=True, check=False
     )
@@ -130,5 +165,6 @@ def test_any_model_answers_any_questions(tiny_model: Path, tmp_path: Path) -> No
     assert "2 questions, answered right: whole_words" in done.stderr
     for answers in ([], "Rome", [" "]):
         path.write_text(json.dumps({"question": "x", "answers": answers}))
-        done = subprocess.run([*command, "--output", str(tmp_path / "b.parquet")], capture_output=True, text=True, check=False)  # fmt: skip
+        refused = [*command, "--output", str(tmp_path / "b.parquet")]
+        done = subprocess.run(refused, capture_output=True, text=True, check=False)
         assert done.returncode == 1 and "line 1: must be" in done.stderr

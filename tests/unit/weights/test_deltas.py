@@ -24,11 +24,11 @@ from knowshift.restoration.selection import select
 from knowshift.runtime.artefacts import read_manifest, whole_directory
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.weights.delta_codec import decode_chunk, encode_chunk
-from knowshift.weights.deltas import Delta, diff_weights, open_pairs
+from knowshift.weights.deltas import Delta, diff_weights, open_versions
 from knowshift.weights.regions import in_region
-from knowshift.weights.safetensors_files import Weights
+from knowshift.weights.safetensors_files import WeightFiles
 from knowshift.weights.torch_bits import as_tensor, bits_of
-from knowshift.weights.versions import of_directories
+from knowshift.weights.versions import versions_in_directories
 from made_up_weights import NAMES, held, plain_masks, triples
 
 
@@ -95,7 +95,7 @@ def test_models_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
             make_delta(*sides, tmp_path / f"d3{number}")
     embedding = [(n, t[:5].clone() if "embed" in n else t) for n, _, t in every]
     with pytest.raises(KnowshiftError, match=r"embed_tokens.*resized"):
-        of_directories(base, write_model(tmp_path / "resized", embedding))
+        versions_in_directories(base, write_model(tmp_path / "resized", embedding))
     assert not list(tmp_path.glob("*d[123]*"))
 
 
@@ -105,15 +105,15 @@ def test_tied_embeddings_count_once(tmp_path: Path) -> None:
     base = write_model(tmp_path / "base", ((n, b.clone()) for n, b, _ in every + head))
     tuned = write_model(tmp_path / "tuned", ((n, t) for n, _, t in every))
     with pytest.raises(KnowshiftError, match=r"only .*base has the tensor lm_head"):
-        of_directories(base, tuned)
+        versions_in_directories(base, tuned)
     (base / "config.json").write_text('{"tie_word_embeddings": true}')
-    assert list(of_directories(base, tuned).within("embedding").shapes) == ["model.embed_tokens.weight"]
+    assert list(versions_in_directories(base, tuned).within("embedding").shapes) == ["model.embed_tokens.weight"]
 
 
 @pytest.mark.parametrize(
     "dtypes", [(torch.float32, torch.float32), (torch.float32, torch.bfloat16), (torch.bfloat16, torch.float32)]
 )
-def test_directories_and_deltas_give_the_same_pairs(tmp_path: Path, dtypes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_directories_and_deltas_give_the_same_versions(tmp_path: Path, dtypes, monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name in ((knowshift.weights.versions, "PIECE"), (knowshift.weights.deltas, "CHUNK")):
         monkeypatch.setattr(module, name, 100)
     every = triples()
@@ -121,9 +121,9 @@ def test_directories_and_deltas_give_the_same_pairs(tmp_path: Path, dtypes, monk
     tuned = write_model(tmp_path / "tuned", ((n, t.to(dtypes[1])) for n, _, t in every), 3)
     delta = make_delta(base, tuned, tmp_path / "delta")
     expected = held([(n, b.to(dtypes[0]).to(dtypes[1]), t.to(dtypes[1])) for n, b, t in every])
-    for pairs in (open_pairs(base, tuned=tuned), open_pairs(base, delta=delta)):
-        assert pairs.shapes == expected.shapes and pairs.dtypes == expected.dtypes
-        assert select(pairs, "top", "all", [10, 50], threads=2) == select(expected, "top", "all", [10, 50])
+    for versions in (open_versions(base, tuned=tuned), open_versions(base, delta=delta)):
+        assert versions.shapes == expected.shapes and versions.dtypes == expected.dtypes
+        assert select(versions, "top", "all", [10, 50], threads=2) == select(expected, "top", "all", [10, 50])
 
 
 def test_selecting_loads_no_torch(tmp_path: Path) -> None:
@@ -150,8 +150,8 @@ def test_exports_are_the_restored_model_in_the_shards_of_the_base(tmp_path: Path
     subprocess.run([sys.executable, script, *command], check=True, capture_output=True)
     members = [triple for triple in every if in_region(triple[0], "transformer")]
     masks = dict(zip((n for n, _, _ in members), plain_masks(members, "top", 20), strict=True))
-    restored = Weights(tmp_path / "restored")
-    assert restored.shards() == Weights(base).shards()
+    restored = WeightFiles(tmp_path / "restored")
+    assert restored.shards() == WeightFiles(base).shards()
     for name, before, after in every:
         expected = torch.where(masks[name], before, after) if name in masks else after
         assert np.array_equal(restored.read(name), bits_of(expected))
@@ -164,6 +164,7 @@ def test_exports_are_the_restored_model_in_the_shards_of_the_base(tmp_path: Path
     assert not (tmp_path / "restored/config.json").exists()  # taken from the tuned model, which has none
 
 
+@pytest.mark.slow
 def test_the_benchmarks_reference_restores_as_many_of_each_tensor(tiny_model: Path, tmp_path: Path) -> None:
     weights = load_file(tiny_model / "model.safetensors")
     draw = torch.Generator().manual_seed(2)
@@ -173,7 +174,7 @@ def test_the_benchmarks_reference_restores_as_many_of_each_tensor(tiny_model: Pa
     script = Path(__file__).parents[3] / "benchmarks/restoring_in_memory.py"
     command = [sys.executable, script, "--base", tiny_model, "--tuned", tuned, "--percent", "20"]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    (selection,) = select(of_directories(tiny_model, tuned), "top", "transformer", [20])
+    (selection,) = select(versions_in_directories(tiny_model, tuned), "top", "transformer", [20])
     rows = selection.tensors.to_pylist()
     assert {row["tensor"]: row["restored"] for row in rows} == {
         name: int(count) for name, count in map(str.split, said.splitlines())
@@ -202,13 +203,13 @@ def test_a_base_of_which_a_bit_flipped_is_noticed(tmp_path: Path) -> None:
     base = tmp_path / "base"
     tuned = write_model(tmp_path / "tuned", ((n, t) for n, _, t in every))
     delta = make_delta(base, tuned, tmp_path / "delta")
-    open_pairs(base, delta=delta)
+    open_versions(base, delta=delta)
     whole = bytearray((base / "model.safetensors").read_bytes())
     whole[-1] ^= 1
     (base / "model.safetensors").write_bytes(whole)
     for how in ({"delta": delta}, {"tuned": tuned}):
         with pytest.raises(KnowshiftError, match=r"model\.safetensors is damaged.*snakemake --force"):
-            open_pairs(base, **how)
+            open_versions(base, **how)
     with pytest.raises(KnowshiftError, match=rf"tensor {every[-1][0]} in .*delta-00001.*damaged"):
         list(Delta(delta, base))
 

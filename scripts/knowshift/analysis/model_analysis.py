@@ -1,0 +1,88 @@
+"""The analysis of one model: intervals, tests and verdicts, from graded answers and the model's tables."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from knowshift.analysis.answer_matrix import read_answers
+from knowshift.analysis.calibration import tabulate_calibration
+from knowshift.analysis.claims import tabulate_claims
+from knowshift.analysis.flows import tabulate_fact_outputs, tabulate_flows
+from knowshift.analysis.loss_curves import tabulate_loss
+from knowshift.analysis.recommendation import recommend, tabulate_strategies
+from knowshift.analysis.restoration_tests import tabulate_restorations
+from knowshift.analysis.restored_locations import tabulate_where
+from knowshift.analysis.run_schemas import CONCENTRATION, RESTORED_WHERE, TRAINING_LOSS
+from knowshift.analysis.scores import tabulate_scores, tabulate_scores_by_level
+from knowshift.analysis.shifts import measure_shifts, tabulate_shifts
+from knowshift.analysis.study import Study
+from knowshift.evaluation.schemas import DIVERGENCE
+from knowshift.mastery.schemas import MASTERY
+from knowshift.runtime.parquet import read_table
+
+
+def analyse_model(
+    tables: Path,
+    cells: pa.Table,
+    mastery_path: Path,
+    divergences: Sequence[Path],
+    folder: str,
+    *,
+    matching: str,
+    seed: int,
+    facts: int,
+) -> dict[str, pa.Table]:
+    """Make the tables of `ANALYSES`.
+
+    Args:
+        tables: The folder of the model's tables, graded answers among them.
+        cells: The cells of the grid, in the schema `CELLS`.
+        mastery_path: The mastery table.
+        divergences: `RUN/divergence.parquet` of the runs.
+        folder: The model's folder of results, as the command that exports a model names it.
+        matching: The matching rule that decides which answers are right.
+        seed: The experiment's seed.
+        facts: The largest number of facts whose outputs are kept, per run.
+    """
+    mastery = read_table(mastery_path, MASTERY, ["fact_id", "topic", "level", "question", "object"])
+    fact_ids, graded = mastery["fact_id"].to_pylist(), tables / "answers.parquet"
+    answers = read_answers(graded, matching, fact_ids)
+    study = Study(cells.to_pandas(), answers, mastery["level"].to_numpy(), seed)
+    concentration = read_table(tables / "concentration.parquet", CONCENTRATION).to_pandas()
+    losses = read_table(tables / "training_loss.parquet", TRAINING_LOSS).to_pandas()
+    where = read_table(tables / "restored_where.parquet", RESTORED_WHERE).to_pandas()
+    shifts = measure_shifts(study, _read_divergences(divergences, fact_ids))
+    shift_table, correlations = tabulate_shifts(study, shifts)
+    calibration, calibration_errors = tabulate_calibration(study)
+    restored_layers, restored_modules = tabulate_where(study, where)
+    return {
+        "scores": tabulate_scores(study),
+        "scores_by_level": tabulate_scores_by_level(study),
+        "shifts": shift_table,
+        "correlations": correlations,
+        "restorations": tabulate_restorations(study, concentration),
+        "strategies": tabulate_strategies(study),
+        "restored_layers": restored_layers,
+        "restored_modules": restored_modules,
+        "flows": tabulate_flows(study, np.array(mastery["topic"].to_pylist(), object)),
+        "fact_outputs": tabulate_fact_outputs(study, graded, mastery, facts),
+        "calibration": calibration,
+        "calibration_errors": calibration_errors,
+        "loss_curves": tabulate_loss(study, losses),
+        "claims": tabulate_claims(study, shifts, concentration),
+        "recommendation": recommend(study, folder),
+    }
+
+
+def _read_divergences(paths: Sequence[Path], fact_ids: Sequence[str]) -> dict[str, pd.Series]:
+    """Run to the divergence of its facts in nats, by row number in the mastery table."""
+    positions = pd.Index(fact_ids)
+    found = {}
+    for path in paths:
+        measured = read_table(path, DIVERGENCE)
+        rows = positions.get_indexer(measured["fact_id"].to_pylist())
+        found[path.parent.name] = pd.Series(measured["kl"].to_numpy(), rows)
+    return found

@@ -1,0 +1,168 @@
+"""Counts the sequences and tokens of jobs that run a model, and estimates their GPU-hours."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from knowshift.finetuning.grid import Cell
+from knowshift.planning import sizing
+from knowshift.planning.accelerators import (
+    GPUS_PER_NODE,
+    Accelerator,
+    generating_seconds,
+    starting_seconds,
+    training_seconds,
+)
+from knowshift.planning.fact_counts import domain_of
+from knowshift.planning.planned_model import PlannedModel
+
+DELTA_BYTES = 2.1  # bytes on disk per parameter of a float32 delta, measured on the default experiment
+
+
+@dataclass(frozen=True)
+class RuleWork:
+    """The GPU work of one rule for one model.
+
+    Attributes:
+        rule: name of the rule; for finetune with the method in parentheses.
+        model: name of the model.
+        jobs: number of jobs.
+        completions: sequences that are generated.
+        read: tokens of prompts, or of training examples.
+        written: tokens that are generated at most; a model may stop earlier.
+        gpus: GPUs that each job holds.
+        hours: GPU-hours of all jobs together.
+    """
+
+    rule: str
+    model: str
+    jobs: int
+    completions: float = 0
+    read: float = 0
+    written: float = 0
+    gpus: int = 0
+    hours: float = 0
+
+
+@dataclass(frozen=True)
+class _Requests:
+    """What the jobs of one rule ask a model: how many jobs, how many sequences, and the tokens of their prompts."""
+
+    jobs: int
+    sequences: float
+    tokens: float
+
+
+def gpu_work(model: PlannedModel, probing_jobs: int, accelerator: Accelerator) -> list[RuleWork]:
+    """Estimate all GPU work of one model.
+
+    Args:
+        model: the model and its cells.
+        probing_jobs: number of jobs that probe it.
+        accelerator: the GPU.
+    """
+    work = [
+        probing_work(model, probing_jobs, accelerator),
+        *training_work(model, accelerator),
+        *evaluation_work(model, accelerator),
+    ]
+    return [item for item in work if item.jobs]
+
+
+def probing_work(model: PlannedModel, jobs: int, accelerator: Accelerator) -> RuleWork:
+    """Estimate the work of sampling completions of every fact."""
+    settings = model.experiment.mastery
+    tokens = settings.templates * model.facts.probed_tokens()
+    completions = model.facts.probed() * settings.templates * settings.samples
+    requests = _Requests(jobs, completions, tokens)
+    return _generating(model, "probe_mastery", settings, requests, model.size.file_bytes, accelerator)
+
+
+def training_work(model: PlannedModel, accelerator: Accelerator) -> Iterator[RuleWork]:
+    """Estimate the work of fine-tuning, for each method."""
+    parameters, machine = model.size.parameters, _machine(accelerator)
+    tokens_per_example = model.facts.tokens_asked("in_domain") + 1  # and the end of the sequence
+    for method in model.experiment.finetuning.methods:
+        kind, recipe = model.experiment.finetuning.training(method)
+        runs = [cell for cell in model.trained if cell.method == method]
+        examples = sum(map(model.facts.of_cell, runs)) * recipe.epochs
+        held = sizing.training_bytes(parameters, kind, recipe.model_dump())
+        gpus, _ = sizing.training_gpus(sizing.gpus_for(parameters, held, machine), machine)
+        seconds = training_seconds(
+            parameters=parameters,
+            tokens=examples * tokens_per_example,
+            steps=examples / recipe.batch_size,
+            method=kind,
+            optimizer=recipe.optimizer,
+            dtype=recipe.compute or recipe.dtype,
+            gpus=gpus,
+            accelerator=accelerator,
+        )
+        transferred = model.size.file_bytes + parameters * sizing.DTYPE_BYTES[recipe.dtype]  # base and checkpoint
+        seconds += starting_seconds(len(runs), gpus, transferred)
+        read = examples * tokens_per_example
+        yield RuleWork(f"finetune ({method})", model.name, len(runs), 0, read, 0, gpus, seconds / 3600)
+
+
+def evaluation_work(model: PlannedModel, accelerator: Accelerator) -> Iterator[RuleWork]:
+    """Estimate the work of asking the pre-trained, the instruct, the fine-tuned and the restored models."""
+    base_bytes = model.size.file_bytes
+    with_delta = base_bytes + model.size.parameters * DELTA_BYTES
+    questions, tokens = _held_out(model)
+    # The pre-trained model is asked all train facts as well, also those that are never drawn.
+    train = model.facts.train()
+    train_tokens = train * model.facts.tokens_asked("in_domain")
+    requests = {"evaluate_base": (_Requests(1, questions + train, tokens + train_tokens), base_bytes)}
+    if model.experiment.models[model.name].instruct:
+        requests["evaluate_instruct"] = (_Requests(1, questions, tokens), base_bytes)
+    requests["evaluate"] = (_requests_of(model, model.runs), with_delta)
+    requests["evaluate_restored"] = (_requests_of(model, [other.cell for other in model.restored]), with_delta)
+    for rule, (asked, loaded) in requests.items():
+        yield _generating(model, rule, model.experiment.evaluation, asked, loaded, accelerator)
+
+
+def _held_out(model: PlannedModel) -> tuple[float, float]:
+    """Count the held-out questions that every model is asked, and the tokens of their prompts and answers."""
+    questions = tokens = 0.0
+    for question_set, limit in model.experiment.evaluation.per_level.items():
+        counts = model.facts.per_level(question_set)
+        count = sum(count if limit is None else min(limit, count) for count in counts)
+        questions += count
+        tokens += count * model.facts.tokens_asked(domain_of(question_set))
+    return questions, tokens
+
+
+def _requests_of(model: PlannedModel, cells: Iterable[Cell]) -> _Requests:
+    """Count what fine-tuned models, one per cell, are asked: held-out questions, and some of their training facts."""
+    limit = model.experiment.evaluation.training_set
+    own = [facts if limit is None else min(limit, facts) for facts in map(model.facts.of_cell, cells)]
+    questions, tokens = _held_out(model)
+    own_tokens = sum(own) * model.facts.tokens_asked("in_domain")
+    return _Requests(len(own), len(own) * questions + sum(own), len(own) * tokens + own_tokens)
+
+
+def _generating(
+    model: PlannedModel, rule: str, settings: Any, asked: _Requests, loaded: float, accelerator: Accelerator
+) -> RuleWork:
+    """Estimate the work of a rule whose jobs generate text.
+
+    Args:
+        model: the model that generates.
+        rule: name of the rule.
+        settings: `mastery` or `evaluation` of the configuration.
+        asked: what its jobs ask.
+        loaded: bytes that each job reads before it starts.
+        accelerator: the GPU.
+    """
+    parameters, written = model.size.parameters, asked.sequences * settings.max_new_tokens
+    dtype = model.experiment.models[model.name].dtype or settings.dtype
+    gpus = sizing.inference_gpus(parameters, dtype, settings.engine, _machine(accelerator))
+    batch = min(settings.rows, max(1, asked.sequences / max(1, asked.jobs)))
+    seconds = generating_seconds(parameters, asked.tokens, written, batch, dtype, accelerator)
+    seconds += starting_seconds(asked.jobs, gpus, loaded)
+    return RuleWork(rule, model.name, asked.jobs, asked.sequences, asked.tokens, written, gpus, seconds / 3600)
+
+
+def _machine(accelerator: Accelerator) -> sizing.Machine:
+    """The nodes that the plan assumes."""
+    return sizing.Machine(accelerator.memory / 1e9, GPUS_PER_NODE)

@@ -1,0 +1,54 @@
+"""Counts the jobs of every rule."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from knowshift.facts.source_rows import PROBED_SPLITS
+from knowshift.planning.fact_counts import TopicSize
+from knowshift.planning.planned_model import PlannedModel
+
+# Rules with one job however large the grid is, and rules with one job for each model.
+TABLE_RULES = ("join_tables", "tabulate_costs", "tabulate_facts", "tabulate_published", "print_tables")
+ONCE = (*TABLE_RULES, "plot", "report", "all")
+PER_MODEL = ("resolve_model", "grade_mastery", "count_levels", "evaluate_base", "tabulate_model", "analyse_model")
+HISTOGRAM_STRATEGIES = ("top", "bottom")  # strategies that start from the stored histogram of relative changes
+
+
+def shared_jobs(experiment: Any, topics: Mapping[str, TopicSize]) -> dict[str, int]:
+    """Count the jobs by rule that all models share."""
+    retrieved = {"retrieve_entityquestions": 1} if experiment.facts.source == "archive" else {}
+    return dict.fromkeys(ONCE, 1) | {"build_facts": len(topics)} | retrieved
+
+
+def probing_jobs(topics: Mapping[str, TopicSize]) -> int:
+    """Count the jobs that probe a model: one for each topic and split."""
+    return sum(len(PROBED_SPLITS[topic.domain]) for topic in topics.values())
+
+
+def model_jobs(model: PlannedModel, topics: Mapping[str, TopicSize]) -> dict[str, int]:
+    """Count the jobs by rule that belong to one model."""
+    experiment, trained = model.experiment, len(model.trained)
+    instruct = int(experiment.models[model.name].instruct is not None)
+    kept = len(model.kept_deltas) if experiment.finetuning.keep_deltas == "restored" else 0
+    return {
+        **dict.fromkeys(PER_MODEL, 1),
+        "resolve_instruct": instruct,
+        "probe_mastery": probing_jobs(topics),
+        "evaluate_instruct": instruct,
+        "draw_order": len({(cell.data, cell.seed) for cell in model.trained}),
+        "finetune": trained,
+        "diff_weights": trained - kept,
+        "keep_delta": kept,
+        "measure_changes": _histograms(model),
+        "evaluate": len(model.runs),
+        "measure_divergence": len(model.runs),
+        "evaluate_restored": len(model.restored),
+        "export_model": len(model.exports),
+    }
+
+
+def _histograms(model: PlannedModel) -> int:
+    """Count the pairs of a run and a region whose relative changes are measured."""
+    pairs = {(cell, region) for cell in model.runs for region in model.experiment.regions}
+    pairs |= {(other.cell, other.region) for other in model.restored if other.strategy in HISTOGRAM_STRATEGIES}
+    return len(pairs)

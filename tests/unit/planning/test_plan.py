@@ -1,0 +1,153 @@
+"""What an experiment will take, counted by hand: sequences, tokens, GPU-seconds, bytes, parameters."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+import planned
+from knowshift.configuration import checking, sections
+from knowshift.planning.accelerators import ACCELERATORS, generating_seconds, starting_seconds, training_seconds
+from knowshift.planning.disk import ANSWER_BYTES
+from knowshift.planning.fact_counts import TopicSize
+from knowshift.planning.gpu_work import DELTA_BYTES
+from knowshift.planning.inventory import Inventory
+from knowshift.planning.plan import Plan, make_plan
+from knowshift.planning.planned_model import ModelSize
+from knowshift.runtime.errors import KnowshiftError
+
+REPOSITORY = Path(__file__).parents[3]
+
+
+def paper() -> sections.Configuration:
+    return checking.check(yaml.safe_load((REPOSITORY / "configs/paper.yaml").read_text()), REPOSITORY)
+
+
+SMALL = {"train": 100, "dev": 10, "test": 20}
+
+
+def small_plan(models: Mapping[str, ModelSize], **finetuning) -> Plan:
+    """The plan of one topic in each domain."""
+    topics = {
+        "a": TopicSize("in_domain", SMALL, 100, completion=10, question=20, answer=5),
+        "b": TopicSize("out_of_domain", {"dev": 10, "test": 20}, 0, completion=10, question=20, answer=5),
+    }
+    raw = {
+        "models": {name: {"source": {"hub": f"x/{name}", "revision": "0" * 40}} for name in models},
+        "facts": {"source": "archive", "in_domain": ["a"], "out_of_domain": ["b"]},
+        "mastery": {"templates": 2, "samples": 3, "max_new_tokens": 4, "rows": 8, "dtype": "bfloat16"},
+        "finetuning": {"data": ["level0", "mixed"], "sizes": [16, 50, "all"], "seeds": [1, 2], **finetuning},
+        "evaluation": {"per_level": {"test": 3, "test_ood": None}, "training_set": 10, "max_new_tokens": 5},
+        "restoration": [{"data": ["mixed"], "sizes": [16], "percents": [5, 20]}],
+    }
+    experiment = sections.Configuration.model_validate(raw)
+    return make_plan(experiment, topics, models, ACCELERATORS["a100"])
+
+
+def test_sequences_and_tokens_are_counted() -> None:
+    levels = {"drawable": [10, 20, 30, 20, 20], "test": [2, 4, 4, 5, 5], "test_ood": [4] * 5}
+    result = small_plan({"m": ModelSize(1e9, 2e9, levels, 1000)})
+    assert (result.cells, result.infeasible) == (1 + 5, 4)  # level 0 has 10 facts: of it only all of them
+    work = {item.rule: item for item in result.work}
+    facts = 100 + 10 + 20 + 10 + 20
+    assert work["probe_mastery"].completions == facts * 2 * 3
+    assert work["probe_mastery"].read == facts * 2 * 10 and work["probe_mastery"].written == facts * 2 * 3 * 4
+    trained = 10 + 2 * 16 + 2 * 50 + 100
+    assert work["finetune (full)"].read == trained * (20 + 5 + 1)
+    held_out = (2 + 3 + 3 + 3 + 3) + 20
+    assert work["evaluate_base"].completions == held_out + 100  # and all training facts
+    assert work["evaluate_base"].read == (held_out + 100) * (20 + 5)
+    answers = sum(work[rule].completions for rule in ("evaluate_base", "evaluate", "evaluate_restored"))
+    assert result.disk["answers"] == answers * ANSWER_BYTES + 3 * 1000 * 4  # logits of three well-known facts
+    assert work["evaluate"].completions == 6 * held_out + 6 * 10
+    assert work["evaluate_restored"].completions == 2 * 2 * (held_out + 10) and work["evaluate_restored"].jobs == 4
+    assert work["evaluate"].written == work["evaluate"].completions * 5
+    assert result.disk["deltas"] == 6 * 1e9 * DELTA_BYTES and result.disk["models"] == 2e9
+
+
+def test_only_kept_deltas_stay_on_disk_and_unknown_levels_are_said() -> None:
+    every = small_plan({"m": ModelSize(1e9, 2e9, {})})
+    some = small_plan({"m": ModelSize(1e9, 2e9, {})}, keep_deltas="restored")
+    assert every.cells == 10 and every.levels_unknown == ["m"]
+    assert some.disk["deltas"] == every.disk["deltas"] * 2 / 10  # 16 mixed facts, two seeds
+    assert (some.jobs["keep_delta"], some.jobs["diff_weights"], every.jobs["diff_weights"]) == (2, 8, 10)
+
+
+def test_the_roofline_by_hand() -> None:
+    a100 = ACCELERATORS["a100"]
+    # One row a pass: memory bounds. 2e9 bytes at 0.6 x 2.039e12 a second, 100 times.
+    assert generating_seconds(1e9, 0, 100, 1, "bfloat16", a100) == pytest.approx(100 * 2e9 / (0.6 * 2.039e12))
+    # Many rows: arithmetic bounds. 2 operations per parameter and token, at 0.4 x 312e12 a second.
+    assert generating_seconds(1e9, 50, 4096, 4096, "bfloat16", a100) == pytest.approx(2e9 * 4146 / (0.4 * 312e12))
+    one = training_seconds(1e9, 1000, 5, "full", "adamw", "bfloat16", 1, a100)
+    assert one == pytest.approx(6e12 / (0.4 * 312e12) + 5 * 60e9 / (0.6 * 2.039e12))
+    # Both GPUs wait for weights and gradients to travel.
+    two = training_seconds(1e9, 1000, 5, "full", "adamw", "bfloat16", 2, a100)
+    assert two == pytest.approx(one + 5 * 2 * 12e9 / (0.6 * 300e9))
+    assert starting_seconds(3, 2, 4e9) == 3 * 2 * 62
+
+
+def test_published_counts_give_the_papers_totals() -> None:
+    topics = Inventory(paper(), REPOSITORY).topics()
+    total = {
+        (domain, split): sum(topic.facts.get(split, 0) for topic in topics.values() if topic.domain == domain)
+        for domain in ("in_domain", "out_of_domain")
+        for split in ("train", "test")
+    }
+    assert total == {
+        ("in_domain", "train"): 75_944,
+        ("in_domain", "test"): 9_555,
+        ("out_of_domain", "train"): 0,
+        ("out_of_domain", "test"): 11_613,
+    }
+    assert sum(topic.drawable for topic in topics.values() if topic.domain == "in_domain") == 75_944 - 133
+    levels = planned.published_levels()
+    assert all(sum(counts["train"]) == 75_944 and sum(counts["test"]) == 9_555 for counts in levels.values())
+
+
+def test_parameters_of_the_papers_models_are_those_their_vendor_states() -> None:
+    models = Inventory(paper(), REPOSITORY).models({})
+    assert {name: model.parameters for name, model in models.items()} == {
+        "llama-2-7b": 6_738_415_616,
+        "llama-2-13b": 13_015_864_320,
+        "llama-2-70b": 68_976_648_192,
+        "llama-3-8b": 8_030_261_248,
+        "llama-3-70b": 70_553_706_496,
+    }
+
+
+def test_models_are_counted_where_they_lie_else_by_their_name_else_asked_for(tiny_model: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    entries = {
+        "here": SimpleNamespace(source=SimpleNamespace(directory=str(tiny_model))),
+        "named": SimpleNamespace(source=SimpleNamespace(hub="Qwen/Qwen3-1.7B-Base")),
+        "silent": SimpleNamespace(source=SimpleNamespace(hub="x/y")),
+    }
+    facts = SimpleNamespace(source="folder")
+    known = Inventory(SimpleNamespace(results=str(tmp_path), models=entries, facts=facts), REPOSITORY)
+    with pytest.raises(KnowshiftError, match="--parameters"):
+        known.models({})
+    models = known.models({"silent": 5e8})
+    weights = AutoModelForCausalLM.from_pretrained(tiny_model)
+    assert models["here"].parameters == sum(parameter.numel() for parameter in weights.parameters())
+    assert models["named"].parameters == 1.7e9 and models["silent"].parameters == 5e8
+
+
+def test_the_plan_is_printed_for_people_and_for_machines(tmp_path: Path) -> None:
+    (tmp_path / "experiment.yaml").write_text(yaml.safe_dump(planned.configuration()))
+    command = [sys.executable, str(REPOSITORY / "scripts/plan.py"), "--config", str(tmp_path / "experiment.yaml")]
+    done = subprocess.run([*command, "--json"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    content = json.loads(done.stdout)
+    assert content["jobs"]["finetune"] == 12 and content["jobs"]["evaluate_restored"] == 21
+    assert content["gpu_hours"] == pytest.approx(sum(item["hours"] for item in content["work"]))
+    assert content["bytes_at_peak"] > content["bytes_at_end"] == sum(content["disk"].values())
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "12 fine-tuned models" in done.stdout and "GPU-hours" in done.stdout and "at peak" in done.stdout
+    done = subprocess.run([*command[:-1], "no.yaml"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stderr.startswith("error: no.yaml does not exist")
