@@ -13,6 +13,7 @@ from knowshift.runtime.parquet import read_frames
 
 
 def main() -> None:
+    """Read the command line, draw the figures and write them."""
     parser = CommandLine(__doc__)
     parser.path("--tables", "directory of tables (Parquet)")
     parser.path("--output", "directory for the figures")

@@ -11,6 +11,7 @@ from knowshift.runtime.parquet import read_frames
 
 
 def main() -> None:
+    """Read the command line, lay out the tables and write them."""
     parser = CommandLine(__doc__)
     parser.path("--tables", "directory of tables (Parquet)")
     parser.path("--output", "directory for the printed tables")

@@ -17,10 +17,13 @@ from knowshift.runtime.parquet import read_frames
 
 @dataclass(frozen=True)
 class Options:
+    """What the page prints besides tables and figures."""
+
     experiment: dict = option("the configuration of the experiment, as JSON", {})
 
 
 def main() -> None:
+    """Read the command line, render the page and write it."""
     parser = CommandLine(__doc__, Options)
     parser.path("--tables", "directory of tables (Parquet, and CSV and LaTeX as printed)")
     parser.path("--figures", "directory of figures")
