@@ -1,4 +1,4 @@
-"""The report in a real browser, with the network off: it draws, filters, saves, and fits phones, dark screens and paper.
+"""The report in a real browser, with the network off: it draws, filters, saves, and fits phones, dark pages and paper.
 
 Screenshots lie in pytest's folder of temporary files (`--basetemp`), to be looked at. Tables are simulated where their
 size is what is tested; those of the tiny experiment are real, and so are those of the default run if it has been made.
