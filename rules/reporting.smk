@@ -1,6 +1,7 @@
 # Tables, figures and the report.
 #   needs   what the stages above made
 #   makes   MODEL/tables/, MODEL/analysis/, tables/, figures/, report.html
+from knowshift.analysis.run_schemas import MODEL_TABLES
 from knowshift.analysis.schemas import ANALYSES
 from knowshift.report import contents
 
@@ -20,18 +21,7 @@ PAGE = [
     for path in sorted(Path(BASE, "resources/report").rglob("*"))
     if path.is_file()
 ]
-TABLES = [
-    "accuracy",
-    "accuracy_by_level",
-    "cells",
-    "concentration",
-    "divergence",
-    "mastery",
-    "restored",
-    "restored_where",
-    "training_accuracy",
-    "training_loss",
-]
+TABULATED = [*MODEL_TABLES, "mastery", "cells"]  # what tabulate_model writes of a model, apart from `answers`
 
 
 def restored_percents():
@@ -69,7 +59,7 @@ rule tabulate_model:
         restored=lambda wc: restored_outcomes(wc.model, feasible_runs(wc.model)),
         synonyms=[located(path) for path in SETTINGS.facts.synonyms],
     output:
-        expand(f"{RESULTS}/{{{{model}}}}/tables/{{table}}.parquet", table=[*TABLES, "answers"]),
+        expand(f"{RESULTS}/{{{{model}}}}/tables/{{table}}.parquet", table=[*TABULATED, "answers"]),
     log:
         f"{RESULTS}/logs/tabulate_model/{{model}}.log",
     conda:
@@ -130,10 +120,10 @@ rule analyse_model:
 # Not called `tabulate`: a script of that name would stand before the PyPI package that torch imports.
 rule join_tables:
     input:
-        expand(f"{RESULTS}/{{model}}/tables/{{table}}.parquet", model=SETTINGS.models, table=TABLES),
+        expand(f"{RESULTS}/{{model}}/tables/{{table}}.parquet", model=SETTINGS.models, table=TABULATED),
         expand(rules.analyse_model.output, model=SETTINGS.models),
     output:
-        expand(f"{RESULTS}/tables/{{table}}.parquet", table=[*TABLES, *ANALYSES]),
+        expand(f"{RESULTS}/tables/{{table}}.parquet", table=[*TABULATED, *ANALYSES]),
     log:
         f"{RESULTS}/logs/join_tables.log",
     conda:
@@ -143,7 +133,7 @@ rule join_tables:
     params:
         code=digest("join_tables"),
         script=script("join_tables"),
-        names=TABLES,
+        names=TABULATED,
         folders=[f"{RESULTS}/{model}" for model in SETTINGS.models],
         tables=lambda wc, output: Path(output[0]).parent,
     message:

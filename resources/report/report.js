@@ -35,11 +35,11 @@ const narrowed = (node, limit) => {
   return copy;
 };
 
-const embed = async (place) => {
-  const whole = specification(place.dataset.figure);
-  const room = place.clientWidth;
+const embed = async (chart) => {
+  const whole = specification(chart.dataset.figure);
+  const room = chart.clientWidth;
   // A little too wide is scaled, as the SVG was; much too wide means a phone.
-  let limit = Number(place.dataset.width) > room * SCALED ? room - 70 : Infinity;
+  let limit = Number(chart.dataset.width) > room * SCALED ? room - 70 : Infinity;
   for (let attempt = 0; ; attempt++) {
     const target = document.createElement("div");
     const spec = limit === Infinity ? whole : narrowed(whole, limit);
@@ -51,17 +51,17 @@ const embed = async (place) => {
       limit = Math.max(120, Math.min(limit, room) - over - 1);
       continue;
     }
-    place.view?.finalize();
-    place.view = view;
-    place.replaceChildren(target);
-    place.dataset.state = "live";
+    chart.view?.finalize();
+    chart.view = view;
+    chart.replaceChildren(target);
+    chart.dataset.state = "live";
     return;
   }
 };
 
-const failed = (place) => (error) => {
-  place.dataset.state = "failed"; // the SVG stays
-  console.error(`figure ${place.dataset.figure}:`, error);
+const failed = (chart) => (error) => {
+  chart.dataset.state = "failed"; // the SVG stays
+  console.error(`figure ${chart.dataset.figure}:`, error);
 };
 
 const seen = new IntersectionObserver(
@@ -74,8 +74,8 @@ const seen = new IntersectionObserver(
   },
   { rootMargin: "400px" },
 );
-const places = [...document.querySelectorAll("[data-figure]")];
-places.forEach((place) => seen.observe(place));
+const charts = [...document.querySelectorAll("[data-figure]")];
+charts.forEach((chart) => seen.observe(chart));
 
 let width = innerWidth;
 let waiting;
@@ -84,7 +84,7 @@ addEventListener("resize", () => {
   waiting = setTimeout(() => {
     if (innerWidth === width) return;
     width = innerWidth;
-    for (const place of places) if (place.dataset.state === "live") embed(place).catch(failed(place));
+    for (const chart of charts) if (chart.dataset.state === "live") embed(chart).catch(failed(chart));
   }, 200);
 });
 
@@ -132,10 +132,10 @@ const startFacts = async (root) => {
   const draw = () => {
     const rows = shown.slice(page * PAGE, (page + 1) * PAGE).map((row) => {
       const line = document.createElement("tr");
-      columns.forEach((column, place) => {
+      columns.forEach((column, index) => {
         const cell = line.insertCell();
         const value = at(column, row);
-        cell.dataset.title = titles[place];
+        cell.dataset.title = titles[index];
         cell.textContent = value === null || value === undefined ? "–" : String(value);
         if (right[column]) cell.className = at(right[column], row) ? "right" : "miss";
       });

@@ -1,11 +1,12 @@
-"""The report in a real browser, with the network off: it draws, filters, saves, and fits a phone, a dark room and paper.
+"""The report in a real browser, with the network off: it draws, filters, saves, and fits phones, dark pages and paper.
 
-Screenshots lie in pytest's folder of temporary files (`--basetemp`), to be looked at. Tables are simulated where their size
-is what is tested; the tiny experiment's are real, and so are those of the default run where it has been made.
+Screenshots lie in pytest's folder of temporary files (`--basetemp`), to be looked at. Tables are simulated where their
+size is what is tested; those of the tiny experiment are real, and so are those of the default run if it has been made.
 """
 
 import csv
 import io
+import json
 import re
 import shutil
 import subprocess
@@ -34,20 +35,33 @@ FLAGS = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-backgro
 
 
 def make_report(folder: Path, grid: made_up_tables.Grid) -> Path:
-    """The report over simulated tables, made by the pipeline's own scripts."""
+    """Make the report of simulated tables with the pipeline's own scripts."""
     tables, figures, report = folder / "tables", folder / "figures", folder / "report.html"
     made_up_tables.Tables(grid).write(tables)
-    experiment = (
-        '{"experiment": {"facts": {"in_domain": ["city_country"], "out_of_domain": ["symbol_element"]}, "finetuning": '
-        '{"data": ["level0", "mixed"], "sizes": [30, 100], "seeds": [1, 2], "epochs": 1, "learning_rate": 5e-05, "batch_size": 8}, '
-        '"mastery": {"templates": 3, "samples": 4, "temperature": 0.7, "max_new_tokens": 8, "boundaries": [0.25, 0.5, 0.75]}, '
-        '"divergence": {"top_tokens": 10}}}'
-    )
+    experiment = {
+        "facts": {"in_domain": ["city_country"], "out_of_domain": ["symbol_element"]},
+        "finetuning": {
+            "data": ["level0", "mixed"],
+            "sizes": [30, 100],
+            "seeds": [1, 2],
+            "epochs": 1,
+            "learning_rate": 5e-05,
+            "batch_size": 8,
+        },
+        "mastery": {
+            "templates": 3,
+            "samples": 4,
+            "temperature": 0.7,
+            "max_new_tokens": 8,
+            "boundaries": [0.25, 0.5, 0.75],
+        },
+        "divergence": {"top_tokens": 10},
+    }
     for name, arguments in {
         "print_tables": ["--tables", tables, "--output", tables],
         "plot": ["--tables", tables, "--output", figures],
         "report": ["--tables", tables, "--figures", figures, "--page", REPOSITORY / "resources/report",
-                   "--spec", experiment, "--output", report],
+                   "--spec", json.dumps({"experiment": experiment}), "--output", report],
     }.items():  # fmt: skip
         command = [sys.executable, str(REPOSITORY / f"scripts/{name}.py"), *map(str, arguments)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -115,7 +115,7 @@ def render(frames: Frames, tables: Path, figures: Path, templates: Path, experim
     environment.filters["cell"] = cell_text
     environment.filters["sentence"] = sentence
     return environment.get_template("page.html.jinja").render(
-        bundle=vl_convert.javascript_bundle(),
+        bundle=vl_convert.javascript_bundle(),  # pyright: ignore[reportCallIssue]  # the stub lacks a default
         style=(templates / "report.css").read_text(encoding="utf-8") + chart_style(),
         script=(templates / "report.js").read_text(encoding="utf-8"),
         sections={

@@ -27,7 +27,7 @@ PUBLISHED_STRATEGIES = {
 }
 
 
-def accuracy_by_size(frames: Frames) -> alt.Chart | None:
+def accuracy_by_size(frames: Frames) -> theme.Drawing | None:
     """Draw headline accuracy over the number of training facts, a line per data kind.
 
     Published values at 1,920 facts are diamonds.
@@ -72,7 +72,7 @@ def _published(frames: Frames, table: pd.DataFrame, headline: bool) -> pd.DataFr
     return rows.merge(table[["panel", "model", "set"]].drop_duplicates(), on=["model", "set"])
 
 
-def accuracy_by_level(frames: Frames) -> alt.Chart | None:
+def accuracy_by_level(frames: Frames) -> theme.Drawing | None:
     """Draw accuracy by mastery level of the question, a line per data kind, at the largest common size.
 
     Published values of models that this run has are diamonds.
@@ -128,7 +128,7 @@ def accuracy_by_level(frames: Frames) -> alt.Chart | None:
     return theme.panels(chart, data, sort=list(dict.fromkeys(table["panel"])))
 
 
-def training_accuracy(frames: Frames) -> alt.Chart | None:
+def training_accuracy(frames: Frames) -> theme.Drawing | None:
     """Draw the share of its training facts that each model answers: open marks before training, filled ones after."""
     names = {"training_set": "training set"}
     table = tuned(frames["scores"], names).dropna(subset=["accuracy"])
@@ -168,7 +168,7 @@ def training_accuracy(frames: Frames) -> alt.Chart | None:
     return theme.panels(chart, table, gap=8, between=40)
 
 
-def strategies(frames: Frames) -> alt.Chart | None:
+def strategies(frames: Frames) -> theme.Drawing | None:
     """Draw headline accuracy of each strategy with its interval; published values are diamonds."""
     table = frames["strategies"]
     table = table[table["set"].isin(list(theme.SET_TITLES))].dropna(subset=["accuracy"]).copy()

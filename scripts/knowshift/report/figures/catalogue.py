@@ -32,7 +32,7 @@ def figures(frames: Frames) -> dict[str, str]:
     return {name: specification(_no_data() if chart is None else chart) for name, chart in charts.items()}
 
 
-def specification(chart: alt.TopLevelMixin) -> str:
+def specification(chart: theme.Drawing) -> str:
     """Return the Vega-Lite of a chart in our theme as JSON, with numbers rounded to six digits and nulls left out."""
     with alt.theme.enable("none"):  # instead of Altair's default theme
         content = chart.to_dict()

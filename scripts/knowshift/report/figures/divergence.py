@@ -13,7 +13,7 @@ from knowshift.report.frames import Frames
 MAX_PANELS = 6  # if `calibration` had more panels, it draws one data kind only
 
 
-def divergence(frames: Frames) -> alt.Chart | None:
+def divergence(frames: Frames) -> theme.Drawing | None:
     """Draw accuracy on level-4 questions beside KL to the pre-trained model, both over the number of training facts."""
     table = tuned(frames["shifts"]).dropna(subset=["kl"])
     if table.empty:
@@ -43,7 +43,7 @@ def divergence(frames: Frames) -> alt.Chart | None:
     return alt.concat(*charts, columns=2, spacing={"row": 36, "column": 84})
 
 
-def correlation(frames: Frames) -> alt.Chart | None:
+def correlation(frames: Frames) -> theme.Drawing | None:
     """Draw accuracy on level-4 questions against KL, a mark per cell, and their rank correlation over all cells."""
     table = tuned(frames["shifts"]).dropna(subset=["kl", "accuracy"])
     if table.empty:
@@ -100,7 +100,7 @@ def _few(values: pd.Series) -> list[int]:
     return sorted({found[0], found[len(found) // 2], found[-1]})
 
 
-def calibration(frames: Frames) -> alt.Chart | None:
+def calibration(frames: Frames) -> theme.Drawing | None:
     """Draw the share of questions answered against the probability of the right answer, a panel per data kind.
 
     Each panel shows the model before fine-tuning, after it, and restored.

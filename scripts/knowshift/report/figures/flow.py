@@ -69,7 +69,7 @@ def _fates(frames: Frames, sets: list[str]) -> pd.DataFrame:
     return table
 
 
-def flow(frames: Frames) -> alt.Chart | None:
+def flow(frames: Frames) -> theme.Drawing | None:
     """Draw how in-domain test facts move between known and unknown, as ribbons across the states of a model.
 
     A panel per data kind; a menu chooses the topic.
@@ -91,7 +91,7 @@ def flow(frames: Frames) -> alt.Chart | None:
             **{topic: counts[topic] for topic in topics if topic in counts},
         }
         for topic, fates in totals.items():
-            head = {"model": model, "kind": theme.kind_name(data), "topic": topic}
+            head = {"model": model, "kind": theme.kind_name(str(data)), "topic": topic}
             ribbon, name, node = _ribbons(fates.to_dict(), len(stages))
             ribbons += [{**head, **row} for row in ribbon]
             names += [{**head, **row} for row in name]
@@ -179,7 +179,7 @@ def _ribbons(fates: Mapping[str, int], stages: int) -> tuple[list[dict], list[di
     return ribbons, names, nodes
 
 
-def flow_topics(frames: Frames) -> alt.Chart | None:
+def flow_topics(frames: Frames) -> theme.Drawing | None:
     """Draw the share of facts of each fate, a bar per topic: of facts known before, and of facts unknown before."""
     table = _fates(frames, ["test", "test_ood"])
     if table.empty:

@@ -35,7 +35,9 @@ def tuned(table: pd.DataFrame, sets: Mapping[str, str] = theme.SET_TITLES) -> pd
 def by_model_and_set(table: pd.DataFrame, sets: Mapping[str, str] = theme.SET_TITLES) -> pd.DataFrame:
     """Sort rows by model, in the order in which the models first appear, and by set, in the order of `sets`."""
     order = {"model": list(dict.fromkeys(table["model"])), "set": list(sets)}
-    return table.sort_values(["model", "set"], kind="stable", key=lambda column: column.map(order[column.name].index))
+    return table.sort_values(
+        ["model", "set"], kind="stable", key=lambda column: column.map(order[str(column.name)].index)
+    )
 
 
 def reference(table: pd.DataFrame, panels: pd.DataFrame, value: str) -> pd.DataFrame:

@@ -17,7 +17,7 @@ PUBLISHED_SETS = {"train": ("in_domain", "train"), "test": ("in_domain", "test")
 ALL, AS_PUBLISHED = "all topics", "published"  # rows above those of the topics
 
 
-def mastery(frames: Frames) -> alt.Chart | None:
+def mastery(frames: Frames) -> theme.Drawing | None:
     """Draw the share of facts at each mastery level, a bar per topic; all topics and published shares come first."""
     counts = frames["mastery"]
     if counts.empty or not counts["facts"].sum():
@@ -35,8 +35,8 @@ def mastery(frames: Frames) -> alt.Chart | None:
     published = pd.DataFrame(
         {
             "model": rows["of"],
-            "domain": rows["set"].map(lambda name: PUBLISHED_SETS[name][0]),
-            "split": rows["set"].map(lambda name: PUBLISHED_SETS[name][1]),
+            "domain": rows["set"].map({name: domain for name, (domain, _) in PUBLISHED_SETS.items()}),
+            "split": rows["set"].map({name: split for name, (_, split) in PUBLISHED_SETS.items()}),
             "topic": AS_PUBLISHED,
             "level": rows["level"].astype("int64"),
             "facts": rows["value"],
@@ -51,7 +51,7 @@ def mastery(frames: Frames) -> alt.Chart | None:
     )
     order = {"model": list(dict.fromkeys(counts["model"])), "split": list(PANEL_TITLES.values())}
     table = table.sort_values(
-        ["model", "split"], kind="stable", key=lambda column: column.map(order[column.name].index)
+        ["model", "split"], kind="stable", key=lambda column: column.map(order[str(column.name)].index)
     )
     table["panel"] = theme.panel_names(table, table["split"])
     topics = sorted(set(table["topic"]) - {ALL, AS_PUBLISHED})

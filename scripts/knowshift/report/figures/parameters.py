@@ -10,7 +10,7 @@ from knowshift.report.frames import Frames
 WHERE = 5.0  # `restored_where` shows the restored share nearest to this, in percent
 
 
-def concentration(frames: Frames) -> alt.Chart | None:
+def concentration(frames: Frames) -> theme.Drawing | None:
     """Draw the share of the summed relative change that the most changed parameters hold.
 
     Parameters that were exactly 0 before training are left out. Published shares of LLaMA-3-8B are a faint line.
@@ -21,7 +21,7 @@ def concentration(frames: Frames) -> alt.Chart | None:
         return None
     table = table[table["facts"] == table.groupby(["model", "method", "data"])["facts"].transform("max")]
     keys = ["model", "method", "region", "data", "facts", "percent"]
-    table = table.groupby(keys, as_index=False, sort=False)["share_without_zeros"].mean()
+    table = table.groupby(keys, as_index=False, sort=False)[["share_without_zeros"]].mean()
     table["panel"] = theme.panel_names(table, table["region"])
     table["name"] = [
         theme.kind_name(data) + ("" if method == "full" else f", {method}")
@@ -76,7 +76,7 @@ def concentration(frames: Frames) -> alt.Chart | None:
     return theme.panels(chart, data, sort=list(dict.fromkeys(table["panel"])))
 
 
-def restored_where(frames: Frames) -> alt.Chart | None:
+def restored_where(frames: Frames) -> theme.Drawing | None:
     """Draw how the restored parameters spread over layers and over modules, beside all parameters of the region."""
     charts = []
     for name, draw in {"restored_layers": _layers, "restored_modules": _modules}.items():
@@ -97,7 +97,7 @@ def restored_where(frames: Frames) -> alt.Chart | None:
     return alt.concat(*beside, columns=2, spacing={"row": 40, "column": 60})
 
 
-def _layers(rows: pd.DataFrame, published: pd.DataFrame, heading: str) -> alt.LayerChart:
+def _layers(rows: pd.DataFrame, published: pd.DataFrame, heading: str) -> alt.LayerChart | alt.FacetChart:
     """Draw the share of restored parameters that lies in each layer, a line per data kind.
 
     Args:
@@ -141,12 +141,12 @@ def _layers(rows: pd.DataFrame, published: pd.DataFrame, heading: str) -> alt.La
     return alt.layer(*layers, data=data).properties(width=225, height=190, title=f"{heading}, by layer")
 
 
-def _modules(rows: pd.DataFrame, published: pd.DataFrame, _heading: str) -> alt.LayerChart:
+def _modules(rows: pd.DataFrame, published: pd.DataFrame, _heading: str) -> alt.LayerChart | alt.FacetChart:
     """Draw the share of restored parameters that lies in each kind of module, a mark per data kind; see `_layers`."""
     even = rows.groupby("module", as_index=False)["share_of_parameters"].mean()
     order = list(rows.groupby("module")["share"].mean().sort_values(ascending=False).index)
     paper = published[(published["source"] == "restored_share_by_module") & published["module"].isin(order)]
-    paper = paper.groupby("module", as_index=False)["value"].mean().rename(columns={"value": "published"})
+    paper = paper.groupby("module", as_index=False)[["value"]].mean().rename(columns={"value": "published"})
     data = pd.concat([rows[["module", "name", "data", "size", "share"]], even, paper])
     x = alt.X("share:Q", title=None, axis=alt.Axis(format="%", tickCount=4, grid=True), scale=alt.Scale(domainMin=0))
     y = alt.Y("module:N", title=None, sort=order)

@@ -11,7 +11,7 @@ from knowshift.weights.regions import LAYERS
 LINE_DASHES = [[1, 0], [4, 2], [1, 2], [8, 2, 2, 2], [10, 4], [2, 4]]  # the last line of a panel is solid
 
 
-def restored(frames: Frames) -> alt.Chart | None:
+def restored(frames: Frames) -> theme.Drawing | None:
     """Draw accuracy over the share of parameters restored.
 
     There is a row of panels per set of questions, a panel per data kind, and a line per number of training facts. The
@@ -70,7 +70,7 @@ def restored(frames: Frames) -> alt.Chart | None:
     return alt.concat(*rows, columns=1, spacing=34).resolve_scale(color="shared", strokeDash="shared")
 
 
-def restored_blocks(frames: Frames) -> alt.Chart | None:
+def restored_blocks(frames: Frames) -> theme.Drawing | None:
     """Draw accuracy with blocks of layers restored, a line per data kind; thin dashes are models with none restored."""
     table = tuned(frames["restorations"]).dropna(subset=["accuracy"])
     table = table[table["region"].str.fullmatch(LAYERS) & (table["percent"] == 100)]
@@ -197,7 +197,7 @@ def _sweep(data: pd.DataFrame, domain: list[float], order: list[str], start: pd.
             .mark_point(shape="diamond", filled=False, color=theme.GREY, size=44)
             .encode(x=x, y="published:Q", tooltip=["size:Q", alt.Tooltip("published:Q", format=PERCENT)])
         )
-    return alt.layer(*theme.zoomed(layers, domain))
+    return alt.LayerChart(layer=theme.zoomed(layers, domain))
 
 
 def _published_restored(frames: Frames, table: pd.DataFrame) -> pd.DataFrame:

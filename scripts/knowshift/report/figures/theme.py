@@ -11,6 +11,8 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+Drawing = alt.Chart | alt.LayerChart | alt.FacetChart | alt.ConcatChart  # what the functions of figures return
+
 LEVEL_COLORS = ["#1f1a93", "#7417a6", "#b5327f", "#dd6a4f", "#e8a020"]
 LEVEL_COLORS_DARK = ["#7f86ff", "#b57bf0", "#e57bb8", "#f7a184", "#ffd27d"]
 KINDS = ["level0", "level1", "level2", "level3", "level4", "mixed"]
@@ -200,13 +202,13 @@ def zoomed(layers: Sequence[alt.Chart], domain: Sequence[float], channel: str = 
 
 
 def panels(
-    chart: alt.Chart | alt.LayerChart,
+    chart: alt.Chart | alt.LayerChart | alt.FacetChart,
     data: pd.DataFrame,
     columns: int = 2,
     sort: Sequence[str] | None = None,
     gap: int = 26,
     between: int = 84,
-) -> alt.Chart | alt.LayerChart | alt.FacetChart:
+) -> Drawing:
     """Draw a chart once for each value of the column `panel`; a single panel needs no heading.
 
     Args:
@@ -216,6 +218,8 @@ def panels(
         gap: pixels between heading and panel, where a title of the vertical axis stands.
         between: pixels between panels, where names at the ends of lines stand.
     """
+    if isinstance(chart, alt.FacetChart):
+        raise TypeError("a chart that has panels already cannot be drawn in panels")
     order = list(sort or dict.fromkeys(data["panel"]))
     if len(order) < 2:
         return chart.properties(data=data)

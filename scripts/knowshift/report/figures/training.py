@@ -8,7 +8,7 @@ from knowshift.report.frames import Frames
 MAX_SIZES = 4  # of one model, `loss` draws the largest sizes; of several, only the largest one of each
 
 
-def loss(frames: Frames) -> alt.Chart | None:
+def loss(frames: Frames) -> theme.Drawing | None:
     """Draw training loss by step, mean over seeds: a panel per number of training facts, a line per data kind.
 
     Sizes that not every data kind of the model was run at are left out.
@@ -52,7 +52,7 @@ def loss(frames: Frames) -> alt.Chart | None:
     return drawn.resolve_scale(x="independent") if isinstance(drawn, alt.FacetChart) else drawn
 
 
-def costs(frames: Frames) -> alt.Chart | None:
+def costs(frames: Frames) -> theme.Drawing | None:
     """Draw time and largest memory of every stage, over all its jobs."""
     table = frames["costs"]
     if table.empty:

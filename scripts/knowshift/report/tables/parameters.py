@@ -84,7 +84,7 @@ def restored_blocks(frames: Frames) -> PrintedTable:
 
 def _is_block(table: pd.DataFrame) -> pd.Series:
     """Tell which restorations are of a block of layers, such as 0-3, and not of a region with a name."""
-    return table["region"].map(lambda region: re.fullmatch(LAYERS, region) is not None).astype(bool)
+    return table["region"].str.fullmatch(LAYERS).astype(bool)
 
 
 def _by_share(table: pd.DataFrame, title: str) -> PrintedTable:
@@ -93,7 +93,7 @@ def _by_share(table: pd.DataFrame, title: str) -> PrintedTable:
     more = {column: column for column in ("strategy", "region") if table[column].nunique() > 1}
     questions = {"set": "questions"} if table["set"].nunique() > 1 else {}
     named = {**naming(table, "data", "size", "seeds"), **more, **questions}
-    table = table.assign(set=table["set"].map(lambda name: SET_HEADINGS.get(name, name)))
+    table = table.assign(set=table["set"].replace(SET_HEADINGS))
     columns, rows = pivot(table, named, across, ["percent"], _restored_cell)
     return PrintedTable(title, columns, rows)
 
