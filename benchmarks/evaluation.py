@@ -81,7 +81,7 @@ def ours(model_path: Path, rows: list[dict], arguments: argparse.Namespace) -> A
         }
     )
     decoding, prompt = Decoding(NEW_TOKENS, end_ids(model_path, tokenizer)), read_prompt_template(PROMPT)
-    engine = Engine(model, tokens_per_pass=arguments.rows, threads=arguments.threads)
+    engine = Engine(model, tokens_per_pass=arguments.tokens_per_pass, threads=arguments.threads)
     return lambda: answer_questions(engine, tokenizer, questions, prompt, decoding)["output"].to_pylist()
 
 
@@ -165,7 +165,9 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="directory of a fine-tuned model")
     parser.add_argument("--questions", type=int, default=440)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--rows", type=int, default=64, help="of a pass of knowshift, generation alone")
+    parser.add_argument(
+        "--tokens-per-pass", type=int, default=64, help="tokens of a pass of knowshift, generation alone"
+    )
     parser.add_argument("--batches", type=int, nargs="+", default=BATCHES, help="that the harness is tried with")
     parser.add_argument("--evaluate", type=Path, default=ROOT / "scripts/evaluate.py", help="our script")
     parser.add_argument(
