@@ -155,8 +155,16 @@ def compression(base: Path, tuned: list[Path], arguments: argparse.Namespace) ->
             opened = Delta(delta, base, arguments.threads)
             decode = timed(lambda opened=opened: [None for _ in opened])
             small = sum(path.stat().st_size for path in delta.iterdir())
-            rows.append({**head, "method": "diff_weights.py (whole process; reads hashed)", "% of it": 100 * small / size,
-                         "encode, s": encode, "decode, s": decode, "memory MB": memory})  # fmt: skip
+            rows.append(
+                {
+                    **head,
+                    "method": "diff_weights.py (whole process; reads hashed)",
+                    "% of it": 100 * small / size,
+                    "encode, s": encode,
+                    "decode, s": decode,
+                    "memory MB": memory,
+                }
+            )
             for method in METHODS if arguments.peers else METHODS[:1]:
                 python = arguments.peers if arguments.peers else sys.executable
                 command = [python, str(Path(__file__).with_name("compressing.py")), "--method", method]

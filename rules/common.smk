@@ -1,4 +1,4 @@
-# The checked configuration, paths, and the helpers that all rules share. Every rule that makes a result has two params:
+# The checked configuration, paths, and the helpers that all rules share. Rules that make a result have two params:
 #   spec   the part of the configuration that changes this result, as canonical JSON
 #   code   a digest of the code that makes this result; comments, docstrings, formatting, the module that code lives in,
 #          and changes that are recorded as neutral do not count

@@ -85,7 +85,8 @@ def find(text: str, names: Iterable[str], rule: str) -> int | None:
             paper's rule.
 
     Returns:
-        The position of the occurrence, in characters of the normalised text (for whole words, of `words(text)`); or None.
+        The position of the occurrence, in characters of the normalised text (for whole words, of `words(text)`), or None
+        if there is none.
     """
     haystack = f" {words(text)} " if rule == "whole_words" else normalise(text)
     first = -1
