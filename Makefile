@@ -40,8 +40,8 @@ format: $(INSTALLED) ## put the code into form
 lock: $(INSTALLED) ## write the exact versions of all dependencies to envs/
 	$(BIN)/python envs/lock.py
 
-schema: $(INSTALLED) ## write schemas/config.schema.json from scripts/knowshift/configuration/sections.py
-	PYTHONPATH=scripts $(BIN)/python scripts/knowshift/configuration/sections.py > schemas/config.schema.json.new
+schema: $(INSTALLED) ## write schemas/config.schema.json from scripts/knowshift/configuration/
+	PYTHONPATH=scripts $(BIN)/python -m knowshift.configuration.sections > schemas/config.schema.json.new
 	mv schemas/config.schema.json.new schemas/config.schema.json
 
 # Nothing is restored in $(BENCH_TUNED): it is the fine-tuned model. vLLM takes part where its environment is, which

@@ -29,13 +29,13 @@ import torch  # noqa: E402
 from datasets import Dataset  # noqa: E402
 from trl import SFTConfig, SFTTrainer  # noqa: E402
 
+from knowshift.configuration.finetuning import Recipe  # noqa: E402
 from knowshift.facts.templates import read_prompt_template  # noqa: E402
 from knowshift.finetuning.loop import adamw, train  # noqa: E402
-from knowshift.finetuning.recipe import Recipe  # noqa: E402
 from knowshift.models.loading import load_model, load_tokenizer  # noqa: E402
 from knowshift.models.tokenizing import encode_examples  # noqa: E402
 
-RECIPE = Recipe(1e-5, "cosine", 0.0, 8, 1, 0.0, 0.9, 0.999, 1.0, "answer")
+RECIPE = Recipe(learning_rate=1e-5)
 Losses = tuple[float, float]  # of the first and of the last steps
 Measured = tuple[float, Losses, int]  # seconds, first and last losses, tokens
 

@@ -13,11 +13,11 @@ def completions(topics):
 
 
 def probe_spec(wildcards):
-    chosen = fields(SETTINGS.mastery, "samples", "temperature", "max_new_tokens", "engine", "rows")
+    chosen = fields(SETTINGS.mastery, "samples", "temperature", "max_new_tokens", "engine", "tokens_per_pass")
     chosen["dtype"] = SETTINGS.models[wildcards.model].dtype or SETTINGS.mastery.dtype
     limit = SETTINGS.facts.dev_limit if wildcards.split == "dev" else None
     more = {
-        "templates_used": SETTINGS.mastery.templates,
+        "templates": SETTINGS.mastery.templates,
         "split": wildcards.split,
         "facts_limit": limit,
         "seed": SETTINGS.seed,

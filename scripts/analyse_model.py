@@ -1,4 +1,4 @@
-"""Compute the statistics of one model: intervals, tests, flows, calibration, verdicts on the claims, a recommendation.
+r"""Compute the statistics of one model: intervals, tests, flows, calibration, verdicts on the claims, a recommendation.
 
     python scripts/analyse_model.py --tables results/NAME/tables --mastery results/NAME/mastery.parquet \
         --divergences results/NAME/runs/*/divergence.parquet --folder results/NAME --output results/NAME/analysis
@@ -6,24 +6,17 @@
 It reads graded answers and tables; no model is loaded. docs/report.md explains every number.
 """
 
-from dataclasses import asdict, dataclass
+from pydantic import Field
 
-from cli.command_line import CommandLine, option, run
-
-from knowshift.allowed_values import Matching
-from knowshift.analysis.model_analysis import analyse_model
-from knowshift.analysis.schemas import ANALYSES
-from knowshift.finetuning.schemas import CELLS
-from knowshift.runtime.parquet import read_table, write_table
+from cli.command_line import CommandLine, quick_imports, run
+from knowshift.configuration.facts import MatchingRule
+from knowshift.configuration.section import Seeded
 
 
-@dataclass(frozen=True)
-class Options:
-    """Options that change the result."""
+class Options(MatchingRule, Seeded):
+    """How answers are graded, and how estimates are drawn."""
 
-    matching: Matching = option("when a text contains an object; substring is the paper's", "whole_words")
-    seed: int = option("the experiment's seed", 1)
-    facts: int = option("facts whose outputs are kept, per run", 2000)
+    facts: int = Field(default=2000, gt=0, description="Number of facts per run whose outputs are kept.")
 
 
 def main() -> None:
@@ -37,9 +30,15 @@ def main() -> None:
     )
     parser.path("--output", "directory for the tables (Parquet)")
     arguments, options = parser.read()
+    with quick_imports():
+        from knowshift.analysis.model_analysis import analyse_model
+        from knowshift.analysis.schemas import ANALYSES
+        from knowshift.finetuning.schemas import CELLS
+        from knowshift.runtime.parquet import read_table, write_table
+
     cells = read_table(arguments.tables / "cells.parquet", CELLS)
     paths = (arguments.mastery, arguments.divergences or (), arguments.folder)
-    made = analyse_model(arguments.tables, cells, *paths, **asdict(options))
+    made = analyse_model(arguments.tables, cells, *paths, **options.model_dump())
     for name, schema in ANALYSES.items():
         write_table(arguments.output / f"{name}.parquet", made[name], schema)
 

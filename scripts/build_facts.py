@@ -1,54 +1,63 @@
-"""Build the facts of one topic, from raw question files or from a table of facts.
+r"""Build the facts of one topic, from raw question files or from a table of facts.
 
     python scripts/build_facts.py --raw resources/facts --templates resources/templates/P36.yaml \
         --domain in_domain --output facts/P36.parquet
-    python scripts/build_facts.py --table mine.csv --templates templates/rivers.yaml --domain in_domain --output facts/rivers.parquet
+    python scripts/build_facts.py --table mine.csv --templates templates/rivers.yaml --domain in_domain \
+        --output facts/rivers.parquet
 
-RAW holds `{train,dev,test}/TOPIC.{split}.json`, lists of {"question", "answers"}. TABLE is CSV, TSV, JSON Lines or Parquet with
-the columns topic, subject, object and, if wanted, aliases (separated by |), split and question. Kept are facts with one
-answer, one per distinct question; what is left out is counted in the table's metadata.
+RAW holds `{train,dev,test}/TOPIC.{split}.json`, lists of {"question", "answers"}. TABLE is CSV, TSV, JSON Lines or
+Parquet with the columns topic, subject, object and, if wanted, aliases (separated by |), split and question. Kept are
+facts with one answer, one per distinct question; what is left out is counted in the table's metadata.
 """
 
-from dataclasses import dataclass
 from typing import Literal
 
-from cli.command_line import CommandLine, option, run
+from pydantic import Field
 
-from knowshift.facts.building import build_facts, refuse_bad_rows
-from knowshift.facts.question_files import read_question_files
-from knowshift.facts.schemas import FACTS
-from knowshift.facts.templates import read_topic_templates
-from knowshift.facts.user_table import FactTable
-from knowshift.runtime.errors import KnowshiftError
-from knowshift.runtime.parquet import write_table
-from knowshift.runtime.progress import start_logging
+from cli.command_line import CommandLine, quick_imports, run
+from knowshift.configuration.facts import BuildingRules
 
 
-@dataclass(frozen=True)
-class Options:
-    domain: Literal["in_domain", "out_of_domain"] = option("what the topic serves for")
-    on_bad_rows: Literal["stop", "drop"] = option("drop: leave bad rows out and count them", "stop")
-    split_shares: dict = option("share of a table's facts per split, where a row names none",
-                                {"train": 0.8, "dev": 0.1, "test": 0.1})  # fmt: skip
+class Options(BuildingRules):
+    """How the facts are built."""
+
+    domain: Literal["in_domain", "out_of_domain"] = Field(
+        description="Whether training sets may draw from the topic (in_domain) or it is only evaluated (out_of_domain)."
+    )
 
 
 def main() -> None:
+    """Read the command line, build the facts, and write the table."""
     parser = CommandLine(__doc__, Options)
-    parser.path("--raw", "directory with train/, dev/ and test/", required=False)
-    parser.path("--table", "table of facts, instead of --raw", required=False)
-    parser.path("--templates", "the topic's templates (TOPIC.yaml)")
-    parser.path("--siblings", "templates of topics with the same question template, in order, itself included",
-                required=False, many=True)  # fmt: skip
-    parser.path("--output", "facts table to write (Parquet)")
+    parser.path("--raw", "Folder with train/, dev/ and test/.", required=False)
+    parser.path("--table", "Table of facts, instead of --raw.", required=False)
+    parser.path("--templates", "The topic's templates (TOPIC.yaml).")
+    parser.path(
+        "--siblings",
+        "Templates of the topics with the same question template, in the order of the configuration, the topic "
+        "included.",
+        required=False,
+        many=True,
+    )
+    parser.path("--output", "Facts table to write (Parquet).")
     arguments, options = parser.read()
     if (arguments.raw is None) == (arguments.table is None):
         parser.error("give either --raw or --table")
+    with quick_imports():
+        from knowshift.facts.building import build_facts, refuse_bad_rows
+        from knowshift.facts.question_files import read_question_files
+        from knowshift.facts.schemas import FACTS
+        from knowshift.facts.templates import read_topic_templates
+        from knowshift.facts.user_table import FactTable
+        from knowshift.runtime.errors import KnowshiftError
+        from knowshift.runtime.parquet import write_table
+        from knowshift.runtime.progress import start_logging
 
     topic = read_topic_templates(arguments.templates)
     group = [read_topic_templates(path) for path in arguments.siblings or [arguments.templates]]
     if arguments.table:
-        table = FactTable(arguments.table)
-        sources = {member.topic: table.read(member, options.split_shares) for member in group}
+        table, shares = FactTable(arguments.table), options.split_shares.model_dump()
+        sources = {member.topic: table.read(member, shares) for member in group}
     else:
         sources = {member.topic: read_question_files(arguments.raw, member) for member in group}
     if options.on_bad_rows == "stop":

@@ -5,21 +5,23 @@ python scripts/diff_weights.py --base base/ --tuned checkpoint/ --output delta/
 
 import shutil
 
-from cli.command_line import CommandLine, run
-
-from knowshift.runtime.artefacts import MANIFEST, manifest_of, whole_directory
-from knowshift.runtime.progress import start_logging
-from knowshift.weights.deltas import diff_weights
+from cli.command_line import CommandLine, quick_imports, run
 
 
 def main() -> None:
+    """Read the command line, compare the models, and write the delta."""
     parser = CommandLine(__doc__)
-    parser.path("--base", "model directory before training")
-    parser.path("--tuned", "model directory after training")
-    parser.path("--output", "delta directory to write")
-    parser.path("--manifest", "where to put a copy of the delta's manifest", required=False)
-    parser.add_argument("--threads", type=int, default=1, help="compress with so many threads (default: 1)")
+    parser.path("--base", "Model directory before training.")
+    parser.path("--tuned", "Model directory after training.")
+    parser.path("--output", "Delta directory to write.")
+    parser.path("--manifest", "File to write a copy of the delta's manifest to.", required=False)
+    parser.add_argument("--threads", type=int, default=1, help="Number of threads that compress (default: 1).")
     arguments, _ = parser.read()
+    with quick_imports():
+        from knowshift.runtime.artefacts import MANIFEST, manifest_of, whole_directory
+        from knowshift.runtime.progress import start_logging
+        from knowshift.weights.deltas import diff_weights
+
     for directory, declared in {arguments.base: None, arguments.tuned: arguments.tuned}.items():
         manifest_of(directory, declared=declared)
     facts: dict = {"kind": "delta"}

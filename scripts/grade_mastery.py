@@ -1,48 +1,35 @@
-"""Match completions against objects: the mastery R and the level of every probed fact.
+r"""Match completions against objects: the mastery R and the level of every probed fact.
 
     python scripts/grade_mastery.py --facts facts/*.parquet --completions completions/*.parquet \
         --synonyms resources/synonyms.csv --output mastery.parquet
 """
 
-from dataclasses import dataclass
-
-from cli.command_line import CommandLine, option, run
-
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from knowshift.allowed_values import Matching
-from knowshift.facts.matching import Synonyms
-from knowshift.facts.schemas import FACTS
-from knowshift.mastery.levels import grade
-from knowshift.mastery.schemas import COMPLETIONS, MASTERY
-from knowshift.runtime.parquet import read_table, table_metadata, write_table
-from knowshift.runtime.progress import progress
+from cli.command_line import CommandLine, quick_imports, run
+from knowshift.configuration.facts import MatchingRule
+from knowshift.configuration.mastery import LevelBoundaries
 
 
-@dataclass(frozen=True)
-class Options:
-    matching: Matching = option("when a text contains an object; substring is the paper's", "whole_words")
-    boundaries: list = option("mastery at which levels 1, 2 and 3 end", [0.25, 0.5, 0.75])
+class Options(LevelBoundaries, MatchingRule):
+    """How completions are matched and levels are divided."""
 
 
 def main() -> None:
+    """Read the command line, grade, and write the table."""
     parser = CommandLine(__doc__, Options)
-    parser.path("--facts", "facts tables", many=True)
-    parser.path("--completions", "completions tables", many=True)
-    parser.path("--synonyms", "CSV files of synonyms", required=False, many=True)
-    parser.path("--output", "mastery table to write (Parquet)")
+    parser.path("--facts", "Facts tables (Parquet).", many=True)
+    parser.path("--completions", "Completions tables (Parquet).", many=True)
+    parser.path("--synonyms", "CSV files with other names of objects.", required=False, many=True)
+    parser.path("--output", "Mastery table to write (Parquet).")
     arguments, options = parser.read()
+    with quick_imports():
+        from knowshift.facts.matching import Synonyms
+        from knowshift.mastery.files import grade_files
+        from knowshift.mastery.schemas import MASTERY
+        from knowshift.runtime.parquet import write_table
 
-    facts = pa.concat_tables(read_table(path, FACTS).replace_schema_metadata(None) for path in arguments.facts)
     synonyms = Synonyms.read(arguments.synonyms or ())
-    graded = []
-    for path in progress(arguments.completions, what="grading", unit="units"):
-        completions = read_table(path, COMPLETIONS)
-        templates = table_metadata(completions)["templates"]
-        probed = facts.filter(pc.is_in(facts["fact_id"], pc.unique(completions["fact_id"])))
-        graded.append(grade(probed, completions, templates, synonyms, options.matching, options.boundaries))
-    write_table(arguments.output, pa.concat_tables(graded), MASTERY, {"matching": options.matching})
+    graded = grade_files(arguments.facts, arguments.completions, synonyms, options.matching, options.boundaries)
+    write_table(arguments.output, graded, MASTERY, {"matching": options.matching})
 
 
 if __name__ == "__main__":

@@ -5,11 +5,7 @@
 It joins the tables that are named, and all tables in `analysis/`.
 """
 
-from cli.command_line import CommandLine, run
-
-from knowshift.analysis.joining import join_tables
-from knowshift.analysis.schemas import ANALYSES
-from knowshift.runtime.parquet import write_table
+from cli.command_line import CommandLine, quick_imports, run
 
 
 def main() -> None:
@@ -19,6 +15,11 @@ def main() -> None:
     parser.add_argument("--tables", nargs="+", required=True, help="names of tables in tables/")
     parser.path("--output", "directory to write to")
     arguments, _ = parser.read()
+    with quick_imports():
+        from knowshift.analysis.joining import join_tables
+        from knowshift.analysis.schemas import ANALYSES
+        from knowshift.runtime.parquet import write_table
+
     for folder, names in {"tables": arguments.tables, "analysis": ANALYSES}.items():
         for name in names:
             joined = join_tables(arguments.folders, f"{folder}/{name}.parquet")

@@ -3,21 +3,22 @@
 python scripts/plot.py --tables results/tables --output results/figures
 """
 
-from cli.command_line import CommandLine, run
-
-import vl_convert
-
-from knowshift.report.figures.catalogue import figures
-from knowshift.runtime.artefacts import whole_file, write_text
-from knowshift.runtime.parquet import read_frames
+from cli.command_line import CommandLine, quick_imports, run
 
 
 def main() -> None:
-    """Read the command line, draw the figures and write them."""
+    """Read the command line, draw, and write the figures."""
     parser = CommandLine(__doc__)
     parser.path("--tables", "directory of tables (Parquet)")
     parser.path("--output", "directory for the figures")
     arguments, _ = parser.read()
+    with quick_imports():
+        import vl_convert
+
+        from knowshift.report.figures.catalogue import figures
+        from knowshift.runtime.artefacts import whole_file, write_text
+        from knowshift.runtime.parquet import read_frames
+
     for name, specification in figures(read_frames(arguments.tables)).items():
         write_text(arguments.output / f"{name}.vl.json", specification)
         write_text(arguments.output / f"{name}.svg", vl_convert.vegalite_to_svg(specification))

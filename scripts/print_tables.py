@@ -3,19 +3,20 @@
 python scripts/print_tables.py --tables results/tables --output results/tables
 """
 
-from cli.command_line import CommandLine, run
-
-from knowshift.report.tables.catalogue import printed_tables
-from knowshift.runtime.artefacts import write_text
-from knowshift.runtime.parquet import read_frames
+from cli.command_line import CommandLine, quick_imports, run
 
 
 def main() -> None:
-    """Read the command line, lay out the tables and write them."""
+    """Read the command line, and print the tables."""
     parser = CommandLine(__doc__)
     parser.path("--tables", "directory of tables (Parquet)")
     parser.path("--output", "directory for the printed tables")
     arguments, _ = parser.read()
+    with quick_imports():
+        from knowshift.report.tables.catalogue import printed_tables
+        from knowshift.runtime.artefacts import write_text
+        from knowshift.runtime.parquet import read_frames
+
     for name, table in printed_tables(read_frames(arguments.tables)).items():
         write_text(arguments.output / f"{name}.csv", table.csv())
         write_text(arguments.output / f"{name}.tex", table.latex(name))

@@ -1,35 +1,38 @@
-"""Write the report: one HTML file that opens from disk without a network.
+r"""Write the report: one HTML file that opens from disk without a network.
 
-    python scripts/report.py --tables results/tables --figures results/figures --page resources/report \\
+    python scripts/report.py --tables results/tables --figures results/figures --page resources/report \
         --output report.html
 
 Every number in it comes from the tables.
 """
 
-from dataclasses import dataclass
+from typing import Any
 
-from cli.command_line import CommandLine, option, run
+from pydantic import Field
 
-from knowshift.report import page
-from knowshift.runtime.artefacts import write_text
-from knowshift.runtime.parquet import read_frames
+from cli.command_line import CommandLine, quick_imports, run
+from knowshift.configuration.section import Section
 
 
-@dataclass(frozen=True)
-class Options:
-    """What the page prints besides tables and figures."""
+class Options(Section):
+    """What the report shows besides its tables and figures."""
 
-    experiment: dict = option("the configuration of the experiment, as JSON", {})
+    experiment: dict[str, Any] = Field(default={}, description="Configuration of the experiment.")
 
 
 def main() -> None:
-    """Read the command line, render the page and write it."""
+    """Read the command line, and write the page."""
     parser = CommandLine(__doc__, Options)
     parser.path("--tables", "directory of tables (Parquet, and CSV and LaTeX as printed)")
     parser.path("--figures", "directory of figures")
     parser.path("--page", "directory of the page: page.html.jinja, its parts, style and script")
     parser.path("--output", "report to write (HTML)")
     arguments, options = parser.read()
+    with quick_imports():
+        from knowshift.report import page
+        from knowshift.runtime.artefacts import write_text
+        from knowshift.runtime.parquet import read_frames
+
     frames = read_frames(arguments.tables)
     html = page.render(frames, arguments.tables, arguments.figures, arguments.page, options.experiment)
     write_text(arguments.output, html)

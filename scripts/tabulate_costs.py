@@ -5,12 +5,7 @@
 A stage without benchmark files is left out; nothing is run again to make them.
 """
 
-from cli.command_line import CommandLine, run
-
-from knowshift.analysis.costs import read_benchmarks, tabulate_costs, training_speeds
-from knowshift.analysis.schemas import COSTS
-from knowshift.finetuning.schemas import SPEED
-from knowshift.runtime.parquet import read_table, write_table
+from cli.command_line import CommandLine, quick_imports, run
 
 
 def main() -> None:
@@ -20,6 +15,12 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", required=True, help="names of the models")
     parser.path("--output", "table to write (Parquet)")
     arguments, _ = parser.read()
+    with quick_imports():
+        from knowshift.analysis.costs import read_benchmarks, tabulate_costs, training_speeds
+        from knowshift.analysis.schemas import COSTS
+        from knowshift.finetuning.schemas import SPEED
+        from knowshift.runtime.parquet import read_table, write_table
+
     jobs = read_benchmarks(arguments.results / "benchmarks", arguments.models)
     speeds = training_speeds(
         (model, read_table(path, SPEED))

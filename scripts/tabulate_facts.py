@@ -3,12 +3,7 @@
 python scripts/tabulate_facts.py --facts facts/*.parquet --output tables/facts.parquet
 """
 
-from cli.command_line import CommandLine, run
-
-import pyarrow as pa
-
-from knowshift.facts.schemas import FACT_COUNTS, FACTS
-from knowshift.runtime.parquet import read_table, table_metadata, write_table
+from cli.command_line import CommandLine, quick_imports, run
 
 
 def main() -> None:
@@ -17,6 +12,12 @@ def main() -> None:
     parser.path("--facts", "facts tables", many=True)
     parser.path("--output", "table to write (Parquet)")
     arguments, _ = parser.read()
+    with quick_imports():
+        import pyarrow as pa
+
+        from knowshift.facts.schemas import FACT_COUNTS, FACTS
+        from knowshift.runtime.parquet import read_table, table_metadata, write_table
+
     rows = [table_metadata(read_table(path, FACTS)) for path in arguments.facts]
     write_table(arguments.output, pa.Table.from_pylist(rows, schema=FACT_COUNTS), FACT_COUNTS)
 

@@ -6,30 +6,23 @@ The paths of the artefacts say which run they belong to: `runs/RUN/outcomes.parq
 `runs/RUN/restored/STRATEGY-REGION-PERCENT.parquet`.
 """
 
-from dataclasses import dataclass
+from typing import Any
 
-from cli.command_line import CommandLine, option, run
+from pydantic import Field
 
-from knowshift.allowed_values import Matching
-from knowshift.analysis.model_tables import ModelFiles, tabulate_model
-from knowshift.analysis.run_schemas import MODEL_TABLES
-from knowshift.finetuning.grid import cells, describe
-from knowshift.finetuning.schemas import CELLS
-from knowshift.mastery.schemas import LEVEL_COUNTS
-from knowshift.runtime.parquet import read_table, write_table
+from cli.command_line import CommandLine, quick_imports, run
+from knowshift.configuration.facts import MatchingRule
 
 
-@dataclass(frozen=True)
-class Options:
-    """Options that change the result."""
+class Options(MatchingRule):
+    """How answers are graded, and which grid and shares the tables show."""
 
-    grid: dict = option("methods, data, sizes, seeds, as JSON")
-    percents: dict = option(
-        "region to the shares of its parameters, in percent, that runs are restored by; the table of concentration has"
-        " them beside the paper's",
-        {},
+    grid: dict[str, Any] = Field(description="Grid of the experiment: methods, data, sizes, seeds and method_data.")
+    percents: dict[str, list[float]] = Field(
+        default={},
+        description="Percentages of parameters that runs are restored by, for each region; the table of concentration "
+        "has them beside the paper's.",
     )
-    matching: Matching = option("when a text contains an object; substring is the paper's", "whole_words")
 
 
 def main() -> None:
@@ -47,6 +40,14 @@ def main() -> None:
     parser.path("--synonyms", "CSV files of synonyms", required=False, many=True)
     parser.path("--output", "directory for the tables (Parquet)")
     arguments, options = parser.read()
+    with quick_imports():
+        from knowshift.analysis.model_tables import ModelFiles, tabulate_model
+        from knowshift.analysis.run_schemas import MODEL_TABLES
+        from knowshift.finetuning.grid import cells, describe
+        from knowshift.finetuning.schemas import CELLS
+        from knowshift.mastery.schemas import LEVEL_COUNTS
+        from knowshift.runtime.parquet import read_table, write_table
+
     planned = cells(**options.grid)
     order = {cell.run: index for index, cell in enumerate(planned)}
     files = ModelFiles(

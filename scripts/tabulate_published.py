@@ -1,23 +1,19 @@
-"""Put the numbers that the paper publishes into one table, with the model of this run that each belongs to.
+r"""Put the numbers that the paper publishes into one table, with the model of this run that each belongs to.
 
     python scripts/tabulate_published.py --published resources/published --sources '{"NAME": "owner/name"}' \
         --output results/tables/published.parquet
 """
 
-from dataclasses import dataclass
+from pydantic import Field
 
-from cli.command_line import CommandLine, option, run
-
-from knowshift.analysis.published import paper_models, read_published
-from knowshift.analysis.schemas import PUBLISHED
-from knowshift.runtime.parquet import write_table
+from cli.command_line import CommandLine, quick_imports, run
+from knowshift.configuration.section import Section
 
 
-@dataclass(frozen=True)
-class Options:
-    """Options that change the result."""
+class Options(Section):
+    """The models of the experiment."""
 
-    sources: dict = option("name of each model and its repository on the hub, or null, as JSON")
+    sources: dict[str, str | None] = Field(description="Repository on the hub of each model by name, or null.")
 
 
 def main() -> None:
@@ -26,6 +22,11 @@ def main() -> None:
     parser.path("--published", "directory of the published figures (CSV)")
     parser.path("--output", "table to write (Parquet)")
     arguments, options = parser.read()
+    with quick_imports():
+        from knowshift.analysis.published import paper_models, read_published
+        from knowshift.analysis.schemas import PUBLISHED
+        from knowshift.runtime.parquet import write_table
+
     ours = paper_models(arguments.published, options.sources)
     write_table(arguments.output, read_published(arguments.published, ours), PUBLISHED)
 

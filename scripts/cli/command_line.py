@@ -1,166 +1,240 @@
 """The command line that all scripts share.
 
-What changes a result is a field of the script's `Options` dataclass. A person gives it as a flag, a rule gives all of it
-at once as `--spec JSON`; both come from the one definition. What does not (files, threads, devices) is a plain argument.
+Settings that change a result are fields of the script's `Options`, which is composed of sections of the configuration
+(`knowshift.configuration`), so that each is declared once. A person gives them as flags, a rule gives all of them at
+once as `--spec JSON`. What does not change a result (files, threads, devices) is a plain argument.
+
+A script imports what reads its command line, and no more; `main` imports the rest once the command line is read, within
+`quick_imports`. So `--help` and mistakes are answered at once.
 """
 
 import argparse
-import dataclasses
 import gc
 import json
 import signal
 import sys
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from knowshift.runtime.errors import Interrupted, KnowshiftError
 from knowshift.runtime.progress import start_logging
 
-O = TypeVar("O")  # noqa: E741
-
-# What is imported stays, and looking for garbage in it takes a fifth of the time that torch and transformers need to be imported:
-# hence scripts import this module first. `run` sets back what is set here.
-THRESHOLDS = gc.get_threshold()
-gc.set_threshold(100_000)
+Options = TypeVar("Options", bound=BaseModel)
 
 TRY_AGAIN = 75  # exit status EX_TEMPFAIL of sysexits.h; SLURM's RequeueExit can name it
 
 
-def option(help: str, default: Any = dataclasses.MISSING) -> Any:
-    """A field of an `Options` dataclass with its help text; mutable defaults are copied."""
-    if isinstance(default, list | dict):
-        return dataclasses.field(default_factory=lambda: type(default)(default), metadata={"help": help})
-    return dataclasses.field(default=default, metadata={"help": help})
+class CommandLine(argparse.ArgumentParser, Generic[Options]):
+    """An argument parser described by the script's docstring, with the fields of a pydantic model as options.
 
+    Type, default, allowed values and help of an option are those of its field.
 
-class CommandLine(argparse.ArgumentParser):
-    """An argument parser whose description is the script's docstring and whose options are typed."""
+    Args:
+        docstring: the script's.
+        options: the model; None for a script that nothing but its files decides.
+        flags: flags of those fields that cannot have the flag of their own name, because another argument has it.
+    """
 
-    def __init__(self, docstring: str, options: type[O] | None = None) -> None:
+    def __init__(
+        self, docstring: str | None, options: type[Options] | None = None, flags: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(
             description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
         )
-        self.options = options
+        self._options = options
+        self._flags: dict[str, str] = {}
         if options is None:
             return
         group = self.add_argument_group("options that change the result")
-        group.add_argument("--spec", metavar="JSON", help="all of these at once, as one JSON object")
-        for field in dataclasses.fields(options):
-            flag = "--" + field.name.replace("_", "-")
-            default = _default(field)
-            note = "" if default is dataclasses.MISSING else f" (default: {default})"
+        group.add_argument("--spec", metavar="JSON", help="All of these at once, as one JSON object.")
+        for name, field in options.model_fields.items():
+            self._flags[name] = (flags or {}).get(name, "--" + name.replace("_", "-"))
+            note = "" if field.is_required() else f" (default: {_shown_default(field)})"
+            text = f"{field.description}{note}".replace("%", "%%")
             group.add_argument(
-                flag, metavar=_metavar(field), default=None, help=f"{field.metadata['help']}{note}".replace("%", "%%")
+                self._flags[name], dest=_destination(name), metavar=_metavar(field), default=None, help=text
             )
 
     def path(
         self, flag: str, help: str, required: bool = True, many: bool = False, default: Path | None = None
     ) -> None:
-        """A file or directory argument (or a list of them)."""
+        """Add an argument that is a file or directory, or a list of them."""
         wanted = required and default is None
         self.add_argument(flag, type=Path, required=wanted, default=default, help=help, nargs="*" if many else None)
 
     def versions(self) -> None:
-        """Arguments of scripts that compare a model before and after training."""
-        self.path("--base", "model directory before training")
-        self.path("--tuned", "model directory after training", required=False)
-        self.path("--delta", "delta directory, instead of --tuned", required=False)
-        self.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+        """Add the arguments of scripts that compare a model before and after training."""
+        self.path("--base", "Model directory before training.")
+        self.path("--tuned", "Model directory after training.", required=False)
+        self.path("--delta", "Delta directory, instead of --tuned.", required=False)
+        self.add_argument("--threads", type=int, default=1, help="Number of CPU threads (default: 1).")
 
     def execution(self, chunk: int | None = None, unit: str = "") -> None:
-        """Arguments of scripts that run a model: how fast, never what.
+        """Add the arguments of scripts that run a model: how fast it runs, and never what comes out.
 
         Args:
             chunk: of scripts that can be interrupted, how many units are done between two saves.
-            unit: what they count.
+            unit: what is counted.
         """
-        self.add_argument("--threads", type=int, default=None, help="CPU threads (default: torch's choice)")
+        self.add_argument("--threads", type=int, default=None, help="Number of CPU threads (default: torch's choice).")
         if chunk is not None:
-            self.add_argument("--chunk", type=int, default=chunk, metavar="N",
-                              help=f"save after so many {unit}; bounds memory, and what an interruption loses (default: {chunk})")  # fmt: skip
-            self.add_argument("--gpus", type=int, default=1, metavar="N", help="of engine vllm: share the model out over so many (default: 1)")  # fmt: skip
-        self.add_argument("--code", default="", help="version of the code; what another one saved is not continued")
+            self.add_argument(
+                "--chunk",
+                type=int,
+                default=chunk,
+                metavar="N",
+                help=f"Save after every N {unit}; bounds memory, and what an interruption loses (default: {chunk}).",
+            )
+            self.add_argument(
+                "--gpus",
+                type=int,
+                default=1,
+                metavar="N",
+                help="Number of GPUs that the engine vllm shares the model out over (default: 1).",
+            )
         self.add_argument(
-            "--device", default="auto", help="auto, cpu, or cuda:N; auto leases a free GPU where there is one"
+            "--code", default="", help="Version of the code; work that another version saved is not continued."
+        )
+        self.add_argument(
+            "--device", default="auto", help="auto, cpu or cuda:N; auto leases a free GPU if there is one."
         )
 
-    def read(self, argv: list[str] | None = None) -> tuple[argparse.Namespace, Any]:
-        """Parse into (plain arguments, `Options`)."""
+    def read(self, argv: list[str] | None = None) -> tuple[argparse.Namespace, Options]:
+        """Parse a command line, by default this process's.
+
+        Returns:
+            The plain arguments, and the options (None where the script has none).
+        """
         arguments = self.parse_args(argv)
-        if self.options is None:
-            return arguments, None
+        if self._options is None:
+            return arguments, typing.cast(Options, None)
         try:
             given = json.loads(arguments.spec) if arguments.spec else {}
         except ValueError as error:
             self.error(f"--spec is no JSON: {error}")
-        fields = {field.name: field for field in dataclasses.fields(self.options)}
+        fields = self._options.model_fields
         if unknown := sorted(set(given) - set(fields)):
             self.error(f"--spec: unknown keys {unknown}; allowed are {sorted(fields)}")
         for name, field in fields.items():
-            text = getattr(arguments, name)
+            text = vars(arguments).pop(_destination(name))
             if text is not None:
-                given[name] = self._convert(name, field, text)
-            elif name not in given and _default(field) is dataclasses.MISSING:
-                self.error(f"--{name.replace('_', '-')} is required (or give it in --spec)")
-            allowed = _allowed(field)
-            if allowed and given.get(name, _default(field)) not in allowed:
-                self.error(f"--{name.replace('_', '-')}: {given[name]!r} is none of {', '.join(map(str, allowed))}")
-        return arguments, self.options(**given)
+                given[name] = self._value(name, field, text)
+        try:
+            return arguments, self._options.model_validate(given)
+        except ValidationError as error:
+            self.error("; ".join(dict.fromkeys(self._explain(problem) for problem in error.errors())))
 
-    def _convert(self, name: str, field: dataclasses.Field, text: str) -> Any:
-        kind = _plain_type(field)
+    def _value(self, name: str, field: FieldInfo, text: str) -> Any:
+        """The value that the text of a flag stands for. pydantic checks it, and turns text into numbers."""
         if text == "null" and types.NoneType in _types(field):
             return None
+        if _plain_type(field) in (str, int, float, Literal):
+            return text
         try:
-            if kind in (str, Literal):
-                return text
-            if kind in (int, float):
-                return kind(text)
             return json.loads(text)
         except ValueError:
-            self.error(f"--{name.replace('_', '-')}: '{text}' is not {_metavar(field)}")
+            self.error(f"{self._flags[name]}: '{text}' is not {_metavar(field)}")
+
+    def _explain(self, problem: Any) -> str:
+        """Say in one clause what is wrong with an option, from one error of pydantic's."""
+        if not problem["loc"]:
+            return problem["msg"].removeprefix("Value error, ")
+        name, *inside = problem["loc"]
+        flag, field = self._flags[name], typing.cast(type[BaseModel], self._options).model_fields[name]
+        if problem["type"] == "missing" and not inside:
+            return f"{flag} is required (or give it in --spec)"
+        if allowed := _allowed(field):
+            return f"{flag}: {problem['input']!r} is none of {', '.join(allowed)}"
+        where = "".join(f"{part}: " for part in inside)
+        return f"{flag}: {where}{problem['msg'][0].lower()}{problem['msg'][1:]}, not {problem['input']!r}"
 
 
-def _default(field: dataclasses.Field) -> Any:
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return field.default
+def _destination(name: str) -> str:
+    """The attribute that argparse keeps an option in: its own, since an option and a file may have one name."""
+    return f"option {name}"
 
 
-def _types(field: dataclasses.Field) -> tuple[Any, ...]:
+def _shown_default(field: FieldInfo) -> str:
+    """A default as one would write it on the command line."""
+    default = field.get_default(call_default_factory=True)
+    if isinstance(default, BaseModel):
+        default = default.model_dump()
+    return default if isinstance(default, str) else json.dumps(default)
+
+
+def _types(field: FieldInfo) -> tuple[Any, ...]:
     """The types that a field may have."""
-    union = typing.get_origin(field.type) in (types.UnionType, typing.Union)
-    return typing.get_args(field.type) if union else (field.type,)
+    union = typing.get_origin(field.annotation) in (types.UnionType, typing.Union)
+    return typing.get_args(field.annotation) if union else (field.annotation,)
 
 
-def _plain_type(field: dataclasses.Field) -> Any:
+def _plain_type(field: FieldInfo) -> Any:
+    """The type of a field apart from null, without its parameters and limits: `list` for `list[int]`."""
     kind = next(part for part in _types(field) if part is not types.NoneType)
+    while typing.get_origin(kind) is typing.Annotated:
+        kind = typing.get_args(kind)[0]
     return typing.get_origin(kind) or kind
 
 
-def _allowed(field: dataclasses.Field) -> list[Any]:
+def _allowed(field: FieldInfo) -> list[str]:
     """The values of a field that has a choice of them, null where it may be null; nothing for other fields."""
     kinds = _types(field)
-    values = [value for kind in kinds if typing.get_origin(kind) is Literal for value in typing.get_args(kind)]
-    return [*values, None] if values and types.NoneType in kinds else values
+    values = [str(value) for kind in kinds if typing.get_origin(kind) is Literal for value in typing.get_args(kind)]
+    return [*values, "null"] if values and types.NoneType in kinds else values
 
 
-def _metavar(field: dataclasses.Field) -> str:
+def _metavar(field: FieldInfo) -> str:
+    """What stands for an option's value in the help."""
     if allowed := _allowed(field):
-        return "{" + ",".join("null" if value is None else str(value) for value in allowed) + "}"
+        return "{" + ",".join(allowed) + "}"
     return {int: "INT", float: "FLOAT", str: "TEXT"}.get(_plain_type(field), "JSON")
 
 
-def run(main: Callable[[], None]) -> None:
-    """Run a script's main function; what a user can mend is one line on standard error and exit status 1.
+@contextmanager
+def quick_imports() -> Iterator[None]:
+    """Import what takes long to import, such as torch and transformers, without delays that serve nothing.
 
-    A job that was told to end, and can go on later, exits with status 75; another that was told to end tidies up first.
+    Python looks for garbage among the objects that are made meanwhile, though all of them stay; that takes a fifth of
+    the time. And pyarrow would import pandas later, see `keep_pandas_unloaded`.
     """
-    gc.freeze()
-    gc.set_threshold(*THRESHOLDS)
+    thresholds = gc.get_threshold()
+    gc.set_threshold(100_000)
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.set_threshold(*thresholds)
+    if "pyarrow" in sys.modules:
+        from knowshift.runtime.parquet import keep_pandas_unloaded
+
+        keep_pandas_unloaded()
+
+
+def search_scripts_last() -> None:
+    """Let Python look for modules among the scripts last.
+
+    Python puts the folder of the script that it runs before all others, so that a script named like a package, such as
+    `tabulate.py`, would be imported in its place.
+    """
+    scripts = Path(sys.argv[0]).resolve().parent
+    if sys.path and Path(sys.path[0]).resolve() == scripts:
+        sys.path.append(sys.path.pop(0))
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a script's main function.
+
+    An error that the user can mend is one line on standard error and exit status 1. A job that was told to end, and can
+    go on later, exits with status 75; any other that was told to end tidies up first.
+    """
+    search_scripts_last()
     start_logging()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
@@ -172,4 +246,4 @@ def run(main: Callable[[], None]) -> None:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
     finally:
-        gc.freeze()  # or Python looks for garbage in all that was made before it ends
+        gc.freeze()  # or Python would look for garbage among all objects once more before it ends

@@ -1,8 +1,9 @@
-"""Values that keys of the configuration and options of scripts may have."""
+"""Values that settings may take where several stages share them; each setting's own stand in `configuration`."""
 
 from typing import Literal
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 EngineName = Literal["torch", "vllm"]
 Matching = Literal["whole_words", "substring"]
+Method = Literal["full", "lora"]  # of fine-tuning, apart from variants
 Strategy = Literal["top", "bottom", "random", "absolute"]

@@ -136,7 +136,7 @@ def configuration(root: Path, model: Path) -> dict:
             "in_domain": IN_DOMAIN,
             "out_of_domain": OUT_OF_DOMAIN,
         },
-        "mastery": {"templates": 2, "samples": 6, "max_new_tokens": 3, "rows": 16},
+        "mastery": {"templates": 2, "samples": 6, "max_new_tokens": 3, "tokens_per_pass": 16},
         "finetuning": {
             "methods": ["full", "lora"],
             "method_data": {"lora": ["mixed"]},
@@ -151,7 +151,7 @@ def configuration(root: Path, model: Path) -> dict:
             "per_level": {"dev": 2, "test": 4, "test_ood": 4},
             "training_set": 8,
             "max_new_tokens": 4,
-            "rows": 16,
+            "tokens_per_pass": 16,
         },
         "restoration": [
             {"methods": ["full"], "data": ["mixed"], "sizes": [8], "seeds": [1], "percents": [0, 20, 100]},

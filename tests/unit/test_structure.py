@@ -1,7 +1,11 @@
 """The library's rooms: who may import from whom (CONTRIBUTING.md has the picture)."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -61,6 +65,51 @@ def test_packages_hold_a_docstring_and_nothing_else() -> None:
     for path in SCRIPTS.rglob("__init__.py"):
         body = ast.parse(path.read_text()).body
         assert len(body) == 1 and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant), path
+
+
+IMPORT_ALL = """
+import ast, gc, importlib, sys, threading
+from pathlib import Path
+
+scripts = Path(sys.argv[1])
+sys.path.append(str(scripts))
+own = sorted(
+    ".".join(path.relative_to(scripts).with_suffix("").parts).removesuffix(".__init__")
+    for folder in ("knowshift", "cli")
+    for path in (scripts / folder).rglob("*.py")
+)
+
+
+def packages(module):
+    path = scripts.joinpath(*module.split("."))
+    body = ast.parse((path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text()).body
+    for node in body:
+        if isinstance(node, ast.ImportFrom) and node.module.partition(".")[0] not in ("knowshift", "cli"):
+            yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def state():
+    paths = [str(finder) for finder in sys.meta_path], list(sys.path)
+    return gc.get_threshold(), gc.isenabled(), *paths, threading.active_count()
+
+
+for name in sorted({package for module in own for package in packages(module)}):
+    importlib.import_module(name)  # what installed packages do is not ours
+for name in own:
+    before = state()
+    importlib.import_module(name)
+    assert state() == before, f"{name}: {before} became {state()}"
+print(len(own))
+"""
+
+
+@pytest.mark.slow
+def test_importing_a_module_has_no_side_effect() -> None:
+    done = subprocess.run([sys.executable, "-c", IMPORT_ALL, str(SCRIPTS)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout) > 90
 
 
 def test_files_and_lines_are_short() -> None:

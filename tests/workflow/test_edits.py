@@ -39,7 +39,7 @@ from edits import (
 )
 from workflow import ONCE, PROFILE, REPOSITORY, Jobs, each, jobs, together, would_run
 
-PROBING, TRAINING = "scripts/knowshift/mastery/probing.py", "scripts/knowshift/finetuning/loop.py"
+PROBING, TRAINING = "scripts/knowshift/mastery/probing.py", "scripts/knowshift/finetuning/schedule.py"
 COSINE = "recipe.learning_rate * 0.5 * (1 + math.cos"
 
 DRY = {
@@ -146,8 +146,8 @@ DRY = {
     # code
     "comment, docstring, formatting, shell text, unused code": (
         several(
-            code("scripts/finetune.py", "import argparse", "# a comment\nimport argparse"),
-            code(TRAINING, '"""The learning rate of', '"""What the learning rate is of'),
+            code("scripts/finetune.py", "import signal", "# a comment\nimport signal"),
+            code(TRAINING, '"""Return the learning rate of', '"""Tell the learning rate of'),
             unparse("scripts/knowshift/generation/torch_engine.py"),
             unparse("scripts/evaluate.py"),
             code("rules/finetuning.smk", " --spec {params.spec:q}", "   --spec   {params.spec:q}"),
@@ -170,7 +170,7 @@ DRY = {
         NOTHING,
     ),
     "a class of training": (
-        code(TRAINING, 'optimizer: str = "adamw"', 'optimizer: str = "adamw_8bit"'),
+        code("scripts/knowshift/configuration/finetuning.py", 'default="adamw",', 'default="adamw_8bit",'),
         ALL_TRAINED,
     ),
     "a function of training": (code(TRAINING, COSINE, COSINE.replace("0.5", "0.50001")), ALL_TRAINED),

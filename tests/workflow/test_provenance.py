@@ -55,7 +55,7 @@ def test_code_that_reaches_a_result_changes_its_digest_only(code: Path) -> None:
         "probe_mastery"
     }
     assert changed(code, "knowshift/report/figures/theme.py", '"fontSize": 14', '"fontSize": 15') == {"plot", "report"}
-    assert changed(code, "knowshift/finetuning/loop.py", "0.5 * (1 +", "0.4 * (1 +") == {"finetune"}
+    assert changed(code, "knowshift/finetuning/schedule.py", "0.5 * (1 +", "0.4 * (1 +") == {"finetune"}
 
 
 def test_scripts_share_modules_without_sharing_digests(code: Path) -> None:
@@ -330,7 +330,7 @@ def test_neutral_changes_are_recorded_against_what_was_committed(code: Path) -> 
         return run(sys.executable, "rules/neutral.py", *arguments)
 
     def edit(old: str, new: str) -> None:
-        path = code / "knowshift/finetuning/loop.py"
+        path = code / "knowshift/finetuning/schedule.py"
         assert old in path.read_text()
         path.write_text(path.read_text().replace(old, new))
 

@@ -1,13 +1,21 @@
 """Checks a configuration: typed settings, or one line per problem that says which key is wrong and what is allowed."""
 
+import typing
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import ValidationError
 
-from knowshift.configuration.sections import Configuration, Counterpart, DirectorySource, Export, Model, Restoration
+from knowshift.configuration.models import SOURCE_KEYS, DirectorySource
+from knowshift.configuration.section import Section
+from knowshift.configuration.sections import Configuration
+from knowshift.facts.source_rows import SPLITS
 from knowshift.facts.templates import read_prompt_template, read_topic_templates
 from knowshift.runtime.errors import KnowshiftError
+
+RENAMED = {"rows": "tokens_per_pass"}  # keys of earlier versions
 
 
 class ConfigurationError(KnowshiftError):
@@ -15,15 +23,34 @@ class ConfigurationError(KnowshiftError):
 
 
 def locate(path: str, base: Path) -> str:
-    """A path as given where it exists, else below the workflow's own folder."""
+    """Return a path as given if it exists, and below the workflow's own folder otherwise."""
     return path if Path(path).exists() or not (base / path).exists() else str(base / path)
 
 
-def check(raw: dict[str, Any], base: Path) -> Configuration:
-    """The typed settings of a raw configuration, files that it names included.
+def read(path: Path, base: Path) -> Configuration:
+    """Read and check a configuration file.
 
     Args:
-        raw: as read from YAML.
+        path: YAML file.
+        base: the workflow's folder, where relative paths may also lie.
+
+    Raises:
+        KnowshiftError: the file cannot be read, or something is wrong with the configuration.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise KnowshiftError(f"{path} does not exist; it should be a configuration") from None
+    except yaml.YAMLError as error:
+        raise KnowshiftError(f"{path}: not valid YAML ({str(error).splitlines()[0]})") from None
+    return check(raw, base)
+
+
+def check(raw: Any, base: Path) -> Configuration:
+    """Check a configuration, including the files that it names, and return it as typed settings.
+
+    Args:
+        raw: the configuration as read from YAML.
         base: the workflow's folder, where relative paths may also lie.
 
     Raises:
@@ -33,20 +60,26 @@ def check(raw: dict[str, Any], base: Path) -> Configuration:
         settings = Configuration.model_validate(raw)
     except ValidationError as error:
         raise ConfigurationError(_lines(_explain(problem) for problem in error.errors())) from None
-    if problems := _missing(settings, base):
+    if problems := _missing_files(settings, base):
         raise ConfigurationError(_lines(problems))
     return settings
 
 
-def _lines(problems: Any) -> str:
+def _lines(problems: Iterable[str]) -> str:
     return "configuration: " + "\nconfiguration: ".join(dict.fromkeys(problems))
 
 
-def _explain(problem: dict[str, Any]) -> str:
-    place = [str(part) for part in problem["loc"] if not str(part).endswith("Source")]
-    key, kind, message = ".".join(place), problem["type"], problem["msg"].removeprefix("Value error, ")
+def _explain(problem: Any) -> str:
+    """Say in one line what is wrong, from one error of pydantic's."""
+    keys = [str(part) for part in problem["loc"]]
+    if "source" in keys:  # pydantic names the kind of source after it, which is no key of the configuration
+        del keys[keys.index("source") + 1 : keys.index("source") + 2]
+    key, kind, message = ".".join(keys), problem["type"], problem["msg"].removeprefix("Value error, ")
     if kind == "extra_forbidden":
-        return f"{key} is no known key; allowed here: {', '.join(_keys(place[:-1]))}"
+        *parents, last = keys
+        if last in RENAMED:
+            return f"{key} is now called {'.'.join([*parents, RENAMED[last]])}"
+        return f"{key} is no known key; allowed here: {', '.join(_allowed_keys(parents))}"
     if kind == "missing":
         return f"{key} is missing"
     if kind == "value_error":
@@ -54,22 +87,27 @@ def _explain(problem: dict[str, Any]) -> str:
     return f"{key}: {message[0].lower()}{message[1:]}, not {problem['input']!r}"
 
 
-def _keys(place: list[str]) -> list[str]:
-    """The keys that the section at `place` allows."""
-    section: Any = Configuration
-    parents = {"restoration": Restoration, "exports": Export, "models": Model, "instruct": Counterpart}
-    for part in place:
-        if part in parents:
-            section = parents[part]
-        elif part == "source":
-            return ["wheel, version, sha256, file", "or hub, revision", "or directory"]
-        elif part in section.model_fields and isinstance(section.model_fields[part].annotation, type):
-            section = section.model_fields[part].annotation
+def _allowed_keys(parents: list[str]) -> list[str]:
+    """Return the keys that a section allows, given the keys that lead to it."""
+    section: type[Section] = Configuration
+    for part in parents:
+        if part == "source" and part in section.model_fields:
+            return ["; or ".join(SOURCE_KEYS.values())]
+        field = section.model_fields.get(part)  # names of models and positions in lists are no fields
+        section = next(_sections_in(field.annotation), section) if field else section
     return list(section.model_fields)
 
 
-def _missing(settings: Configuration, base: Path) -> list[str]:
-    """Problems with files that the configuration names."""
+def _sections_in(annotation: Any) -> Iterator[type[Section]]:
+    """Yield the sections that a type is made of, such as `Model` in `dict[str, Model]`."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        yield annotation
+    for part in typing.get_args(annotation):
+        yield from _sections_in(part)
+
+
+def _missing_files(settings: Configuration, base: Path) -> list[str]:
+    """Return the problems with files that the configuration names."""
     facts, problems = settings.facts, []
     for key in ("in_domain", "out_of_domain"):
         for topic in getattr(facts, key):
@@ -83,11 +121,14 @@ def _missing(settings: Configuration, base: Path) -> list[str]:
                 problems.append(
                     f"mastery.templates is {settings.mastery.templates}, but {path} has only {count} completions"
                 )
-            for split in ("train", "dev", "test") if facts.source == "folder" else ():
-                raw = Path(locate(facts.path, base)) / split / f"{topic}.{split}.json"
-                if not raw.is_file():
-                    problems.append(f"facts.{key}: {raw} does not exist; it should hold the raw questions of {topic}")
-    if facts.source == "table" and not Path(locate(facts.path, base)).is_file():
+            if facts.source == "folder" and facts.path:
+                files = [Path(locate(facts.path, base)) / split / f"{topic}.{split}.json" for split in SPLITS]
+                problems += [
+                    f"facts.{key}: {file} does not exist; it should hold the raw questions of {topic}"
+                    for file in files
+                    if not file.is_file()
+                ]
+    if facts.source == "table" and facts.path and not Path(locate(facts.path, base)).is_file():
         problems.append(f"facts.path: {facts.path} does not exist; it should be the table of facts")
     try:
         read_prompt_template(Path(locate(facts.prompt, base)))

@@ -59,6 +59,19 @@ def cell_questions(
     return pa.concat_tables([own, select_questions(mastery, per_level, seed).select(columns)])
 
 
+def base_questions(mastery: pa.Table, per_level: Mapping[str, int | None], seed: int) -> pa.Table:
+    """Return what the pre-trained model is asked: every in-domain training fact, then the held-out questions.
+
+    Returns:
+        The facts of `mastery` that are asked, with a column `set`.
+    """
+    columns = zip(mastery["split"].to_pylist(), mastery["domain"].to_pylist(), strict=True)
+    trainable = [(split, domain) == ("train", "in_domain") for split, domain in columns]
+    train = mastery.filter(pa.array(trainable, pa.bool_()))
+    train = train.append_column("set", pa.array(["train"] * len(train), pa.string()))
+    return pa.concat_tables([train, select_questions(mastery, per_level, seed)])
+
+
 def best_templates(mastery: pa.Table) -> dict[str, int]:
     """Find each topic's best completion template: the one with the most successes over all facts of the topic.
 

@@ -60,3 +60,14 @@ DIVERGENCE = pa.schema(
         ),
     ]
 )
+
+
+# Answers to a user's own questions, graded at once (`evaluation/user_questions.py`).
+GRADED_OUTCOMES = pa.schema(
+    [
+        *OUTCOMES,
+        pa.field("question", pa.string()),
+        pa.field("answers", pa.list_(pa.string()), True, {"doc": "objects that count as correct"}),
+        *[ANSWERS.field(name) for name in ("whole_words", "substring", "exact")],
+    ]
+)

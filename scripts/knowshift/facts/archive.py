@@ -13,6 +13,7 @@ import requests
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from knowshift.facts.source_rows import SPLITS
+from knowshift.runtime.artefacts import whole_directory
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.runtime.progress import progress
 
@@ -23,6 +24,39 @@ LARGEST_FILE = 1 << 30  # bytes that a file may have unpacked
 
 class _ConnectionFailed(Exception):
     """The connection failed in a way that another attempt may not."""
+
+
+def retrieve(location: str, downloads: Path, output: Path, contents_sha256: str | None) -> str:
+    """Fetch an archive and unpack it, checking what it contains.
+
+    Args:
+        location: URL or path of the archive.
+        downloads: folder for the download, see `fetch`.
+        output: folder for the raw files, which gets a manifest.
+        contents_sha256: digest that the contents must have, see `unpack`; None accepts any.
+
+    Returns:
+        The digest of the contents.
+
+    Raises:
+        KnowshiftError: it cannot be fetched or unpacked, or contains something else. A download is removed then, so
+            that the next attempt downloads it again.
+    """
+    archive = fetch(location, downloads)
+    facts: dict[str, str] = {"kind": "raw questions"}
+    try:
+        with whole_directory(output, facts) as directory:
+            facts["contents_sha256"] = digest = unpack(archive, directory)
+            if contents_sha256 not in (None, digest):
+                raise KnowshiftError(
+                    f"{location} has contents of sha256 {digest}, not the {contents_sha256} of "
+                    "facts.contents_sha256; mend the location, or the digest if the new contents are meant"
+                )
+    except KnowshiftError:
+        if archive != Path(location):
+            archive.unlink(missing_ok=True)
+        raise
+    return digest
 
 
 def fetch(location: str, folder: Path, wait: float = 1.0) -> Path:

@@ -1,4 +1,4 @@
-"""Fine-tuned weights to disk: adapters merged, tensors gathered one at a time where several processes hold them."""
+"""Writes fine-tuned weights: adapters are merged, and sharded tensors are gathered one at a time."""
 
 from pathlib import Path
 
@@ -18,10 +18,10 @@ class Checkpoint:
 
     Args:
         model: with or without adapters, whole or sharded.
-        base: the directory it was loaded from.
+        base: the model directory that it was loaded from.
 
     Raises:
-        KnowshiftError: the model's parameters are stored under other names, so nothing could be compared with the base.
+        KnowshiftError: the base stores the model's parameters under other names, so they could not be compared.
     """
 
     def __init__(self, model: PreTrainedModel, base: Path) -> None:
@@ -34,7 +34,7 @@ class Checkpoint:
             )
 
     def whole(self, name: str) -> torch.Tensor:
-        """One parameter, gathered and with its adapter merged; all processes must ask for it."""
+        """Return one parameter, gathered and with its adapter merged; every process must call this."""
         with torch.no_grad():
             tensor = gathered(self._parameters[name])
             if update := self._updates.get(name):
@@ -43,12 +43,12 @@ class Checkpoint:
         return tensor
 
     def save(self, output: Path) -> None:
-        """Write an ordinary model directory; only one process does, and the others call `follow` meanwhile."""
+        """Write an ordinary model directory. One process does this while the others call `follow`."""
         dtypes = {name: parameter.dtype for name, parameter in self._parameters.items()}
         write_parameters(output, self._base, dtypes, self.whole)
 
     def follow(self) -> None:
-        """Take part in gathering the tensors that another process saves."""
+        """Take part in gathering the tensors that another process writes, in the order that it writes them."""
         stored = {name: tensor.dtype for name, tensor in self._weights.tensors.items()}
         dtypes = stored | {name: name_of(parameter.dtype) for name, parameter in self._parameters.items()}
         for names in self._weights.shards().values():

@@ -1,18 +1,18 @@
-"""The cells of an experiment: which models are fine-tuned, on what, and which of that can be run at all."""
+"""The grid of an experiment: one cell for each fine-tuned model, and which cells have enough facts to be run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 
+from knowshift.configuration.restoration import Restoration
 from knowshift.finetuning.orders import data_levels
 from knowshift.finetuning.schemas import CELLS
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One fine-tuned model."""
+    """One fine-tuned model of the grid: a method, a kind of data, a training set size and a seed."""
 
     method: str
     data: str
@@ -21,12 +21,12 @@ class Cell:
 
     @property
     def run(self) -> str:
-        """The cell's name, used in paths: `full-level2-240-s1`."""
+        """The name of the cell's run, which its paths contain: `full-level2-240-s1`."""
         return f"{self.method}-{self.data}-{self.size}-s{self.seed}"
 
     @classmethod
     def parse(cls, run: str) -> "Cell":
-        """The cell of a name."""
+        """Return the cell of a run's name."""
         method, data, size, seed = run.split("-")
         return cls(method, data, size if size == "all" else int(size), int(seed.removeprefix("s")))
 
@@ -38,10 +38,14 @@ def cells(
     seeds: Sequence[int],
     method_data: Mapping[str, Sequence[str]] | None = None,
 ) -> list[Cell]:
-    """All cells of a grid; `all` takes every fact, so it has one draw, the first seed's.
+    """Return all cells of a grid. The size `all` takes every fact, so it is run with the first seed only.
 
     Args:
-        method_data: of a method that is not run on all kinds of data, those it is run on.
+        methods: names of methods.
+        data: kinds of data.
+        sizes: training set sizes in facts, or `all`.
+        seeds: seeds of the training sets.
+        method_data: kinds of data that a method is restricted to, by method.
     """
     return [
         Cell(method, kind, size, seed)
@@ -53,10 +57,11 @@ def cells(
 
 
 def available_facts(levels: pa.Table, data: str) -> int:
-    """How many facts a data kind can draw.
+    """Return how many facts training sets of a kind of data can draw from.
 
     Args:
-        levels: in the schema `LEVEL_COUNTS`.
+        levels: counts of facts, in the schema `LEVEL_COUNTS`.
+        data: "level0" … "level4" or "mixed".
     """
     wanted = data_levels(data)
     columns = (levels[name].to_pylist() for name in ("level", "drawable"))
@@ -64,19 +69,19 @@ def available_facts(levels: pa.Table, data: str) -> int:
 
 
 def feasible(planned: Sequence[Cell], levels: pa.Table) -> list[Cell]:
-    """The cells that there are facts enough for."""
+    """Return the planned cells that have enough facts."""
     facts = {data: available_facts(levels, data) for data in {cell.data for cell in planned}}
-    return [cell for cell in planned if facts[cell.data] >= (1 if cell.size == "all" else cell.size)]
+    return [cell for cell in planned if facts[cell.data] >= (cell.size if isinstance(cell.size, int) else 1)]
 
 
-def is_restored(entry: Any, model: str, cell: Cell) -> bool:
-    """Whether an entry under `restoration` of the configuration takes in a cell of a model: what it does not name, it takes all of."""
+def is_restored(entry: Restoration, model: str, cell: Cell) -> bool:
+    """Tell whether an entry under `restoration` applies to a cell of a model; a list that is null takes all."""
     asked = {"models": model, "methods": cell.method, "data": cell.data, "sizes": cell.size, "seeds": cell.seed}
     return all(value in (getattr(entry, key) or [value]) for key, value in asked.items())
 
 
 def describe(planned: Sequence[Cell], levels: pa.Table) -> pa.Table:
-    """Every planned cell and whether it can be run, in the schema `CELLS`."""
+    """Return every planned cell and whether it can be run, in the schema `CELLS`."""
     can_run, rows = set(feasible(planned, levels)), []
     for cell in planned:
         facts, runs = available_facts(levels, cell.data), cell in can_run

@@ -1,21 +1,24 @@
 """Supervised fine-tuning on a few hundred to a few thousand facts (paper, section 3.1 and appendix B).
 
-One plain loop, the same on a CPU, a GPU, or many processes: with torch.distributed initialised the model is sharded
-(`knowshift.finetuning.sharding`), every process takes its part of each batch, and the arithmetic of a step stays that of the whole
-batch. Questions are short, so the examples of a step lie in one row, end to end, and no padding is computed.
+One plain loop, the same on a CPU, on a GPU and in many processes: with torch.distributed initialised the model is
+sharded (`knowshift.finetuning.sharding`), every process takes its part of each batch, and a step computes what it would
+compute with the whole batch in one process. Questions are short, so the examples of a step are packed end to end into
+one sequence, and no padding is computed.
 """
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
+from knowshift.configuration.finetuning import Recipe
 from knowshift.finetuning.distributed_tensors import gathered
-from knowshift.finetuning.recipe import Recipe, batches, first_target, learning_rate_at
+from knowshift.finetuning.schedule import batches, first_target, learning_rate_at
 from knowshift.randomness import derive_seed
 from knowshift.runtime.errors import KnowshiftError
 
@@ -23,42 +26,47 @@ Example = tuple[list[int], int]  # token ids, and how many of them are the promp
 
 
 def summed_loss(model: PreTrainedModel, examples: Sequence[Example], loss_on: str, packed: bool = True) -> torch.Tensor:
-    """The summed negative log-likelihood of the target tokens of some examples.
+    """Return the summed negative log-likelihood of the target tokens of some examples, in nats.
 
     Logits are computed at the positions that predict a target and nowhere else.
 
     Args:
-        packed: the examples lie end to end in one row (their positions tell attention where one ends), not one in each.
+        model: whole or sharded.
+        examples: may be none, so that a process without examples takes part in the backward pass.
+        loss_on: which tokens are targets, see `Recipe`.
+        packed: put the examples end to end into one sequence, where their position ids tell attention where each
+            begins; otherwise each is a sequence of a padded batch.
     """
-    rows = [examples] if packed else [[example] for example in examples] or [[]]
-    longest = max(1, *(sum(len(ids) for ids, _ in row) for row in rows))
-    ids, positions, real = (torch.zeros(len(rows), longest, dtype=torch.long) for _ in range(3))  # (B, T)
+    sequences = [examples] if packed else [[example] for example in examples] or [[]]
+    longest = max(1, *(sum(len(ids) for ids, _ in sequence) for sequence in sequences))
+    ids, positions, real = (torch.zeros(len(sequences), longest, dtype=torch.long) for _ in range(3))  # (B, T)
     targets = torch.zeros_like(ids, dtype=torch.bool)  # whether a token is predicted
-    for number, row in enumerate(rows):
+    for row, sequence in enumerate(sequences):
         start = 0
-        for tokens, prompt in row:
+        for tokens, prompt in sequence:
             end = start + len(tokens)
-            ids[number, start:end] = torch.tensor(tokens)
-            positions[number, start:end] = torch.arange(len(tokens))
-            real[number, start:end] = 1
-            targets[number, start + first_target(prompt, loss_on) : end] = True
+            ids[row, start:end] = torch.tensor(tokens)
+            positions[row, start:end] = torch.arange(len(tokens))
+            real[row, start:end] = 1
+            targets[row, start + first_target(prompt, loss_on) : end] = True
             start = end
     ids, positions, real, targets = (tensor.to(model.device) for tensor in (ids, positions, real, targets))
     mask = {} if packed else {"attention_mask": real}
     decoder = model.get_decoder()
     hidden = decoder(input_ids=ids, position_ids=positions, use_cache=False, **mask).last_hidden_state  # (B, T, H)
-    logits = model.get_output_embeddings()(hidden[:, :-1][targets[:, 1:]])  # (N, V)
+    output_layer = cast(torch.nn.Module, model.get_output_embeddings())  # a causal language model has one
+    logits = output_layer(hidden[:, :-1][targets[:, 1:]])  # (N, V)
     loss = cross_entropy(logits.float(), ids[targets], reduction="sum")
-    return loss if examples else loss + 0.0 * hidden.sum()  # a process without examples takes part in the backward pass
+    return loss if examples else loss + 0.0 * hidden.sum()  # so that there is something to differentiate
 
 
 def loss_function(model: PreTrainedModel) -> Callable[..., torch.Tensor]:
-    """`summed_loss` of a model; a sharded one has its own, through which FSDP gathers parameters."""
+    """Return `summed_loss` of a model; a sharded model has its own, through which FSDP gathers parameters."""
     return getattr(model, "summed_loss", partial(summed_loss, model))
 
 
 def can_pack(model: PreTrainedModel, examples: Sequence[Example], loss_on: str) -> bool:
-    """Whether the model keeps the examples of one row apart: some architectures carry a state from one to the next."""
+    """Tell whether the model keeps packed examples apart; some architectures carry a state from one to the next."""
     few = sorted(examples, key=lambda example: len(example[0]))[:2]
     loss_of = loss_function(model)
     with torch.no_grad():
@@ -66,30 +74,34 @@ def can_pack(model: PreTrainedModel, examples: Sequence[Example], loss_on: str) 
     return math.isclose(together, apart, rel_tol=1e-2)
 
 
-def agree(wish: int, device: torch.device) -> int:
-    """The highest of all processes' wishes, so that they act as one."""
+def highest_of_all_processes(value: int, device: torch.device) -> int:
+    """Return the highest value that any process passes, so that all act alike; every process must call this."""
     if not dist.is_initialized():
-        return wish
-    tensor = torch.tensor(wish, device=device)
+        return value
+    tensor = torch.tensor(value, device=device)
     dist.all_reduce(tensor, dist.ReduceOp.MAX)
     return int(tensor)
 
 
 def adamw(model: PreTrainedModel, recipe: Recipe) -> torch.optim.Optimizer:
-    """The optimizer of what of the model is trained.
+    """Make the optimizer of the parameters that are trained; its learning rate is set at every step.
 
     Raises:
         KnowshiftError: 8-bit moments are asked for, and bitsandbytes is not installed or the model is sharded.
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    settings = {"lr": 0.0, "betas": (recipe.beta1, recipe.beta2), "weight_decay": recipe.weight_decay}
+    settings: dict[str, Any] = {
+        "lr": 0.0,
+        "betas": (recipe.beta1, recipe.beta2),
+        "weight_decay": recipe.weight_decay,
+    }
     alone = not dist.is_initialized()
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(trained, fused=alone, **settings)
     if not alone:
         raise KnowshiftError("optimizer adamw_8bit trains in one process; take adamw where a model is sharded")
     try:
-        from bitsandbytes.optim import AdamW8bit
+        from bitsandbytes.optim import AdamW8bit  # pyright: ignore[reportMissingImports] (optional, not in the lock)
     except ImportError:
         raise KnowshiftError("optimizer adamw_8bit needs the package bitsandbytes (pip install bitsandbytes)") from None
     return AdamW8bit(trained, **settings)
@@ -103,17 +115,17 @@ def train(
     seed: int,
     compute: torch.dtype | None = None,
     first: int = 0,
-) -> Iterator[dict]:
-    """Fine-tune `model` in place, yielding a row in the schema `STEPS` after every optimizer step.
+) -> Iterator[dict[str, Any]]:
+    """Fine-tune `model` in place, and yield a row in the schema `STEPS` after every optimizer step.
 
     Args:
-        model: float32 master weights, sharded if torch.distributed is initialised.
-        optimizer: of its trained parameters; the learning rate is set here.
+        model: sharded if torch.distributed is initialised.
+        optimizer: as `adamw` makes it; the learning rate is set here.
         examples: the training set.
-        recipe: what changes the result.
-        seed: the order of the examples, and dropout where there is any.
-        compute: autocast to this type, or None for the weights' own.
-        first: how many steps are done already: model and optimizer are as they were after them.
+        recipe: learning rates, batches and which tokens are learned.
+        seed: decides the order of the examples, and what dropout drops.
+        compute: autocast the arithmetic to this type; None computes in the weights' own.
+        first: how many steps are done already; model and optimizer are as they were after them.
 
     Raises:
         KnowshiftError: the loss is not finite.
@@ -123,17 +135,17 @@ def train(
     packed = can_pack(model.eval(), examples, recipe.loss_on)
     model.train()
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    plan = batches(len(examples), recipe, seed)
-    for step, indices in enumerate(plan[first:], first):
+    steps = batches(len(examples), recipe, seed)
+    for step, indices in enumerate(steps[first:], first):
         batch = [examples[index] for index in indices]
-        rate = learning_rate_at(step, len(plan), recipe)
+        rate = learning_rate_at(step, len(steps), recipe)
         for group in optimizer.param_groups:
             group["lr"] = rate
         targets = sum(len(ids) - first_target(prompt, recipe.loss_on) for ids, prompt in batch)
         torch.manual_seed(derive_seed(seed, "dropout", step, rank))
         with torch.autocast(model.device.type, compute, enabled=compute is not None):
             loss = loss_of(batch[rank::world], recipe.loss_on, packed)
-        # Sharding averages gradients over processes; the mean over the whole batch's targets is wanted.
+        # FSDP averages gradients over processes; wanted is the mean over the targets of the whole batch.
         (loss * (world / targets)).backward()
         total = loss.detach()
         if world > 1:

@@ -1,50 +1,36 @@
 """Low-rank adapters (LoRA; Hu et al., ICLR 2022) through peft: added before training, merged into the weights after it.
 
-What later stages see is an ordinary model: the weights with the adapters' product added.
+Later stages see an ordinary model, whose weights have the product of the adapters added.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import cast
 
 import torch
 from peft import LoraConfig, LoraModel
 from peft.tuners.lora import LoraLayer
 from transformers import PreTrainedModel
 
+from knowshift.configuration.finetuning import LoraSettings
 from knowshift.finetuning.distributed_tensors import own_part, own_rows
 from knowshift.randomness import derive_seed
 from knowshift.runtime.errors import KnowshiftError
 
-ADAPTER = "default"
+ADAPTER = "default"  # peft's name for the only adapter of a model
 
 
-@dataclass(frozen=True)
-class Lora:
-    """What of the adapters changes the result.
-
-    Attributes:
-        rank: of the product added to a weight matrix.
-        alpha: the product is scaled by alpha / rank.
-        dropout: share of an adapter's inputs left out in training.
-        targets: names of the linear layers that get one, or "all-linear": all but the output head.
-    """
-
-    rank: int
-    alpha: float
-    dropout: float
-    targets: str | Sequence[str]
-
-
-def add_adapters(model: PreTrainedModel, lora: Lora) -> None:
-    """Put adapters into `model`, in place; nothing else is trained from now on. They are not yet initialised.
+def add_adapters(model: PreTrainedModel, lora: LoraSettings) -> None:
+    """Add adapters to `model`, in place, and freeze all other parameters. The adapters are not initialised yet.
 
     Raises:
         KnowshiftError: the model has no layer of those names.
     """
-    targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
     config = LoraConfig(
-        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type="CAUSAL_LM"
+        r=lora.rank,
+        lora_alpha=cast(int, lora.alpha),  # declared int, and only ever divided by the rank
+        lora_dropout=lora.dropout,
+        target_modules=lora.targets,
+        task_type="CAUSAL_LM",
     )
     try:
         LoraModel(model, {ADAPTER: config}, ADAPTER)
@@ -53,10 +39,13 @@ def add_adapters(model: PreTrainedModel, lora: Lora) -> None:
 
 
 def initialise_adapters(model: PreTrainedModel, seed: int) -> None:
-    """The usual start: the first factor uniform as in a linear layer, by seed and name, the second zero."""
+    """Set adapters to their usual start: the first factor uniform as in a linear layer, the second zero.
+
+    What a layer gets depends on the seed and the layer's name alone.
+    """
     with torch.no_grad():
-        for name, layer in _adapted(model).items():
-            first, second = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
+        for name, layer in _adapted_layers(model).items():
+            first, second = _factors(layer)
             generator = torch.Generator().manual_seed(derive_seed(seed, "lora", name))
             bound = 1 / math.sqrt(first.shape[1])
             values = torch.empty(first.shape).uniform_(-bound, bound, generator=generator)
@@ -64,18 +53,23 @@ def initialise_adapters(model: PreTrainedModel, seed: int) -> None:
             own_part(second).zero_()
 
 
-def _adapted(model: PreTrainedModel) -> dict[str, LoraLayer]:
+def _adapted_layers(model: PreTrainedModel) -> dict[str, LoraLayer]:
     return {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
 
 
+def _factors(layer: LoraLayer) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the factors of a layer's update: A of shape (rank, inputs), and B of shape (outputs, rank)."""
+    first, second = (cast(torch.nn.Linear, factors[ADAPTER]) for factors in (layer.lora_A, layer.lora_B))
+    return first.weight, second.weight
+
+
 def plain_name(name: str) -> str | None:
-    """The name that a parameter has without adapters; None for an adapter's own."""
+    """Return the name that a parameter has in a model without adapters; None for an adapter's own parameters."""
     return None if ".lora_" in name else name.replace(".base_layer.", ".")
 
 
 def updates(model: PreTrainedModel) -> dict[str, tuple[torch.Tensor, torch.Tensor, float]]:
-    """What adapters add to weights, by the weights' plain names: (first, second, scale) of scale * second @ first."""
+    """Return what adapters add to weights, by the weights' plain names: (A, B, scale) of the update scale * B @ A."""
     return {
-        f"{name}.weight": (layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight, layer.scaling[ADAPTER])
-        for name, layer in _adapted(model).items()
+        f"{name}.weight": (*_factors(layer), layer.scaling[ADAPTER]) for name, layer in _adapted_layers(model).items()
     }

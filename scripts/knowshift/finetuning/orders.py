@@ -1,6 +1,10 @@
-"""Training sets as orders of facts: a size is the first n, so sizes are nested (study: section 3.3 of the paper, and ours)."""
+"""Draws training sets as orders of facts: a set of size n is the first n facts, so that sets are nested.
+
+Section 3.3 of the paper describes the training sets; that sizes are nested is this project's choice.
+"""
 
 import hashlib
+from typing import Any
 
 import pyarrow as pa
 
@@ -13,19 +17,19 @@ DATA = (*(f"level{level}" for level in LEVELS), "mixed")
 
 
 def data_levels(data: str) -> tuple[int, ...] | None:
-    """The levels a data kind draws from: `level2` from level 2, `mixed` from all (None)."""
+    """Return the mastery levels that a kind of data draws from: `level2` from level 2, `mixed` from all (None)."""
     return None if data == "mixed" else (int(data.removeprefix("level")),)
 
 
-def drawable(mastery: pa.Table, data: str) -> list[dict]:
-    """The facts that training sets of a data kind may draw, each with its level."""
+def drawable(mastery: pa.Table, data: str) -> list[dict[str, Any]]:
+    """Return the facts that training sets of a kind of data may draw, each with its level."""
     levels = data_levels(data)
     rows = mastery.select([*ORDERS.names, "domain", "split", "level", "also_in_test"]).to_pylist()
     return [fact for fact in rows if may_be_drawn(fact) and (levels is None or fact["level"] in levels)]
 
 
 def drawable_digests(mastery: pa.Table) -> dict[str, str]:
-    """Per data kind, a digest of the facts that it may draw: its draws change only if this does."""
+    """Return a digest of the facts that each kind of data may draw; its draws change only if the digest does."""
     facts = drawable(mastery, "mixed")
     digests = {}
     for data in DATA:
@@ -36,18 +40,18 @@ def drawable_digests(mastery: pa.Table) -> dict[str, str]:
 
 
 def draw_order(mastery: pa.Table, data: str, seed: int, draw: str) -> pa.Table:
-    """An order of all facts of one data kind: round robin over topics in seeded order, within a topic by seeded hash.
+    """Draw an order of all facts of one kind of data: round robin over topics, within a topic by seeded hash.
 
     Args:
-        mastery: all levelled facts.
+        mastery: all facts with their levels, in the schema `MASTERY`.
         data: "level0" … "level4" or "mixed".
         seed: the experiment's seed.
-        draw: which of the draws; another name, another order.
+        draw: name of the draw; another name gives another order.
 
     Returns:
         The facts in the schema `ORDERS`; it depends on the facts alone, not on their order in `mastery`.
     """
-    topics: dict[str, list[dict]] = {}
+    topics: dict[str, list[dict[str, Any]]] = {}
     for fact in drawable(mastery, data):
         topics.setdefault(fact["topic"], []).append(fact)
 

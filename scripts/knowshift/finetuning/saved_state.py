@@ -1,10 +1,11 @@
-"""What a training needs to go on after an interruption: weights, optimizer and the rows of the steps that are done.
+"""Saves what a training needs to go on after an interruption: weights, optimizer state, rows of the steps done.
 
-Every process saves its own part in a safetensors file; the step counts as saved once `steps.json` names it.
+Every process saves its own part in a safetensors file. A step counts as saved once `steps.json` has its row.
 """
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -21,7 +22,7 @@ class TrainingState:
     """The saved state of one training.
 
     Args:
-        folder: where it lies; all processes see it.
+        folder: holds the state; every process can read and write it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -31,8 +32,12 @@ class TrainingState:
     def _file(self, step: int) -> Path:
         return self._folder / f"{step:08d}.{self._rank}.safetensors"
 
-    def load(self, model: PreTrainedModel, optimizer: Optimizer) -> list[dict]:
-        """Put model and optimizer back as they were saved; returns the rows of the steps done, none if nothing is saved."""
+    def load(self, model: PreTrainedModel, optimizer: Optimizer) -> list[dict[str, Any]]:
+        """Set model and optimizer to the saved state.
+
+        Returns:
+            A row per step that is done; none if nothing is saved.
+        """
         if not self._committed.exists():
             return []
         rows = json.loads(self._committed.read_text(encoding="utf-8"))
@@ -44,17 +49,20 @@ class TrainingState:
         with torch.no_grad():
             for name, parameter in _trained(model):
                 own_part(parameter).copy_(tensors[name])
-                optimizer.state[parameter] = {part: _placed(value, parameter) for part, value in parts[name].items()}
+                optimizer.state[parameter] = {
+                    part: _optimizer_state(value, parameter) for part, value in parts[name].items()
+                }
         return rows
 
-    def save(self, model: PreTrainedModel, optimizer: Optimizer, rows: list[dict]) -> None:
-        """Save the state after the steps of `rows`, then forget the one before."""
+    def save(self, model: PreTrainedModel, optimizer: Optimizer, rows: list[dict[str, Any]]) -> None:
+        """Save the state after the steps of `rows`, then remove the one saved before."""
         tensors = {}
         for name, parameter in _trained(model):
             tensors[name] = own_part(parameter).detach().contiguous()
             for part, value in optimizer.state[parameter].items():
                 own = own_part(torch.as_tensor(value)).contiguous()
-                # What is not of the parameter's shape is small, and parameters may share it, which safetensors refuses.
+                # State of another shape than the parameter's is small; parameters may share it, which safetensors
+                # refuses.
                 tensors[f"{name}/{part}"] = own if own.shape == tensors[name].shape else own.clone()
         with whole_file(self._file(len(rows))) as partial:
             save_file(tensors, partial)
@@ -73,8 +81,8 @@ def _trained(model: PreTrainedModel) -> list[tuple[str, torch.nn.Parameter]]:
     return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
 
 
-def _placed(saved: torch.Tensor, parameter: torch.nn.Parameter) -> torch.Tensor | int:
-    """A part of an optimizer's state as the optimizer holds it: distributed and placed as its parameter, or a plain number."""
+def _optimizer_state(saved: torch.Tensor, parameter: torch.nn.Parameter) -> torch.Tensor | int:
+    """Return saved state as the optimizer holds it: sharded and on a device like its parameter, or an int."""
     if not saved.is_floating_point() and saved.dim() == 0:
         return int(saved)
     if saved.shape != own_part(parameter).shape:

@@ -1,4 +1,4 @@
-"""What is recorded of every optimizer step, and how fast it was."""
+"""Tables of fine-tuning: optimizer steps and their speed, orders of training facts, and the cells of the grid."""
 
 import pyarrow as pa
 
@@ -16,7 +16,7 @@ STEPS = pa.schema(
     ]
 )
 
-# Lies beside the table of steps, which holds no times: the same training gives the same bytes.
+# Times have a table of their own, so that the same training gives the same table of steps, byte for byte.
 SPEED = pa.schema(
     [
         pa.field("step", pa.int32(), False, {"doc": "optimizer step, from 1"}),
@@ -25,10 +25,8 @@ SPEED = pa.schema(
     ]
 )
 
-
-# All of it follows from the fact's id: equal ids in a data kind are equal orders, however levels and grades changed.
+# The columns follow from a fact's id alone, so an order stays the same when grades change but the facts drawn do not.
 ORDERS = pa.schema([FACTS.field(name) for name in ("fact_id", "topic", "question", "object")])
-
 
 CELLS = pa.schema(
     [

@@ -1,6 +1,7 @@
-"""Models over several processes: loaded, trained and saved without a whole copy in any of them (FSDP2).
+"""Models that several processes share (FSDP2): loaded, trained and saved without a whole copy in any of them.
 
-Every process reads its own rows of each tensor from the safetensors files, and one tensor at a time is gathered to be saved.
+Every process reads its own rows of each tensor from the safetensors files. To save the model, one tensor at a time is
+gathered (`knowshift.finetuning.checkpoint`).
 """
 
 from functools import partial
@@ -12,22 +13,25 @@ from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from knowshift.configuration.finetuning import LoraSettings
 from knowshift.finetuning.distributed_tensors import own_rows
 from knowshift.finetuning.loop import summed_loss
-from knowshift.finetuning.lora import Lora, add_adapters, plain_name
+from knowshift.finetuning.lora import add_adapters, plain_name
 from knowshift.models.loading import DTYPES, loading_options
 from knowshift.weights.safetensors_files import WeightFiles
 from knowshift.weights.torch_bits import as_tensor
 
 
-def load_sharded(directory: Path, dtype: str, device: torch.device, lora: Lora | None = None) -> PreTrainedModel:
-    """A model whose parameters, gradients and optimizer state are shared out over the processes of torch.distributed.
+def load_sharded(
+    directory: Path, dtype: str, device: torch.device, lora: LoraSettings | None = None
+) -> PreTrainedModel:
+    """Load a model whose parameters, gradients and optimizer state are sharded over the processes of torch.distributed.
 
     Args:
-        directory: of the model.
-        dtype: of the weights.
-        device: of this process.
-        lora: adapters to add, which are not initialised yet.
+        directory: model directory.
+        dtype: number format of the weights.
+        device: the device of this process.
+        lora: adapters to add; they are not initialised yet.
     """
     settings = loading_options(directory)
     config = AutoConfig.from_pretrained(directory, **settings)
@@ -42,7 +46,8 @@ def load_sharded(directory: Path, dtype: str, device: torch.device, lora: Lora |
     for layer in model.get_decoder().layers:
         fully_shard(layer)
     fully_shard(model)
-    # The loss goes around the model's own forward, so FSDP must be told that it is one too: it gathers parameters there.
+    # FSDP gathers parameters in the model's forward. The loss does not call it, so FSDP is told of the loss as another
+    # one.
     model.summed_loss = partial(summed_loss, model)
     register_fsdp_forward_method(model, "summed_loss")
 
@@ -58,7 +63,7 @@ def load_sharded(directory: Path, dtype: str, device: torch.device, lora: Lora |
 
 
 def _fill(parameter: DTensor, weights: WeightFiles, name: str) -> None:
-    """Read this process's rows of a tensor."""
+    """Read this process's rows of a tensor into a parameter."""
     mine, rows = parameter.to_local(), own_rows(parameter)
     if mine.numel():
         stride = parameter.numel() // parameter.shape[0]

@@ -6,15 +6,14 @@ import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
 from knowshift.facts.templates import SUBJECT
-from knowshift.generation.interface import Decoding, Prompt
-from knowshift.generation.torch_engine import Engine
+from knowshift.generation.interface import Decoding, GenerationEngine, Prompt
 from knowshift.mastery.schemas import COMPLETIONS
 from knowshift.models.tokenizing import encode
 from knowshift.randomness import derive_seed
 
 
 def probe(
-    engine: Engine,
+    engine: GenerationEngine,
     tokenizer: PreTrainedTokenizerBase,
     facts: pa.Table,
     templates: Sequence[str],

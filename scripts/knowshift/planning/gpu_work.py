@@ -157,7 +157,7 @@ def _generating(
     parameters, written = model.size.parameters, asked.sequences * settings.max_new_tokens
     dtype = model.experiment.models[model.name].dtype or settings.dtype
     gpus = sizing.inference_gpus(parameters, dtype, settings.engine, _machine(accelerator))
-    batch = min(settings.rows, max(1, asked.sequences / max(1, asked.jobs)))
+    batch = min(settings.tokens_per_pass, max(1, asked.sequences / max(1, asked.jobs)))
     seconds = generating_seconds(parameters, asked.tokens, written, batch, dtype, accelerator)
     seconds += starting_seconds(asked.jobs, gpus, loaded)
     return RuleWork(rule, model.name, asked.jobs, asked.sequences, asked.tokens, written, gpus, seconds / 3600)

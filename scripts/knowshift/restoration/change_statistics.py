@@ -13,7 +13,7 @@ import pyarrow as pa
 from knowshift.restoration.concentration import count_of
 from knowshift.restoration.distinct_values import PairTable
 from knowshift.restoration.histograms import FilledBins, Histogram, histogram_of, merge_histograms
-from knowshift.restoration.relative_changes import BIN_SHIFT, BINS, relative_changes
+from knowshift.restoration.relative_changes import BIN_SHIFT, BINS, keep_freed_memory, relative_changes
 from knowshift.restoration.schemas import HISTOGRAM, QUANTILES, TENSORS
 from knowshift.runtime.progress import progress
 from knowshift.weights.regions import layer_and_module
@@ -73,6 +73,7 @@ def measure_changes(versions: Versions, region: str, threads: int = 1) -> tuple[
     Raises:
         KnowshiftError: no tensor is in the region, or a value is not finite.
     """
+    keep_freed_memory()
     versions = versions.within(region)
     count, low = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)
     zero_count, zero_low = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)

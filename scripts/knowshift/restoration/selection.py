@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from knowshift.restoration.concentration import count_of
-from knowshift.restoration.relative_changes import BIN_SHIFT, BINS, LOW
-from knowshift.restoration.schemas import SELECTION
+from knowshift.restoration.relative_changes import BIN_SHIFT, BINS, LOW, keep_freed_memory
+from knowshift.restoration.schemas import SELECTION, SELECTIONS
 from knowshift.restoration.selection_passes import KeySums, count_keys, sum_around_cuts
 from knowshift.restoration.sort_keys import STRATEGIES, SortKeys
 from knowshift.runtime.errors import KnowshiftError
@@ -101,6 +101,7 @@ def select(
         raise KnowshiftError(f"strategy {strategy!r} is none of {', '.join(STRATEGIES)}")
     if odd := [percent for percent in percents if not 0 <= percent <= 100]:
         raise KnowshiftError(f"{odd[0]} is no share: it must lie between 0 and 100 %")
+    keep_freed_memory()
     versions, sort_keys, kept = versions.within(region), SortKeys(strategy, seed), {}
     if histogram is not None and sort_keys.by_relative_change:
         counts = np.zeros(BINS, np.int64)
@@ -135,6 +136,16 @@ def select(
         table = pa.Table.from_pylist(rows, schema=SELECTION)
         selections.append(Selection(sort_keys, percent, key, parameters, selected, by_tensor, table))
     return selections
+
+
+def tabulate_selections(selections: Sequence[Selection]) -> pa.Table:
+    """Return what each of some selections restores per tensor, in the schema `SELECTIONS`."""
+    tables = []
+    for one in selections:
+        rows = one.tensors.num_rows
+        first = [pa.repeat(pa.scalar(value, pa.float64()), rows) for value in (one.percent, one.threshold)]
+        tables.append(pa.table([*first, *one.tensors.columns], schema=SELECTIONS))
+    return pa.concat_tables(tables)
 
 
 def _restored_of_tensor(

@@ -21,21 +21,27 @@ ROW_GROUP = 1 << 16  # rows of a Parquet row group
 
 
 class _NoPandas(MetaPathFinder):
-    """Lets pyarrow find no pandas, which takes longer to load than most jobs to run, until it is asked for a data frame.
-
-    At its first conversion pyarrow looks for pandas, to know a data frame when it meets one; `to_pandas` and `from_pandas`
-    look again.
-    """
+    """Finds no pandas, and leaves all other modules to the finders after it."""
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> None:
+        """Refuse pandas."""
         if fullname == "pandas":
             raise ModuleNotFoundError
 
 
-if "pandas" not in sys.modules:
-    sys.meta_path.insert(0, _NoPandas())
-    pa.array([])
-    del sys.meta_path[0]
+def keep_pandas_unloaded() -> None:
+    """Keep pyarrow from importing pandas, which takes longer to load than most jobs take to run.
+
+    At its first conversion pyarrow looks for pandas, to know a data frame when it meets one. This makes a first
+    conversion while no pandas can be found. `to_pandas` and `from_pandas` look again, so they work as ever.
+    """
+    if "pandas" not in sys.modules:
+        finder = _NoPandas()
+        sys.meta_path.insert(0, finder)
+        try:
+            pa.array([])
+        finally:
+            sys.meta_path.remove(finder)
 
 
 def write_table(path: Path, table: pa.Table, schema: pa.Schema, metadata: Mapping[str, Any] | None = None) -> None:

@@ -2,13 +2,13 @@
 
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cli.command_line import CommandLine, option
-
 import pytest
+from pydantic import BaseModel
+
+from cli.command_line import CommandLine
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -45,14 +45,13 @@ def test_options_that_cannot_be_are_refused(options: list[str], said: str, tmp_p
 
 
 def test_null_is_none_where_an_option_may_be_null() -> None:
-    @dataclass(frozen=True)
-    class Options:
-        size: int | None = option("", 3)
-        split: Literal["train", "test"] | None = option("", "train")
-        text: str = option("", "x")
+    class Options(BaseModel):
+        size: int | None = 3
+        split: Literal["train", "test"] | None = "train"
+        text: str = "x"
 
     _, options = CommandLine("", Options).read(["--size", "null", "--split", "null", "--text", "null"])
-    assert options == Options(None, None, "null")
+    assert options == Options(size=None, split=None, text="null")
 
 
 def test_what_a_user_can_mend_is_one_line(tmp_path: Path) -> None:

@@ -105,6 +105,14 @@ def test_all_mistakes_are_listed_a_line_each(raw: dict) -> None:
     assert len(str(caught.value).splitlines()) == 2
 
 
+@pytest.mark.parametrize("section", ["mastery", "evaluation"])
+def test_an_old_key_gives_one_line_that_names_the_new_one(raw: dict, section: str) -> None:
+    raw[section]["rows"] = raw[section].pop("tokens_per_pass")
+    with pytest.raises(checking.ConfigurationError) as caught:
+        checking.check(raw, REPOSITORY)
+    assert str(caught.value) == f"configuration: {section}.rows is now called {section}.tokens_per_pass"
+
+
 def test_snakemake_says_it_before_any_job(raw: dict, tmp_path: Path) -> None:
     change(raw, "finetuning.data", ["level7"])
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(raw))
@@ -135,7 +143,11 @@ def test_every_script_has_help(script: Path) -> None:
 
 def test_reading_the_snakefile_imports_nothing_heavy() -> None:
     paths = [str(REPOSITORY / folder) for folder in ("rules", "scripts")]
-    program = f"import sys; sys.path[:0] = {paths}; import knowshift.configuration.checking, code_digests.digests, knowshift.finetuning.grid; print(sorted(m for m in ('torch', 'transformers', 'pandas', 'altair') if m in sys.modules))"  # fmt: skip
+    program = (
+        f"import sys; sys.path[:0] = {paths};"
+        "import knowshift.configuration.checking, code_digests.digests, knowshift.finetuning.grid;"
+        "print(sorted({'torch', 'transformers', 'pandas', 'altair'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

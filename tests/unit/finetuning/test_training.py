@@ -1,4 +1,4 @@
-"""Fine-tuning: the loss against transformers', the schedule, the order of examples, adapters against peft's own merging."""
+"""Fine-tuning: the loss against transformers', learning rates, order of examples, adapters against peft's merging."""
 
 import copy
 from pathlib import Path
@@ -8,16 +8,17 @@ import torch
 from peft import LoraConfig, get_peft_model
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from knowshift.configuration.finetuning import LoraSettings, Recipe
 from knowshift.finetuning.checkpoint import Checkpoint
 from knowshift.finetuning.loop import adamw, can_pack, summed_loss, train
-from knowshift.finetuning.lora import ADAPTER, Lora, add_adapters, initialise_adapters
-from knowshift.finetuning.recipe import Recipe, batches, learning_rate_at
+from knowshift.finetuning.lora import ADAPTER, add_adapters, initialise_adapters
 from knowshift.finetuning.saved_state import TrainingState
+from knowshift.finetuning.schedule import batches, learning_rate_at
 from knowshift.models.loading import load_model
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.runtime.tensorboard import tensorboard
 
-RECIPE = Recipe(1e-3, "cosine", 0.0, 8, 1, 0.0, 0.9, 0.999, 1.0, "answer")
+RECIPE = Recipe(learning_rate=1e-3)
 
 
 def examples(count: int = 20) -> list[tuple[list[int], int]]:
@@ -27,15 +28,15 @@ def examples(count: int = 20) -> list[tuple[list[int], int]]:
 
 
 def test_the_schedule() -> None:
-    rates = [learning_rate_at(step, 10, Recipe(**{**RECIPE.__dict__, "warmup": 0.2})) for step in range(10)]
+    rates = [learning_rate_at(step, 10, RECIPE.model_copy(update={"warmup": 0.2})) for step in range(10)]
     assert rates[:3] == [5e-4, 1e-3, 1e-3]
     assert sorted(rates[2:], reverse=True) == rates[2:] and rates[-1] > 0
     assert learning_rate_at(5, 10, RECIPE) == pytest.approx(5e-4)
-    assert learning_rate_at(5, 10, Recipe(**{**RECIPE.__dict__, "schedule": "linear"})) == pytest.approx(5e-4)
+    assert learning_rate_at(5, 10, RECIPE.model_copy(update={"schedule": "linear"})) == pytest.approx(5e-4)
 
 
 def test_every_example_is_seen_once_per_epoch() -> None:
-    plan = batches(20, Recipe(**{**RECIPE.__dict__, "epochs": 3}), 1)
+    plan = batches(20, RECIPE.model_copy(update={"epochs": 3}), 1)
     assert [len(batch) for batch in plan] == [8, 8, 4] * 3
     epochs = [[index for batch in plan[start : start + 3] for index in batch] for start in (0, 3, 6)]
     assert all(sorted(epoch) == list(range(20)) for epoch in epochs)
@@ -82,7 +83,7 @@ def test_training_is_deterministic_and_learns(tiny_model: Path) -> None:
     ends = []
     for _ in range(2):
         model = load_model(tiny_model, "float32")
-        rows = trained(model, Recipe(**{**RECIPE.__dict__, "epochs": 20}))
+        rows = trained(model, RECIPE.model_copy(update={"epochs": 20}))
         ends.append({name: parameter.detach().clone() for name, parameter in model.named_parameters()})
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
     assert rows[-1]["loss"] < 0.7 * rows[0]["loss"]
@@ -98,7 +99,8 @@ def test_events_for_tensorboard(tiny_model: Path, tmp_path: Path) -> None:
     with tensorboard(tmp_path, 2) as record:  # interrupted after the first step, and begun again there
         record({**rows[1], "loss": 7.0})
     events = EventAccumulator(str(tmp_path)).Reload()
-    assert [(event.step, event.value) for event in events.Scalars("train/loss")] == [(1, pytest.approx(rows[0]["loss"])), (2, 7.0)]  # fmt: skip
+    losses = [(event.step, event.value) for event in events.Scalars("train/loss")]
+    assert losses == [(1, pytest.approx(rows[0]["loss"])), (2, 7.0)]
     with tensorboard(None) as record:
         record(rows[0])
 
@@ -118,17 +120,15 @@ def test_the_arithmetic_can_be_in_bfloat16_and_the_weights_stay_float32(tiny_mod
 
 
 def test_adapters_train_alone_and_merge_as_in_peft(tiny_model: Path, tmp_path: Path) -> None:
-    lora = Lora(rank=4, alpha=8, dropout=0.1, targets=["q_proj", "down_proj"])
+    lora = LoraSettings(rank=4, alpha=8, dropout=0.1, targets=["q_proj", "down_proj"])
     model = load_model(tiny_model, "float32")
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     add_adapters(model, lora)
     initialise_adapters(model, 1)
     untouched = copy.deepcopy(model)
-    rows = trained(model, Recipe(**{**RECIPE.__dict__, "epochs": 5, "learning_rate": 1e-2}))
+    rows = trained(model, RECIPE.model_copy(update={"epochs": 5, "learning_rate": 1e-2}))
     assert rows[-1]["loss"] < rows[0]["loss"]
-    again = [
-        row["loss"] for row in trained(untouched, Recipe(**{**RECIPE.__dict__, "epochs": 5, "learning_rate": 1e-2}))
-    ]
+    again = [row["loss"] for row in trained(untouched, RECIPE.model_copy(update={"epochs": 5, "learning_rate": 1e-2}))]
     assert again == [row["loss"] for row in rows]  # dropout too is by seed
     Checkpoint(model, tiny_model).save(tmp_path)
     merged = dict(load_model(tmp_path, "float32").named_parameters())
@@ -150,10 +150,11 @@ def test_adapters_train_alone_and_merge_as_in_peft(tiny_model: Path, tmp_path: P
 
 def test_moments_in_8_bits_train_and_go_on_to_the_same_bits(tiny_model: Path, tmp_path: Path) -> None:
     pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed: pip install bitsandbytes")
-    recipe = Recipe(**{**RECIPE.__dict__, "optimizer": "adamw_8bit", "epochs": 3})
+    recipe = RECIPE.model_copy(update={"optimizer": "adamw_8bit", "epochs": 3})
     whole, exact = load_model(tiny_model, "float32"), load_model(tiny_model, "float32")
     rows = trained(whole, recipe)
-    assert [row["loss"] for row in rows] == pytest.approx([row["loss"] for row in trained(exact, Recipe(**{**recipe.__dict__, "optimizer": "adamw"}))], rel=0.05)  # fmt: skip
+    reference = [row["loss"] for row in trained(exact, recipe.model_copy(update={"optimizer": "adamw"}))]
+    assert [row["loss"] for row in rows] == pytest.approx(reference, rel=0.05)
 
     begun, resumed, state = (
         load_model(tiny_model, "float32"),
@@ -163,7 +164,8 @@ def test_moments_in_8_bits_train_and_go_on_to_the_same_bits(tiny_model: Path, tm
     optimizer = adamw(begun, recipe)
     training = train(begun, optimizer, examples(), recipe, 1)
     first = [next(training) for _ in range(4)]
-    assert any(value.dtype == torch.uint8 for value in optimizer.state[begun.get_input_embeddings().weight].values() if isinstance(value, torch.Tensor))  # fmt: skip
+    moments = optimizer.state[begun.get_input_embeddings().weight].values()
+    assert any(value.dtype == torch.uint8 for value in moments if isinstance(value, torch.Tensor))
     state.save(begun, optimizer, first)
     again = adamw(resumed, recipe)
     done = state.load(resumed, again)
@@ -173,4 +175,4 @@ def test_moments_in_8_bits_train_and_go_on_to_the_same_bits(tiny_model: Path, tm
 
 def test_adapters_need_layers_of_their_names(tiny_model: Path) -> None:
     with pytest.raises(KnowshiftError, match=r"finetuning\.lora\.targets.*query"):
-        add_adapters(load_model(tiny_model, "float32"), Lora(4, 8, 0.0, ["query"]))
+        add_adapters(load_model(tiny_model, "float32"), LoraSettings(rank=4, alpha=8, targets=["query"]))

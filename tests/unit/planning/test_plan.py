@@ -40,7 +40,7 @@ def small_plan(models: Mapping[str, ModelSize], **finetuning) -> Plan:
     raw = {
         "models": {name: {"source": {"hub": f"x/{name}", "revision": "0" * 40}} for name in models},
         "facts": {"source": "archive", "in_domain": ["a"], "out_of_domain": ["b"]},
-        "mastery": {"templates": 2, "samples": 3, "max_new_tokens": 4, "rows": 8, "dtype": "bfloat16"},
+        "mastery": {"templates": 2, "samples": 3, "max_new_tokens": 4, "tokens_per_pass": 8, "dtype": "bfloat16"},
         "finetuning": {"data": ["level0", "mixed"], "sizes": [16, 50, "all"], "seeds": [1, 2], **finetuning},
         "evaluation": {"per_level": {"test": 3, "test_ood": None}, "training_set": 10, "max_new_tokens": 5},
         "restoration": [{"data": ["mixed"], "sizes": [16], "percents": [5, 20]}],

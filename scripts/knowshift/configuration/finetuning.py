@@ -1,0 +1,138 @@
+"""The section `finetuning`: how models are trained, and on which grid of methods, data, sizes and seeds."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from knowshift.allowed_values import Dtype, Method
+from knowshift.configuration.section import NotNegative, Positive, Section, Several
+
+Data = Literal["level0", "level1", "level2", "level3", "level4", "mixed"]
+
+GRID_KEYS = ("methods", "data", "sizes", "seeds", "method_data")  # the settings that say which cells there are
+METHOD = "[a-z][a-z0-9_]*"  # pattern of a method's name, which begins the name of a run
+
+
+class LoraSettings(Section):
+    """Low-rank adapters (Hu et al. 2022), for the method lora."""
+
+    rank: Positive = Field(default=16, description="Rank of the product that is added to a weight matrix.")
+    alpha: float = Field(
+        default=32.0, gt=0, description="Scale of the adapters: the product is multiplied by alpha / rank."
+    )
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0, description="Share of the adapters' inputs that is dropped in training, 0 to below 1."
+    )
+    targets: Literal["all-linear"] | Several[str] = Field(
+        default="all-linear",
+        description="Names of the linear layers that get adapters; all-linear takes all but the output head.",
+    )
+
+
+class Recipe(Section):
+    """How a model is trained: everything about it that changes the resulting weights, except the data and the seed."""
+
+    learning_rate: float = Field(default=1e-5, gt=0, description="Peak learning rate of the schedule.")
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        default="cosine",
+        description="Course of the learning rate after the warm-up: cosine and linear fall to zero, constant stays.",
+    )
+    warmup: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of the optimizer steps over which the learning rate rises, 0 to below 1.",
+    )
+    batch_size: Positive = Field(
+        default=8, description="Number of examples per optimizer step, over all processes together."
+    )
+    epochs: Positive = Field(default=1, description="Number of passes over the training set.")
+    optimizer: Literal["adamw", "adamw_8bit"] = Field(
+        default="adamw",
+        description="Optimizer: adamw, or adamw_8bit, which keeps its moments in 8 bits (2 bytes per parameter instead "
+        "of 8), trains in one process and needs the package bitsandbytes.",
+    )
+    weight_decay: float = Field(default=0.0, ge=0, description="Decoupled weight decay of AdamW.")
+    beta1: float = Field(default=0.9, ge=0, lt=1, description="Decay rate of AdamW's first moment.")
+    beta2: float = Field(default=0.999, ge=0, lt=1, description="Decay rate of AdamW's second moment.")
+    max_gradient_norm: float = Field(
+        default=1.0, ge=0, description="Norm that gradients are clipped to before every optimizer step; 0 never clips."
+    )
+    loss_on: Literal["answer", "all"] = Field(
+        default="answer", description="Tokens that the loss is taken over: those of the answer, or all of the example."
+    )
+    dtype: Dtype = Field(
+        default="float32",
+        description="Number format that the weights are trained and saved in; the parameter analysis needs float32.",
+    )
+    compute: Literal["bfloat16", "float16"] | None = Field(
+        default=None, description="Number format that the arithmetic is autocast to; null computes in the weights' own."
+    )
+    lora: LoraSettings = Field(default=LoraSettings(), description="Adapters of the method lora.")
+
+
+def _explain_variant(problem: Any) -> str:
+    """Say in one clause what is wrong with a variant, from one error of pydantic's."""
+    key = ".".join(map(str, problem["loc"]))
+    if problem["type"] == "extra_forbidden":
+        return f"{key} is no known key; allowed are method, {', '.join(Recipe.model_fields)}"
+    return f"{key}: {problem['msg'][0].lower()}{problem['msg'][1:]}, not {problem['input']!r}"
+
+
+class Finetuning(Recipe):
+    """How models are trained, and which of them: one for each combination of method, data, size and seed."""
+
+    methods: Several[Annotated[str, Field(pattern=f"^{METHOD}$")]] = Field(
+        default=["full"],
+        description="Methods: full trains all parameters, lora trains adapters that are merged afterwards, and a name "
+        "under variants trains as described there.",
+    )
+    data: Several[Data] = Field(description="Mastery levels that training facts are drawn from; mixed draws from all.")
+    sizes: Several[Positive | Literal["all"]] = Field(
+        description="Training set sizes in facts; all takes every fact there is."
+    )
+    seeds: Several[NotNegative] = Field(description="Seeds of the training sets; each gives one set per size.")
+    variants: dict[Annotated[str, Field(pattern=f"^{METHOD}$")], dict[str, Any]] = Field(
+        default={},
+        description="Further methods by name: the method that is varied (full or lora), and the training settings that "
+        "are different from those here.",
+    )
+    method_data: dict[str, Several[Data]] = Field(
+        default={},
+        description="Kinds of data that a method is restricted to, by method; other methods run on all of data.",
+    )
+    keep_deltas: Literal["all", "restored"] = Field(
+        default="all",
+        description="Which runs keep their delta: all, or only those that are restored or exported, which bounds the "
+        "disk space; other runs are trained again before they can be evaluated again.",
+    )
+
+    def training(self, method: str) -> tuple[Method, Recipe]:
+        """Return what a method trains (full or lora), and its recipe."""
+        changes = dict(self.variants.get(method, {}))
+        kind = changes.pop("method", method)
+        own = self.model_dump(include=set(Recipe.model_fields))
+        if isinstance(changes.get("lora"), dict):
+            changes["lora"] = {**own["lora"], **changes["lora"]}
+        return kind, Recipe.model_validate({**own, **changes})
+
+    @model_validator(mode="after")
+    def _check_methods(self) -> "Finetuning":
+        if taken := sorted({"full", "lora"} & set(self.variants)):
+            raise ValueError(f"variants.{taken[0]}: this name is that of a method already")
+        for name in self.variants:
+            kind = self.variants[name].get("method")
+            if kind not in ("full", "lora"):
+                raise ValueError(f"variants.{name}.method must be full or lora, not {kind!r}")
+            try:
+                self.training(name)
+            except ValidationError as error:
+                raise ValueError(f"variants.{name}: {'; '.join(map(_explain_variant, error.errors()))}") from None
+        known = {"full", "lora", *self.variants}
+        for key in ("methods", "method_data"):
+            if odd := [name for name in getattr(self, key) if name not in known]:
+                raise ValueError(f"{key}: {odd[0]} is neither full nor lora, nor a name under variants")
+        for name, kinds in self.method_data.items():
+            if odd := [kind for kind in kinds if kind not in self.data]:
+                raise ValueError(f"method_data.{name}: {odd[0]} is not among data, which has {self.data}")
+        return self

@@ -1,0 +1,21 @@
+"""Settings of everything that generates text: the engine, its number format and the size of its forward passes."""
+
+from pydantic import Field
+
+from knowshift.allowed_values import Dtype, EngineName
+from knowshift.configuration.section import Positive, Section
+
+
+class Generating(Section):
+    """How a model computes when it generates."""
+
+    engine: EngineName = Field(
+        default="torch",
+        description="Engine that generates: torch is the project's own, for CPUs and single GPUs; vllm is for GPUs, "
+        "one or several, and draws and rounds its own way.",
+    )
+    dtype: Dtype = Field(default="float32", description="Number format that the model computes in when it generates.")
+    tokens_per_pass: Positive = Field(
+        default=64,
+        description="Number of tokens that every forward pass reads; another number changes low bits of logits.",
+    )

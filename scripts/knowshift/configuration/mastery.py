@@ -1,0 +1,38 @@
+"""The section `mastery`: how completions are sampled, and where mastery levels end (paper, section 3.2)."""
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from knowshift.configuration.generating import Generating
+from knowshift.configuration.section import Positive, Section
+
+
+class Probing(Generating):
+    """How completions of facts are sampled."""
+
+    templates: Positive = Field(
+        default=21, description="Number of completion templates per topic that are used, from the first."
+    )
+    samples: Positive = Field(default=10, description="Number of completions sampled per template.")
+    temperature: float = Field(default=0.7, gt=0, description="Sampling temperature.")
+    max_new_tokens: Positive = Field(default=32, description="Largest number of tokens of a completion.")
+
+
+class LevelBoundaries(Section):
+    """Where mastery levels end."""
+
+    boundaries: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=3, max_length=3)] = Field(
+        default=[0.25, 0.5, 0.75],
+        description="Mastery, the share of completions with the object (0 to 1), at which levels 1, 2 and 3 end.",
+    )
+
+    @model_validator(mode="after")
+    def _rising(self) -> "LevelBoundaries":
+        if sorted(set(self.boundaries)) != self.boundaries:
+            raise ValueError(f"boundaries {self.boundaries} must rise")
+        return self
+
+
+class Mastery(Probing, LevelBoundaries):
+    """How mastery is measured and divided into levels."""

@@ -1,0 +1,123 @@
+"""The sections `restoration` and `exports`: which part of an update is undone (paper, section 4)."""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator
+
+from knowshift.allowed_values import Strategy
+from knowshift.configuration.finetuning import Data
+from knowshift.configuration.section import Percent, Positive, Section, Several
+from knowshift.runtime.errors import KnowshiftError
+from knowshift.weights.regions import LAYERS, REGIONS, layers_of
+
+REGION_NAME = r"[A-Za-z]\w*"  # no hyphen: it separates the parts of file names
+
+
+def _check_region(value: Any) -> Any:
+    """Check a region: a name, or a list of layers, which may be one integer.
+
+    Whether a name is known is checked later, against `named_regions`.
+    """
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if isinstance(text, str):
+        if not re.fullmatch(rf"{REGION_NAME}|{LAYERS}", text):
+            raise ValueError(
+                f"{text!r} is no region: {', '.join(REGIONS)}, layers such as 0-3 or 0,5,7-9, or one of named_regions"
+            )
+        try:
+            layers_of(text)
+        except KnowshiftError as error:
+            raise ValueError(str(error)) from None
+    return text
+
+
+def _check_pattern(value: str) -> str:
+    """Check the regular expression of a named region."""
+    if value in REGIONS or re.fullmatch(LAYERS, value):
+        raise ValueError(f"{value!r} is a region already; name it where it is used")
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"{value!r} is no regular expression: {error}") from None
+    return value
+
+
+Region = Annotated[str, BeforeValidator(_check_region, json_schema_input_type=str | int)]
+RegionPattern = Annotated[str, AfterValidator(_check_pattern)]
+
+
+class RegionChoice(Section):
+    """Which parameters are ranked together.
+
+    The configuration allows names and lists of layers (`NamedRegion`). A script also takes the regular expression that
+    a named region stands for.
+    """
+
+    region: str = Field(
+        default="transformer",
+        description=f"Parameters whose changes are ranked together: {', '.join(REGIONS)}, a list of layers such as "
+        f"0-3, or "
+        "a regular expression over tensor names (in the configuration, its name in named_regions).",
+    )
+
+
+class StrategyChoice(Section):
+    """Which parameters are restored first."""
+
+    strategy: Strategy = Field(
+        default="top",
+        description="Order in which parameters are restored: top and bottom begin with the largest and the smallest "
+        "relative changes, absolute with the largest absolute changes, random with any.",
+    )
+
+
+class Selecting(RegionChoice, StrategyChoice):
+    """How the parameters to restore are selected."""
+
+
+class RestoredShare(Section):
+    """How much of a region is restored, as one share."""
+
+    percent: Percent = Field(
+        description="Percentage of the region's parameters to restore, 0 to 100; 0 leaves the fine-tuned model as it "
+        "is."
+    )
+
+
+class RestoredShares(Section):
+    """How much of a region is restored, as several shares."""
+
+    percents: Several[Percent] = Field(
+        default=[1, 3, 5, 10, 20, 40, 60],
+        description="Percentages of the region's parameters to restore, each 0 to 100.",
+    )
+
+
+class NamedRegion(RegionChoice):
+    """A region as the configuration may give it."""
+
+    _check = field_validator("region", mode="before", json_schema_input_type=str | int)(_check_region)
+
+
+class Restoration(RestoredShares, NamedRegion, Selecting):
+    """One entry under `restoration`: the fine-tuned models it applies to, and what is restored in them."""
+
+    models: list[str] | None = Field(default=None, description="Names under models; null takes all of them.")
+    methods: list[str] | None = Field(
+        default=None, description="Methods among finetuning.methods; null takes all of them."
+    )
+    data: list[Data] | None = Field(
+        default=None, description="Kinds of data among finetuning.data; null takes all of them."
+    )
+    sizes: list[Positive | Literal["all"]] | None = Field(
+        default=None, description="Training set sizes among finetuning.sizes; null takes all of them."
+    )
+    seeds: list[int] | None = Field(default=None, description="Seeds among finetuning.seeds; null takes all of them.")
+
+
+class Export(RestoredShare, NamedRegion, Selecting):
+    """One entry under `exports`: a restored model that is written out."""
+
+    model: str = Field(description="Name of the model under models.")
+    run: str = Field(description="Name of the run, METHOD-DATA-SIZE-sSEED, such as full-mixed-120-s1.")

@@ -1,0 +1,37 @@
+"""What all sections of the configuration share: how a section behaves, the ranges of its values, and the seed."""
+
+from typing import Annotated, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+T = TypeVar("T")
+
+
+def all_distinct(values: list[T]) -> list[T]:
+    """Return `values`; raise a ValueError if one of them occurs twice."""
+    if len({str(value) for value in values}) < len(values):
+        raise ValueError(f"{values} names something twice")
+    return values
+
+
+Positive = Annotated[int, Field(gt=0)]
+NotNegative = Annotated[int, Field(ge=0)]
+Percent = Annotated[float, Field(ge=0, le=100)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Several = Annotated[list[T], Field(min_length=1), AfterValidator(all_distinct)]  # at least one item, and none twice
+
+
+class Section(BaseModel):
+    """Settings that belong together, each declared once: type, default, allowed values and one sentence of help.
+
+    The configuration is made of such sections. The scripts' command lines take their options from the same classes
+    (`cli.command_line.CommandLine`), and so does the JSON schema.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Seeded(Section):
+    """The seed of an experiment."""
+
+    seed: NotNegative = Field(default=1, description="Seed that every random choice of the experiment is derived from.")

@@ -1,0 +1,26 @@
+"""What a job is told that asks a model questions: settings of the configuration, and what is the job's own."""
+
+from pydantic import Field
+
+from knowshift.configuration.evaluation import Answering, TrainingQuestions
+from knowshift.configuration.section import Positive, Seeded
+
+QUESTIONS_PER_CHUNK = 2048  # questions between two saves, unless the command line says otherwise
+
+
+class AskingOptions(Answering, Seeded):
+    """Options of every job that asks questions."""
+
+    chat: bool = Field(
+        default=False,
+        description="Whether to ask with the model's own chat template instead of the prompt, true or false.",
+    )
+
+
+class RunOptions(AskingOptions, TrainingQuestions):
+    """Options of jobs that ask a fine-tuned model, and some questions of its own training set too."""
+
+    size: Positive | None = Field(
+        default=None,
+        description="Size of the training set, in facts from the start of the order; null takes all of it.",
+    )

@@ -1,0 +1,81 @@
+"""Questions of a user's own with their answers, in a file, asked of any model and graded at once."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from knowshift.evaluation.grading import grade_output
+from knowshift.evaluation.schemas import GRADED_OUTCOMES
+from knowshift.runtime.errors import KnowshiftError
+from knowshift.runtime.parquet import read_table
+
+GRADES = ("whole_words", "substring", "exact")
+
+
+def read_question_file(path: Path) -> list[dict[str, Any]]:
+    """Read questions with their answers, a JSON object per line.
+
+    Raises:
+        KnowshiftError: the file is missing or empty, or a line is no such object; names the first one.
+    """
+    rows = []
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        raise KnowshiftError(f"{path} does not exist; it should hold the questions") from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if not _is_question(row):
+            raise KnowshiftError(f'{path}, line {number}: must be {{"question": "…", "answers": ["…"]}} with an answer')
+        rows.append(row)
+    if not rows:
+        raise KnowshiftError(f"{path} is empty; it should hold the questions")
+    return rows
+
+
+def _is_question(row: Any) -> bool:
+    """Tell whether a row is a question with at least one answer, none of them blank."""
+    if not isinstance(row, dict) or not isinstance(row.get("question"), str):
+        return False
+    answers = row.get("answers")
+    if not isinstance(answers, list) or not answers:
+        return False
+    return all(isinstance(answer, str) and answer.strip() for answer in answers)
+
+
+def as_questions(rows: Sequence[dict[str, Any]]) -> pa.Table:
+    """Return the table that `answering.answer_questions` takes, with the row's position as the fact's id."""
+    return pa.table(
+        {
+            "fact_id": [str(position) for position in range(len(rows))],
+            "set": ["questions"] * len(rows),
+            "question": [row["question"] for row in rows],
+            "object": [row["answers"][0] for row in rows],
+        }
+    )
+
+
+def grade_outcomes(outcomes: pa.Table, rows: Sequence[dict[str, Any]]) -> pa.Table:
+    """Grade outcomes against the answers of the rows that they belong to, in the schema `GRADED_OUTCOMES`."""
+    table = outcomes.to_pylist()
+    for outcome in table:
+        row = rows[int(outcome["fact_id"])]
+        outcome |= {"question": row["question"], "answers": row["answers"]}
+        outcome |= grade_output(outcome["output"], row["answers"])
+    return pa.Table.from_pylist(table, schema=GRADED_OUTCOMES)
+
+
+def describe_grades(path: Path) -> str:
+    """Say in one line which share of the questions of a graded table was answered correctly, by each way of grading."""
+    table = read_table(path, GRADED_OUTCOMES, list(GRADES))
+    correct = {name: sum(table[name].to_pylist()) for name in GRADES}
+    shares = ", ".join(f"{name} {100 * number / len(table):.1f} %" for name, number in correct.items())
+    return f"{len(table)} questions, answered right: {shares}"

@@ -1,0 +1,22 @@
+"""What one fine-tuning is told: settings of the configuration, and what is the run's own."""
+
+from pydantic import Field
+
+from knowshift.allowed_values import Method
+from knowshift.configuration.finetuning import Recipe
+from knowshift.configuration.section import Positive, Seeded
+
+
+class TrainingOptions(Recipe, Seeded):
+    """Everything that changes the result of one fine-tuning, apart from the files that it reads."""
+
+    size: Positive | None = Field(
+        default=None, description="Number of training facts, from the start of the order; null takes all of it."
+    )
+    name: str = Field(
+        default="s1", description="Name of the training set; the order of its examples is derived from it."
+    )
+    method: Method = Field(
+        default="full",
+        description="What is trained: all parameters (full), or adapters that are merged afterwards (lora).",
+    )

@@ -1,0 +1,19 @@
+"""What a probing job is told: settings of the configuration, and what is the job's own."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from knowshift.configuration.mastery import Probing
+from knowshift.configuration.section import Positive, Seeded
+
+
+class ProbingOptions(Probing, Seeded):
+    """Which facts are probed, and how."""
+
+    split: Literal["train", "dev", "test"] | None = Field(
+        default=None, description="Split that the facts are taken from; null takes all facts."
+    )
+    facts_limit: Positive | None = Field(
+        default=None, description="Largest number of facts that are probed, chosen by hash; null probes all."
+    )
