@@ -80,9 +80,10 @@ def lines_by_size(
     if not percent:
         y = alt.Y(f"{value}:Q", title=title, scale=alt.Scale(domain=domain, nice=False), axis=alt.Axis(tickCount=5))
     ends = table[table["size"] == table.groupby(["panel", "name"])["size"].transform("max")]
+    before = None
     if start is not None:
-        start = start[["panel", "reference"]].dropna().drop_duplicates("panel").assign(name="pre-trained")
-        ends = pd.concat([ends, start.assign(**{value: start["reference"]})])
+        before = start[["panel", "reference"]].dropna().drop_duplicates("panel").assign(name="pre-trained")
+        ends = pd.concat([ends, before.assign(**{value: before["reference"]})])
     ends = theme.spread_labels(ends.assign(last=table["size"].max()), value, domain)
     placed = ["panel", "name", "label_at", "last"]
     data = table.merge(ends[[*placed, "size"]], on=["panel", "name", "size"], how="left")
@@ -115,12 +116,12 @@ def lines_by_size(
             x=alt.X("last:Q"), y=alt.Y("label_at:Q"), text="name:N", color=color, opacity=faded
         ),
     ]
-    if start is None:
+    if before is None:
         return data, layers
     rest = alt.Chart().transform_filter("isValid(datum.reference)")
     rule = rest.mark_rule(strokeDash=theme.DASH, color=theme.GREY, strokeWidth=1.3).encode(y=alt.Y("reference:Q"))
     name = rest.mark_text(align="left", dx=14, color=theme.GREY).encode(
         x=alt.X("last:Q"), y=alt.Y("label_at:Q"), text="name:N"
     )
-    data = pd.concat([data, start.merge(ends[placed], on=["panel", "name"])])
+    data = pd.concat([data, before.merge(ends[placed], on=["panel", "name"])])
     return data, [rule, *layers, name]
