@@ -20,7 +20,8 @@ SHORTEST_WITHOUT_ARTICLE = 4  # characters: "The Who" must not be found in "who"
 # Each counts as a word.
 _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u312f\u31a0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-    "\U00020000-\U0003ffff][\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u0eb1\u0eb4-\u0ebc\u0ec8-\u0ece\u102b-\u103e\u17b4-\u17d3]*"
+    "\U00020000-\U0003ffff][\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u0eb1\u0eb4-\u0ebc\u0ec8-\u0ece"
+    "\u102b-\u103e\u17b4-\u17d3]*"
 )
 
 
@@ -85,8 +86,8 @@ def find(text: str, names: Iterable[str], rule: str) -> int | None:
             paper's rule.
 
     Returns:
-        The position of the occurrence, in characters of the normalised text (for whole words, of `words(text)`), or None
-        if there is none.
+        The position of the occurrence, in characters of the normalised text (for whole words, of `words(text)`), or
+        None if there is none.
     """
     haystack = f" {words(text)} " if rule == "whole_words" else normalise(text)
     first = -1
