@@ -134,7 +134,7 @@ rule export_model:
 
 
 def exported_models():
-    """Make an input function per export. It waits for the level counts, so that a dry run plans no needless training."""
+    """Make an input function per export. It waits for the level counts, so a dry run plans no needless training."""
 
     def exported(entry):
         path = f"{entry.run}/{entry.strategy}-{entry.region}-{number(entry.percent)}/manifest.json"
