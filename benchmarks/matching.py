@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 import pyarrow.parquet as pq  # noqa: E402
 
-from knowshift.facts.building import matching  # noqa: E402
+from knowshift.facts import matching  # noqa: E402
 from knowshift.facts.templates import SUBJECT, read_topic_templates  # noqa: E402
 
 Check = tuple[str, list[str]]  # a text and the names to look for

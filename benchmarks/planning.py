@@ -20,7 +20,7 @@ import yaml
 from measuring import alone, machine, median, show
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests/support")]
 
 import planned  # noqa: E402
 

@@ -148,7 +148,7 @@ def main() -> None:
         return
     if not (arguments.reason or "").strip():
         raise NeutralError("say why the results are the same: --reason TEXT")
-    chosen = list(dict.fromkeys(known[name] for name in arguments.rules)) or stale
+    chosen = list(dict.fromkeys(filter(None, (known[name] for name in arguments.rules)))) or stale
     record(chosen, arguments.since, arguments.reason.strip())
     print(f"{FILE.name}: {len(chosen)} recorded ({', '.join(chosen)}); commit it with the change")
 

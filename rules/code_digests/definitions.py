@@ -91,6 +91,8 @@ class Definition:
         parts.append("(")
         for field in node._fields:
             value = getattr(node, field, None)
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Field" and field == "keywords":
+                value = [each for each in node.keywords if each.arg != "description"]  # a setting's help text
             if value is None or value == [] or field in ("ctx", "kind", "type_comment"):
                 continue
             parts.append(field)
@@ -122,7 +124,7 @@ class ModuleFile:
         for node in ast.parse(path.read_bytes(), str(path)).body:
             if isinstance(node, ast.Import | ast.ImportFrom):
                 self._import(node, module)
-            elif _is_guard(node, "__name__"):
+            elif isinstance(node, ast.If) and _is_guard(node, "__name__"):
                 main += node.body
             elif _is_guard(node, "TYPE_CHECKING"):
                 continue  # never run

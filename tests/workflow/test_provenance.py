@@ -140,12 +140,13 @@ LIBRARY = {
     "made.py": """
         from package.shapes import area as surface
         from package import other
+        from package.settings import SIZE as size
         import package.third as third
 
         SIDE = 2
 
         def main():
-            print(surface(SIDE), other.used(), third.used())
+            print(surface(SIDE), other.used(), third.used(), size)
 
         if __name__ == "__main__":
             main()
@@ -203,6 +204,7 @@ LIBRARY = {
     "package/third.py": "from package.fourth import *\n\n\ndef used():\n    return FOURTH\n",
     "package/fourth.py": "FOURTH = 4\nFIFTH = 5\n",
     "package/apart.py": "import sys\n\nsys.setrecursionlimit(5000)\n",
+    "package/settings.py": 'from pydantic import Field\n\nSIZE = Field(default=5, description="Its help.")\n',
 }
 
 
@@ -251,6 +253,8 @@ def made(tmp_path: Path) -> Path:
         ("package/other.py", "return 2", "return 3", False),
         ("package/fourth.py", "FIFTH = 5", "FIFTH = 6", True),  # a star takes all
         ("package/apart.py", "5000", "6000", False),
+        ("package/settings.py", '"Its help."', '"What it is for."', False),
+        ("package/settings.py", "default=5", "default=6", True),
     ],
 )
 def test_an_edit_counts_where_it_is_reached(made: Path, file: str, old: str, new: str, counts: bool) -> None:
