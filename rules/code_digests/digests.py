@@ -4,10 +4,10 @@ From `main` on, names are followed through functions, classes, constants, decora
 local modules that they are imported from. A class counts as a whole, and so do statements that run when a module is
 imported. A new column of a report's table therefore changes no digest of training, though both take from one module.
 
-These do not count: comments, docstrings, help texts of settings, formatting, unused code, installed packages, and where
-code lives. A definition counts by its content and by the definitions that it reads, never by the names of the modules that
-hold them, so moving it, or renaming a module, changes no digest. Modules that only log, write, resume and check are left
-out: a new progress bar retrains nothing. The digest of a local model folder is taken here too.
+These do not count: comments, docstrings, help texts of settings, formatting, unused code, installed packages, and
+where code lives. A definition counts by its content and by the definitions that it reads, never by the names of the
+modules that hold them, so moving it, or renaming a module, changes no digest. Modules that only log, write, resume and
+check are left out: a new progress bar retrains nothing. The digest of a local model folder is taken here too.
 """
 
 import hashlib
