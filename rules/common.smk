@@ -2,8 +2,8 @@
 #   spec   the part of the configuration that changes this result, as canonical JSON
 #   code   a digest of the code that makes this result; comments, docstrings, formatting, the module that code lives in,
 #          and changes that are recorded as neutral do not count
-# Threads, memory and GPUs change no result. They are set in `threads` and `resources` (resources.smk); profiles override
-# them.
+# Threads, memory and GPUs change no result. They are set in `threads` and `resources` (resources.smk); profiles
+# override them.
 import json
 import re
 from decimal import Decimal
@@ -52,6 +52,7 @@ def located(path):
 
 
 def templates_of(topic):
+    """Return the path of a topic's templates."""
     return f"{located(SETTINGS.facts.templates)}/{topic}.yaml"
 
 

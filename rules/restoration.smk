@@ -52,6 +52,7 @@ def restored_part(wildcards):
 
 
 def restore_spec(wildcards):
+    """Return the spec of a restored model's answers: what it is asked, how, and what is restored."""
     return evaluation_spec(wildcards.model, **run_questions(wildcards.run), **restored_part(wildcards))
 
 
@@ -134,7 +135,7 @@ rule export_model:
 
 
 def exported_models():
-    """Make an input function per export. It waits for the level counts, so that a dry run plans no needless training."""
+    """Make an input function per export. It waits for the level counts, so a dry run plans no training in vain."""
 
     def exported(entry):
         path = f"{entry.run}/{entry.strategy}-{entry.region}-{number(entry.percent)}/manifest.json"
