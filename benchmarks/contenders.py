@@ -167,6 +167,7 @@ CONTENDERS = {
 
 
 def main() -> None:
+    """Answer requests on standard input until it ends."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("contender", choices=CONTENDERS)
     parser.add_argument("--model", type=Path, required=True, help="model directory")

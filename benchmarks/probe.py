@@ -182,6 +182,7 @@ def compare(dtype: str, prompts: Path, arguments: argparse.Namespace) -> list[di
 
 
 def main() -> None:
+    """Read the command line, measure, and show the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=Path("results/smollm2-135m/base"), help="model directory")
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
