@@ -9,7 +9,9 @@ import re
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
+from typing import get_args
 
+from knowshift.allowed_values import Strategy
 from knowshift.configuration import checking
 from knowshift.configuration import sections
 import neutral
@@ -40,7 +42,7 @@ wildcard_constraints:
     data=r"level[0-4]|mixed",
     run=rf"{sections.METHOD}-(level[0-4]|mixed)-(\d+|all)-s\d+",
     seed=r"\d+",
-    strategy="top|bottom|random|absolute",
+    strategy="|".join(get_args(Strategy)),
     region=f"{sections.REGION_NAME}|{LAYERS}",
     percent=r"\d+(\.\d+)?",
 

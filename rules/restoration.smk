@@ -1,6 +1,9 @@
 # Measure which parameters moved most, and restore a share of them to their values before training.
 #   needs   MODEL/base/, MODEL/runs/RUN/delta/, MODEL/mastery.parquet
 #   makes   MODEL/runs/RUN/changes/, MODEL/runs/RUN/restored/, MODEL/exports/
+from knowshift.allowed_values import HISTOGRAM_STRATEGIES
+
+
 def pattern_of(region):
     """Return what scripts are told about a region: a named region is given by its regular expression."""
     return SETTINGS.named_regions.get(region, region)
@@ -37,7 +40,7 @@ rule measure_changes:
 
 def histogram_of(wildcards):
     """List the stored histogram that a selection by relative change starts from; other strategies need none."""
-    if wildcards.strategy not in ("top", "bottom"):
+    if wildcards.strategy not in HISTOGRAM_STRATEGIES:
         return []
     return [f"{RESULTS}/{wildcards.model}/runs/{wildcards.run}/changes/{wildcards.region}.histogram.parquet"]
 
