@@ -105,10 +105,12 @@ ANALYSES = [
 
 
 def of_runs(name):
+    """Make an input function for one file of every run of a model."""
     return lambda wc: [f"{RESULTS}/{wc.model}/runs/{run}/{name}" for run in RUNS]
 
 
 def order_of(wc):
+    """Return the path of the order that a run takes its facts from."""
     method, data, size, seed = wc.run.split("-")
     return f"{RESULTS}/{wc.model}/orders/{data}-{seed}.parquet"
 

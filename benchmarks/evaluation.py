@@ -161,6 +161,7 @@ def clocked(run: Answer, name: str, seconds: list[float], arguments: argparse.Na
 
 
 def main() -> None:
+    """Read the command line, measure, and show the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True, help="directory of a fine-tuned model")
     parser.add_argument("--questions", type=int, default=440)

@@ -66,11 +66,24 @@ def theirs(model_path: Path, rows: list[dict]) -> Measured:
     rows = [{**row, "prompt": (tokenizer.bos_token or "") + row["prompt"]} for row in rows]  # it puts none there itself
     with tempfile.TemporaryDirectory() as folder:
         settings = SFTConfig(
-            output_dir=folder, per_device_train_batch_size=8, learning_rate=RECIPE.learning_rate, num_train_epochs=1,
-            lr_scheduler_type="cosine", optim="adamw_torch_fused", weight_decay=0.0, max_grad_norm=1.0, bf16=False,
-            gradient_checkpointing=False, use_cpu=True, save_strategy="no", report_to="none", logging_steps=1,
-            disable_tqdm=True, dataset_num_proc=1, max_length=256,
-        )  # fmt: skip
+            output_dir=folder,
+            per_device_train_batch_size=8,
+            learning_rate=RECIPE.learning_rate,
+            num_train_epochs=1,
+            lr_scheduler_type="cosine",
+            optim="adamw_torch_fused",
+            weight_decay=0.0,
+            max_grad_norm=1.0,
+            bf16=False,
+            gradient_checkpointing=False,
+            use_cpu=True,
+            save_strategy="no",
+            report_to="none",
+            logging_steps=1,
+            disable_tqdm=True,
+            dataset_num_proc=1,
+            max_length=256,
+        )
         trainer = SFTTrainer(model, settings, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
         tokens = sum(map(len, trainer.train_dataset["input_ids"]))
         start = time.perf_counter()
@@ -81,6 +94,7 @@ def theirs(model_path: Path, rows: list[dict]) -> Measured:
 
 
 def main() -> None:
+    """Read the command line, measure, and show the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--examples", type=int, default=120)

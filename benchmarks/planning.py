@@ -94,6 +94,7 @@ def reading(folder: Path, rounds: int) -> float:
 
 
 def main() -> None:
+    """Read the command line, measure, and show the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="of every measurement (default: 3)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 5], help="sizes of the grid (default: 1 2 5)")

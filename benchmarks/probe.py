@@ -3,10 +3,10 @@
     python benchmarks/probe.py --dtypes float32
 
 The prompts are real: EntityQuestions subjects in their completion templates (the environment variable
-KNOWSHIFT_ENTITYQUESTIONS names the archive), or else the facts of the default experiment. Nobody stops early. Every
+KNOWSHIFT_ENTITYQUESTIONS names the archive), or else the facts of the default experiment. No sample stops early. Every
 contender is a process of its own that waits while another is timed; first each is timed on a few prompts with several
 batch sizes, then all of them take turns with their best one. Medians of the rounds are shown. The limit is the time of
-the model's linear layers alone, with --rows rows.
+the model's linear layers alone, with a batch of --rows.
 
 CTranslate2 takes part where its package is installed and the processor has the type, vLLM where --vllm names the Python
 of its environment (see vllm_environment.sh).
@@ -76,27 +76,27 @@ class Contender:
 
     Attributes:
         name: one of `contenders.CONTENDERS`.
-        rows: samples that it generates at a time.
+        batch: samples that it generates at a time.
         speeds: tokens per second of each round.
         others: the largest share of the CPUs that other processes took while it was timed.
     """
 
-    def __init__(self, name: str, rows: int, process: subprocess.Popen, log: Path) -> None:
-        self.name, self.rows, self.process, self.log = name, rows, process, log
+    def __init__(self, name: str, batch: int, process: subprocess.Popen, log: Path) -> None:
+        self.name, self.batch, self.process, self.log = name, batch, process, log
         self.speeds: list[float] = []
         self.others = 0.0
 
-    def ask(self, prompts: int, rows: int, lock: Path | None = None) -> float:
+    def ask(self, prompts: int, batch: int, lock: Path | None = None) -> float:
         """Tokens per second of ten samples of each of the first prompts."""
         with alone(lock):
             before = cpu_seconds()
-            self.process.stdin.write(json.dumps({"prompts": prompts, "rows": rows}) + "\n")
+            self.process.stdin.write(json.dumps({"prompts": prompts, "batch": batch}) + "\n")
             self.process.stdin.flush()
             done = self.answer()
             others = cpu_seconds() - before - done["cpu_seconds"]
         self.others = max(0.0, others / done["seconds"] / os.cpu_count())
         speed = done["tokens"] / done["seconds"]
-        note = f"{self.name}, {rows} rows, {done['tokens']} tokens: {speed:.0f} tokens/s, others {self.others:.0%}"
+        note = f"{self.name}, batch of {batch}, {done['tokens']} tokens: {speed:.0f} tokens/s, others {self.others:.0%}"
         print(note, file=sys.stderr, flush=True)
         return speed
 
@@ -113,13 +113,13 @@ class Contender:
 
 @contextmanager
 def started(
-    name: str, dtype: str, rows: int, python: str, prompts: Path, arguments: argparse.Namespace
+    name: str, dtype: str, batch: int, python: str, prompts: Path, arguments: argparse.Namespace
 ) -> Iterator[Contender]:
     """A contender that has loaded its model."""
     script = Path(__file__).with_name("contenders.py")
     options = {"model": arguments.model, "dtype": dtype, "prompts": prompts, "threads": arguments.threads}
     command = [python, script, name, *(str(part) for key, value in options.items() for part in (f"--{key}", value))]
-    environment = os.environ | {"OMP_NUM_THREADS": str(arguments.threads), "BENCHMARK_ROWS": str(rows)}
+    environment = os.environ | {"OMP_NUM_THREADS": str(arguments.threads), "BENCHMARK_BATCH": str(batch)}
     log = prompts.with_name(f"{name}-{dtype}.log")
     with (
         log.open("w") as errors,
@@ -127,14 +127,14 @@ def started(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
         ) as process,
     ):
-        contender = Contender(name, rows, process, log)
+        contender = Contender(name, batch, process, log)
         contender.answer()
         yield contender
         process.stdin.close()
 
 
 def competitors(dtype: str, arguments: argparse.Namespace) -> Iterator[tuple[str, int, str]]:
-    """Who takes part, as (name, rows, Python)."""
+    """Who takes part, as (name, batch, Python)."""
     yield "linear_layers", arguments.rows, sys.executable
     yield "engine", 0, sys.executable
     yield "generate", 0, sys.executable
@@ -151,27 +151,27 @@ def compare(dtype: str, prompts: Path, arguments: argparse.Namespace) -> list[di
     """The rows of the table for one type."""
     with ExitStack() as stack:
         contenders = [
-            stack.enter_context(started(name, dtype, rows, python, prompts, arguments))
-            for name, rows, python in competitors(dtype, arguments)
+            stack.enter_context(started(name, dtype, batch, python, prompts, arguments))
+            for name, batch, python in competitors(dtype, arguments)
         ]
         for contender in contenders:
-            if not contender.rows:
-                batches = [rows for rows in arguments.batches if rows <= SAMPLES * arguments.prompts]
+            if not contender.batch:
+                batches = [batch for batch in arguments.batches if batch <= SAMPLES * arguments.prompts]
                 contender.ask(2, min(batches), arguments.lock)  # the first call of a process is slow
-                passes = arguments.threads if contender.name == "engine" else 1  # side by side, of so many rows each
-                found = {rows: contender.ask(passes * rows // SAMPLES, rows, arguments.lock) for rows in batches}
-                contender.rows = max(found, key=found.__getitem__)
+                passes = arguments.threads if contender.name == "engine" else 1  # side by side, a batch each
+                found = {batch: contender.ask(passes * batch // SAMPLES, batch, arguments.lock) for batch in batches}
+                contender.batch = max(found, key=found.__getitem__)
             else:
-                contender.ask(4, contender.rows, arguments.lock)
+                contender.ask(4, contender.batch, arguments.lock)
         for turn in range(arguments.rounds):
             for contender in contenders[turn % len(contenders) :] + contenders[: turn % len(contenders)]:
-                contender.speeds.append(contender.ask(arguments.prompts, contender.rows, arguments.lock))
+                contender.speeds.append(contender.ask(arguments.prompts, contender.batch, arguments.lock))
     speed = {contender.name: median(contender.speeds) for contender in contenders}
     return [
         {
             "type": dtype,
             "by": NAMES[contender.name],
-            "rows": contender.rows,
+            "batch": contender.batch,
             "tokens/s": round(speed[contender.name]),
             "lowest to highest": f"{min(contender.speeds):.0f} to {max(contender.speeds):.0f}",
             "of generate": round(speed[contender.name] / speed["generate"], 2),
@@ -182,15 +182,16 @@ def compare(dtype: str, prompts: Path, arguments: argparse.Namespace) -> list[di
 
 
 def main() -> None:
+    """Read the command line, measure, and show the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=Path("results/smollm2-135m/base"), help="model directory")
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--prompts", type=int, default=48, help="ten samples each")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--rows", type=int, default=64, help="of the limit, the linear layers")
-    parser.add_argument("--batches", type=int, nargs="+", default=BATCHES, help="rows that each is tried with")
+    parser.add_argument("--rows", type=int, default=64, help="batch size of the limit, the linear layers")
+    parser.add_argument("--batches", type=int, nargs="+", default=BATCHES, help="batch sizes that each is tried with")
     parser.add_argument("--vllm", metavar="PYTHON", help="Python of an environment with vLLM")
-    parser.add_argument("--vllm-rows", type=int, default=256, help="max_num_seqs of vLLM")
+    parser.add_argument("--vllm-rows", type=int, default=256, help="batch size of vLLM (max_num_seqs)")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--lock", type=Path, help="file to lock while something is timed, on a shared machine")
     arguments = parser.parse_args()

@@ -55,10 +55,15 @@ def sweep(base: Path, tuned: Path, arguments: argparse.Namespace) -> None:
     rows = [{"what": "select_updates.py, seven shares", "seconds": seconds, "memory MB": memory}]
     for how, runs in plain.items():
         total, peak = sum(s for s, _ in runs), max(m for _, m in runs)
-        rows.append({
-            "what": f"in memory, seven runs, {how}", "seconds": total, "memory MB": peak,
-            "times slower": total / seconds, "times the memory": peak / memory,
-        })  # fmt: skip
+        rows.append(
+            {
+                "what": f"in memory, seven runs, {how}",
+                "seconds": total,
+                "memory MB": peak,
+                "times slower": total / seconds,
+                "times the memory": peak / memory,
+            }
+        )
     show("restoration-sweep", rows, f"{machine('torch', 'numpy')}, {arguments.threads} threads; whole processes")
 
 
@@ -113,10 +118,13 @@ def scale(arguments: argparse.Namespace) -> None:
             now = median(reading), median([s for s, _ in ours])
             first = first or now
             row = {
-                "parameters, billions": parameters / 1e9, "changed": f"{change} ({1 - unchanged:.0%})",
-                "seconds": now[1], "memory MB": max(m for _, m in ours), "cat, seconds": now[0],
+                "parameters, billions": parameters / 1e9,
+                "changed": f"{change} ({1 - unchanged:.0%})",
+                "seconds": now[1],
+                "memory MB": max(m for _, m in ours),
+                "cat, seconds": now[0],
                 "share of cat": now[0] / now[1],
-            }  # fmt: skip
+            }
             if now is not first:
                 row["beyond the first size"] = (now[0] - first[0]) / (now[1] - first[1])
             rows.append(row)
@@ -174,9 +182,15 @@ def compression(base: Path, tuned: list[Path], arguments: argparse.Namespace) ->
                     rows.append({**head, "method": f"{method}: {done.stderr.strip().splitlines()[-1][:60]}"})
                     continue
                 said = json.loads(done.stdout.splitlines()[-1])
-                rows.append({**head, "method": method + ("" if said["lossless"] else ", NOT lossless"),
-                             "% of it": 100 * said["bytes"] / size, "encode, s": said["encode"],
-                             "decode, s": said["decode"]})  # fmt: skip
+                rows.append(
+                    {
+                        **head,
+                        "method": method + ("" if said["lossless"] else ", NOT lossless"),
+                        "% of it": 100 * said["bytes"] / size,
+                        "encode, s": said["encode"],
+                        "decode, s": said["decode"],
+                    }
+                )
     show(
         "restoration-compression",
         rows,
@@ -185,6 +199,7 @@ def compression(base: Path, tuned: list[Path], arguments: argparse.Namespace) ->
 
 
 def main() -> None:
+    """Read the command line, and measure the parts that it names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", type=Path, help="model directory before training (sweep, compression)")
     parser.add_argument("--tuned", type=Path, nargs="*", default=[], help="after it; the sweep takes the first")

@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM
 
 
 def main() -> None:
+    """Read the command line, and restore in memory."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", required=True)
     parser.add_argument("--tuned", required=True)

@@ -5,8 +5,8 @@
 #   benchmarks/vllm_environment.sh [FOLDER]      default: .venv-vllm
 #   python benchmarks/probe.py --vllm .venv-vllm/bin/python
 #
-# vLLM has an environment of its own because it pins other versions of torch and transformers than knowshift does. PYTHON
-# names the Python to make it with.
+# vLLM has an environment of its own because it pins other versions of torch and transformers than knowshift does.
+# PYTHON names the Python to make it with.
 set -eu
 folder=${1:-.venv-vllm}
 case $folder in -*) sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit 0 ;; esac

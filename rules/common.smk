@@ -2,14 +2,16 @@
 #   spec   the part of the configuration that changes this result, as canonical JSON
 #   code   a digest of the code that makes this result; comments, docstrings, formatting, the module that code lives in,
 #          and changes that are recorded as neutral do not count
-# Threads, memory and GPUs change no result. They are set in `threads` and `resources` (resources.smk); profiles override
-# them.
+# Threads, memory and GPUs change no result. They are set in `threads` and `resources` (resources.smk); profiles
+# override them.
 import json
 import re
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
+from typing import get_args
 
+from knowshift.allowed_values import Strategy
 from knowshift.configuration import checking
 from knowshift.configuration import sections
 import neutral
@@ -40,7 +42,7 @@ wildcard_constraints:
     data=r"level[0-4]|mixed",
     run=rf"{sections.METHOD}-(level[0-4]|mixed)-(\d+|all)-s\d+",
     seed=r"\d+",
-    strategy="top|bottom|random|absolute",
+    strategy="|".join(get_args(Strategy)),
     region=f"{sections.REGION_NAME}|{LAYERS}",
     percent=r"\d+(\.\d+)?",
 
@@ -52,6 +54,7 @@ def located(path):
 
 
 def templates_of(topic):
+    """Return the path of a topic's templates."""
     return f"{located(SETTINGS.facts.templates)}/{topic}.yaml"
 
 

@@ -2,6 +2,7 @@
 #   needs   MODEL/base/, MODEL/mastery.parquet, MODEL/orders/, MODEL/runs/RUN/delta/
 #   makes   MODEL/base_evaluation/, MODEL/instruct/outcomes.parquet, MODEL/runs/RUN/{outcomes,divergence}.parquet
 def evaluation_spec(model, **more):
+    """Return the spec of a rule that asks a model questions: the settings that they all share, and `more`."""
     chosen = fields(SETTINGS.evaluation, "per_level", "max_new_tokens", "engine", "tokens_per_pass")
     chosen["dtype"] = SETTINGS.models[model].dtype or SETTINGS.evaluation.dtype
     return canonical_json({**chosen, "seed": SETTINGS.seed, **more})

@@ -76,6 +76,7 @@ def fact_table():
 
 
 def facts_spec(wildcards):
+    """Return the part of the configuration that changes a topic's facts."""
     spec = {"domain": DOMAIN_OF[wildcards.topic], "on_bad_rows": SETTINGS.facts.on_bad_rows}
     if SETTINGS.facts.source == "table":
         spec["split_shares"] = SETTINGS.facts.split_shares.model_dump()

@@ -105,6 +105,7 @@ def recipe_of(method):
 
 
 def finetune_spec(wildcards):
+    """Return the spec of a run: its method's training settings, its size, its draw and the seed."""
     cell = Cell.parse(wildcards.run)
     more = {"size": size_of(wildcards.run), "name": f"s{cell.seed}", "seed": SETTINGS.seed}
     return canonical_json({**recipe_of(cell.method), **more})

@@ -13,6 +13,7 @@ def completions(topics):
 
 
 def probe_spec(wildcards):
+    """Return the spec of probing one split of a topic."""
     chosen = fields(SETTINGS.mastery, "samples", "temperature", "max_new_tokens", "engine", "tokens_per_pass")
     chosen["dtype"] = SETTINGS.models[wildcards.model].dtype or SETTINGS.mastery.dtype
     limit = SETTINGS.facts.dev_limit if wildcards.split == "dev" else None

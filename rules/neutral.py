@@ -114,6 +114,7 @@ def record(scripts: Sequence[str], since: str, reason: str, path: Path = FILE) -
 
 
 def main() -> None:
+    """Read the command line, and list the stale rules or record a change as neutral."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "rules", nargs="*", metavar="RULE", help="Rules whose results the new code leaves as they were."

@@ -25,7 +25,7 @@ TABULATED = [*MODEL_TABLES, "mastery", "cells"]  # what tabulate_model writes of
 
 
 def restored_percents():
-    """Region to the shares that the most changed parameters are restored by, for the table of concentration.
+    """Map each region to the percents that its most changed parameters are restored by, for the concentration.
 
     It takes the entries of all models, so that their tables have the same shares.
     """
@@ -117,7 +117,6 @@ rule analyse_model:
         " --output {params.analysis:q} 2> {log:q}"
 
 
-# Not called `tabulate`: a script of that name would stand before the PyPI package that torch imports.
 rule join_tables:
     input:
         expand(f"{RESULTS}/{{model}}/tables/{{table}}.parquet", model=SETTINGS.models, table=TABULATED),
@@ -238,7 +237,7 @@ rule print_tables:
 
 
 def numbers(wildcards):
-    """What charts and the page are made of: these tables fill one folder."""
+    """List the tables that charts and the page are made from; they fill one folder."""
     return [
         *rules.join_tables.output,
         rules.tabulate_costs.output.costs,

@@ -121,7 +121,7 @@ def gpus_to_ask(rule, section, part="base"):
 
 
 def memory_to_ask(copies, section, part="base"):
-    """Make a resource function: MB for so many copies of a model's weights and for the rest of the job."""
+    """Make a resource function: the MB that some copies of a model's weights take, and the rest of the job."""
 
     def amount(wildcards, attempt):
         width = sizing.DTYPE_BYTES[dtype_of(wildcards.model, section) if machine().gpu_gb else "float32"]
@@ -131,7 +131,7 @@ def memory_to_ask(copies, section, part="base"):
 
 
 def memory(megabytes):
-    """Make a resource function: so many MB, and as many again with every retry."""
+    """Make a resource function: a number of MB, and as many again with every retry."""
     return lambda wildcards, attempt: attempt * megabytes
 
 
@@ -154,8 +154,8 @@ def training_size(model, method, parameters):
     if nodes > 1 and stated("gpu_gb") is None and machine().gpu_gb:
         raise WorkflowError(
             f"finetune: {method} of {model} needs {needed} GPUs of {machine().gpu_gb:.0f} GB, and this machine has"
-            f" {machine().gpus_per_node}; use lora, a variant with dtype: bfloat16, or a cluster (or set gpu for finetune"
-            " under set-resources in the profile, to try all the same)"
+            f" {machine().gpus_per_node}; use lora, a variant with dtype: bfloat16, or a cluster (or set gpu for"
+            " finetune under set-resources in the profile, to try all the same)"
         )
     if gpus % nodes:
         raise WorkflowError(f"finetune: {gpus} GPUs cannot be shared out evenly over {nodes} nodes")

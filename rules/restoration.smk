@@ -1,6 +1,9 @@
 # Measure which parameters moved most, and restore a share of them to their values before training.
 #   needs   MODEL/base/, MODEL/runs/RUN/delta/, MODEL/mastery.parquet
 #   makes   MODEL/runs/RUN/changes/, MODEL/runs/RUN/restored/, MODEL/exports/
+from knowshift.allowed_values import HISTOGRAM_STRATEGIES
+
+
 def pattern_of(region):
     """Return what scripts are told about a region: a named region is given by its regular expression."""
     return SETTINGS.named_regions.get(region, region)
@@ -37,7 +40,7 @@ rule measure_changes:
 
 def histogram_of(wildcards):
     """List the stored histogram that a selection by relative change starts from; other strategies need none."""
-    if wildcards.strategy not in ("top", "bottom"):
+    if wildcards.strategy not in HISTOGRAM_STRATEGIES:
         return []
     return [f"{RESULTS}/{wildcards.model}/runs/{wildcards.run}/changes/{wildcards.region}.histogram.parquet"]
 
@@ -52,6 +55,7 @@ def restored_part(wildcards):
 
 
 def restore_spec(wildcards):
+    """Return the spec of a restored model's answers: what it is asked, how, and what is restored."""
     return evaluation_spec(wildcards.model, **run_questions(wildcards.run), **restored_part(wildcards))
 
 
@@ -134,7 +138,7 @@ rule export_model:
 
 
 def exported_models():
-    """Make an input function per export. It waits for the level counts, so a dry run plans no needless training."""
+    """Make an input function per export. It waits for the level counts, so a dry run plans no training in vain."""
 
     def exported(entry):
         path = f"{entry.run}/{entry.strategy}-{entry.region}-{number(entry.percent)}/manifest.json"

@@ -22,13 +22,13 @@ class Options(MatchingRule, Seeded):
 def main() -> None:
     """Read the command line, analyse the model and write the tables."""
     parser = CommandLine(__doc__, Options)
-    parser.path("--tables", "directory of the model's tables (Parquet)")
-    parser.path("--mastery", "mastery table")
-    parser.path("--divergences", "divergence tables of the runs", required=False, many=True)
+    parser.path("--tables", "Directory of the model's tables (Parquet).")
+    parser.path("--mastery", "Mastery table.")
+    parser.path("--divergences", "Divergence tables of the runs.", required=False, many=True)
     parser.add_argument(
-        "--folder", required=True, help="the model's folder of results, as the command that exports a model names it"
+        "--folder", required=True, help="The model's folder of results, as the command that exports a model names it."
     )
-    parser.path("--output", "directory for the tables (Parquet)")
+    parser.path("--output", "Directory for the tables (Parquet).")
     arguments, options = parser.read()
     with quick_imports():
         from knowshift.analysis.model_analysis import analyse_model

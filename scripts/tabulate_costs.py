@@ -11,9 +11,9 @@ from cli.command_line import CommandLine, quick_imports, run
 def main() -> None:
     """Read the command line, sum up the costs and write them."""
     parser = CommandLine(__doc__)
-    parser.path("--results", "folder of results; benchmarks/ is in it")
-    parser.add_argument("--models", nargs="+", required=True, help="names of the models")
-    parser.path("--output", "table to write (Parquet)")
+    parser.path("--results", "Folder of results; benchmarks/ is in it.")
+    parser.add_argument("--models", nargs="+", required=True, help="Names of the models.")
+    parser.path("--output", "Table to write (Parquet).")
     arguments, _ = parser.read()
     with quick_imports():
         from knowshift.analysis.costs import read_benchmarks, tabulate_costs, training_speeds

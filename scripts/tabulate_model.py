@@ -28,17 +28,17 @@ class Options(MatchingRule):
 def main() -> None:
     """Read the command line, make the tables and write them."""
     parser = CommandLine(__doc__, Options)
-    parser.path("--mastery", "mastery table")
-    parser.path("--levels", "level counts")
-    parser.path("--base-outcomes", "the pre-trained model's outcomes")
-    parser.path("--instruct-outcomes", "the chat model's outcomes, if it was asked", required=False, many=True)
-    parser.path("--outcomes", "outcomes of the runs", required=False, many=True)
-    parser.path("--divergences", "divergence tables of the runs", required=False, many=True)
-    parser.path("--steps", "training tables of the runs", required=False, many=True)
-    parser.path("--histograms", "histograms of relative changes (REGION.histogram.parquet)", required=False, many=True)
-    parser.path("--restored", "outcomes of restored models", required=False, many=True)
-    parser.path("--synonyms", "CSV files of synonyms", required=False, many=True)
-    parser.path("--output", "directory for the tables (Parquet)")
+    parser.path("--mastery", "Mastery table.")
+    parser.path("--levels", "Level counts.")
+    parser.path("--base-outcomes", "The pre-trained model's outcomes.")
+    parser.path("--instruct-outcomes", "The chat model's outcomes, if it was asked.", required=False, many=True)
+    parser.path("--outcomes", "Outcomes of the runs.", required=False, many=True)
+    parser.path("--divergences", "Divergence tables of the runs.", required=False, many=True)
+    parser.path("--steps", "Training tables of the runs.", required=False, many=True)
+    parser.path("--histograms", "Histograms of relative changes (REGION.histogram.parquet).", required=False, many=True)
+    parser.path("--restored", "Outcomes of restored models.", required=False, many=True)
+    parser.path("--synonyms", "CSV files of synonyms.", required=False, many=True)
+    parser.path("--output", "Directory for the tables (Parquet).")
     arguments, options = parser.read()
     with quick_imports():
         from knowshift.analysis.model_tables import ModelFiles, tabulate_model

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Install the browser that tests/workflow/test_report.py drives: Debian's package, without what it only recommends.
-# Needs root on Debian or Ubuntu; does nothing where there is a Chromium. Elsewhere those tests say why they are skipped.
+# Needs root on Debian or Ubuntu; does nothing where there is a Chromium. Elsewhere those tests say why they skip.
 set -euo pipefail
 if command -v chromium chromium-browser google-chrome > /dev/null; then exit 0; fi
 if [ "$(id -u)" != 0 ] || ! command -v apt-get > /dev/null; then

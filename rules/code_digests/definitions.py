@@ -47,6 +47,7 @@ class Definition:
 
     @cached_property
     def parts(self) -> list[str | Read]:
+        """The text of the statements, cut at the names that it reads."""
         for node in self._nodes:
             self._find_bound(node)
         parts: list[str | Read] = []

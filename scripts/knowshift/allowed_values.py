@@ -7,3 +7,4 @@ EngineName = Literal["torch", "vllm"]
 Matching = Literal["whole_words", "substring"]
 Method = Literal["full", "lora"]  # of fine-tuning, apart from variants
 Strategy = Literal["top", "bottom", "random", "absolute"]
+HISTOGRAM_STRATEGIES = ("top", "bottom")  # strategies that start from the stored histogram of relative changes

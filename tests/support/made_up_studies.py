@@ -53,9 +53,16 @@ def make_study(
             answers.setdefault(name, {})[answerer] = Answers(facts, correct, logprob)
     cells = pd.DataFrame(
         [
-            {"run": f"full-{data}-{facts}-s{number}", "method": "full", "data": data, "size": str(facts),
-             "facts": facts, "seed": number, "state": "run"}
+            {
+                "run": f"full-{data}-{facts}-s{number}",
+                "method": "full",
+                "data": data,
+                "size": str(facts),
+                "facts": facts,
+                "seed": number,
+                "state": "run",
+            }
             for data, facts, number in accuracy
         ]
-    )  # fmt: skip
+    )
     return Study(cells, answers, strata, 1)

@@ -11,9 +11,13 @@ from knowshift.weights.versions import Versions
 
 LAYER = "model.layers.0.mlp.up_proj.weight"
 NAMES = [
-    LAYER, "model.layers.0.self_attn.q_proj.weight", "model.layers.1.mlp.up_proj.weight", "model.norm.weight",
-    "model.layers.1.input_layernorm.weight", "model.embed_tokens.weight"
-]  # fmt: skip
+    LAYER,
+    "model.layers.0.self_attn.q_proj.weight",
+    "model.layers.1.mlp.up_proj.weight",
+    "model.norm.weight",
+    "model.layers.1.input_layernorm.weight",
+    "model.embed_tokens.weight",
+]
 
 Triple = tuple[str, torch.Tensor, torch.Tensor]  # name, tensor before training, tensor after training
 

@@ -65,6 +65,7 @@ def configuration() -> dict:
 
 
 def empty(path: Path, content: str = "") -> None:
+    """Write a file, empty by default, with the folders above it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(content)
 
@@ -131,7 +132,11 @@ def dry_run(folder: Path, *arguments: str, **environment: str) -> str:
     """What a dry run prints."""
     done = subprocess.run(
         command("--dry-run", *arguments),
-        cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout + done.stderr

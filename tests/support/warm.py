@@ -18,9 +18,20 @@ from importlib import import_module
 from pathlib import Path
 
 SLOW = [
-    "torch", "torch.distributed.fsdp", "transformers", "transformers.models.llama.modeling_llama", "accelerate", "peft",
-    "safetensors.torch", "pyarrow.parquet", "pyarrow.compute", "pandas", "altair", "jinja2", "yaml",
-]  # fmt: skip
+    "torch",
+    "torch.distributed.fsdp",
+    "transformers",
+    "transformers.models.llama.modeling_llama",
+    "accelerate",
+    "peft",
+    "safetensors.torch",
+    "pyarrow.parquet",
+    "pyarrow.compute",
+    "pandas",
+    "altair",
+    "jinja2",
+    "yaml",
+]
 
 CLIENT = """#!{python} -IS
 import json, os, socket, sys

@@ -117,7 +117,8 @@ def test_files_and_lines_are_short() -> None:
     root = SCRIPTS.parent
     kinds = [(folder, kind) for folder in ("scripts", "rules", "tests") for kind in ("*.py", "*.smk", "*.sh")]
     paths = [path for folder, kind in kinds for path in (root / folder).rglob(kind)]
-    for path in [root / "Snakefile", root / "Makefile", *paths]:
+    settings = [root / "config.yaml", *(root / "configs").glob("*.yaml"), *(root / "profiles").rglob("*.yaml")]
+    for path in [root / "Snakefile", root / "Makefile", *settings, *paths]:
         lines = path.read_text().splitlines()
         assert len(lines) <= 400, f"{path}: {len(lines)} lines"
         long = [number for number, line in enumerate(lines, 1) if len(line) > 120]

@@ -236,12 +236,18 @@ EXECUTION = {
     "default-resources": ["slurm_partition='gpu'", "runtime=240", "mem_mb=64000"],
     "set-threads": ["finetune=4", "probe_mastery=4", "evaluate=4", "diff_weights=4", "export_model=2"],
     "set-resources": [
-        "finetune:mem_mb=90000", "finetune:gpu=4", "finetune:save_every=60", "finetune:gradient_checkpointing=1",
-        "finetune:tensorboard=1", "probe_mastery:gpu=1", "probe_mastery:chunk=100", "evaluate:gpu=1",
+        "finetune:mem_mb=90000",
+        "finetune:gpu=4",
+        "finetune:save_every=60",
+        "finetune:gradient_checkpointing=1",
+        "finetune:tensorboard=1",
+        "probe_mastery:gpu=1",
+        "probe_mastery:chunk=100",
+        "evaluate:gpu=1",
         "evaluate:chunk=7",
     ],
     "resources": ["gpu=8", "mem_mb=900000"],
-}  # fmt: skip
+}
 
 
 def test_where_and_how_fast_it_runs_is_no_edit(experiment: Path, tmp_path: Path) -> None:

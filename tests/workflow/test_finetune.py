@@ -29,11 +29,21 @@ LONG = ["--epochs", "60"]  # long enough to be hit
 def order(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An order of 40 facts."""
     rows = [
-        {"fact_id": name, "topic": topic, "domain": "in_domain", "split": split, "subject": name, "object": object_,
-         "aliases": [], "question": tiny.TOPICS[topic][0].replace("[X]", name), "also_in_test": False, "level": 1}
+        {
+            "fact_id": name,
+            "topic": topic,
+            "domain": "in_domain",
+            "split": split,
+            "subject": name,
+            "object": object_,
+            "aliases": [],
+            "question": tiny.TOPICS[topic][0].replace("[X]", name),
+            "also_in_test": False,
+            "level": 1,
+        }
         for topic, split, name, object_, _ in tiny.facts()
         if (topic, split) == ("home", "train")
-    ]  # fmt: skip
+    ]
     path = tmp_path_factory.mktemp("order") / "order.parquet"
     write_table(path, pa.Table.from_pylist(rows, schema=ORDERS), ORDERS)
     return path
@@ -171,9 +181,14 @@ def test_two_nodes_train_to_the_weights_of_one(tiny_model: Path, order: Path, tm
 
 def test_no_process_loads_the_whole_model(tmp_path: Path) -> None:
     config = LlamaConfig(
-        vocab_size=1001, hidden_size=512, intermediate_size=1536, num_hidden_layers=16, num_attention_heads=8,
-        num_key_value_heads=4, tie_word_embeddings=True,
-    )  # fmt: skip
+        vocab_size=1001,
+        hidden_size=512,
+        intermediate_size=1536,
+        num_hidden_layers=16,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        tie_word_embeddings=True,
+    )
     LlamaForCausalLM(config).save_pretrained(tmp_path, max_shard_size="60MB")
     assert len(list(tmp_path.glob("*.safetensors"))) > 1
     worker = REPOSITORY / "tests/support/sharded_worker.py"

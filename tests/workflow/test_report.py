@@ -30,8 +30,14 @@ FIGURES = [entry.name for entry in contents.FIGURES]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 OF_NO_ACCOUNT = "Maximum optimization runs"  # Vega-Lite gives up merging the data sources of a chart of sixty panels
 PHONE, SCREEN = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
-FLAGS = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
+FLAGS = [
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 def make_report(folder: Path, grid: made_up_tables.Grid) -> Path:
@@ -60,9 +66,19 @@ def make_report(folder: Path, grid: made_up_tables.Grid) -> Path:
     for name, arguments in {
         "print_tables": ["--tables", tables, "--output", tables],
         "plot": ["--tables", tables, "--output", figures],
-        "report": ["--tables", tables, "--figures", figures, "--page", REPOSITORY / "resources/report",
-                   "--spec", json.dumps({"experiment": experiment}), "--output", report],
-    }.items():  # fmt: skip
+        "report": [
+            "--tables",
+            tables,
+            "--figures",
+            figures,
+            "--page",
+            REPOSITORY / "resources/report",
+            "--spec",
+            json.dumps({"experiment": experiment}),
+            "--output",
+            report,
+        ],
+    }.items():
         command = [sys.executable, str(REPOSITORY / f"scripts/{name}.py"), *map(str, arguments)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-3000:]

@@ -102,7 +102,14 @@ class Study:
     def __init__(
         self, cells: pd.DataFrame, answers: Mapping[str, Mapping[Answerer, Answers]], levels: np.ndarray, seed: int
     ) -> None:
-        """Args: cells is a table in the schema `CELLS`."""
+        """Group runs into conditions, and put the answers to each set into a matrix.
+
+        Args:
+            cells: A table in the schema `CELLS`.
+            answers: As in the attributes.
+            levels: As in the attributes.
+            seed: As in the attributes.
+        """
         self.answers, self.levels, self.seed = answers, levels, seed
         self.panels = {name: Panel(name, dict(answers[name]), levels, seed) for name in HELD_OUT if answers.get(name)}
         asked = {key for given in answers.values() for key in given}

@@ -1,4 +1,4 @@
-"""What a job is told that asks a model questions: settings of the configuration, and what is the job's own."""
+"""Options of the jobs that ask a model questions: settings of the configuration, and what differs from job to job."""
 
 from pydantic import Field
 
@@ -18,7 +18,7 @@ class AskingOptions(Answering, Seeded):
 
 
 class RunOptions(AskingOptions, TrainingQuestions):
-    """Options of jobs that ask a fine-tuned model, and some questions of its own training set too."""
+    """Options of jobs that ask a fine-tuned model, which is also asked some questions of its own training set."""
 
     size: Positive | None = Field(
         default=None,

@@ -1,4 +1,4 @@
-"""What one fine-tuning is told: settings of the configuration, and what is the run's own."""
+"""Options of a fine-tuning job: settings of the configuration, and what differs from run to run."""
 
 from pydantic import Field
 

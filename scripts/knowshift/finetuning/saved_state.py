@@ -61,8 +61,8 @@ class TrainingState:
             tensors[name] = own_part(parameter).detach().contiguous()
             for part, value in optimizer.state[parameter].items():
                 own = own_part(torch.as_tensor(value)).contiguous()
-                # State of another shape than the parameter's is small; parameters may share it, which safetensors
-                # refuses.
+                # State that has not the parameter's shape, such as a count of steps, is small. Parameters may share
+                # it, and safetensors refuses tensors that share memory, so it is copied.
                 tensors[f"{name}/{part}"] = own if own.shape == tensors[name].shape else own.clone()
         with whole_file(self._file(len(rows))) as partial:
             save_file(tensors, partial)

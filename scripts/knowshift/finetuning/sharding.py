@@ -46,8 +46,8 @@ def load_sharded(
     for layer in model.get_decoder().layers:
         fully_shard(layer)
     fully_shard(model)
-    # FSDP gathers parameters in the model's forward. The loss does not call it, so FSDP is told of the loss as another
-    # one.
+    # FSDP gathers parameters when the model's `forward` is called. The loss does not call it, so the loss is registered
+    # with FSDP as another forward method.
     model.summed_loss = partial(summed_loss, model)
     register_fsdp_forward_method(model, "summed_loss")
 

@@ -1,4 +1,4 @@
-"""What a probing job is told: settings of the configuration, and what is the job's own."""
+"""Options of a probing job: settings of the configuration, and what differs from job to job."""
 
 from typing import Literal
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from knowshift.allowed_values import HISTOGRAM_STRATEGIES
 from knowshift.facts.source_rows import PROBED_SPLITS
 from knowshift.planning.fact_counts import TopicSize
 from knowshift.planning.planned_model import PlannedModel
@@ -11,7 +12,6 @@ from knowshift.planning.planned_model import PlannedModel
 TABLE_RULES = ("join_tables", "tabulate_costs", "tabulate_facts", "tabulate_published", "print_tables")
 ONCE = (*TABLE_RULES, "plot", "report", "all")
 PER_MODEL = ("resolve_model", "grade_mastery", "count_levels", "evaluate_base", "tabulate_model", "analyse_model")
-HISTOGRAM_STRATEGIES = ("top", "bottom")  # strategies that start from the stored histogram of relative changes
 
 
 def shared_jobs(experiment: Any, topics: Mapping[str, TopicSize]) -> dict[str, int]:

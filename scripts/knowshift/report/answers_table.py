@@ -11,7 +11,7 @@ from knowshift.report.figures.flow import FATES
 from knowshift.report.figures.theme import KINDS, kind_name
 
 MAX_ANSWER = 160  # characters of an answer that the table shows
-ANSWERS = ("before", "after", "restored")  # columns of answers; NAME_correct says whether each is right
+ANSWER_COLUMNS = ("before", "after", "restored")  # columns of answers; NAME_correct says whether each is right
 TITLES = {
     "model": "model",
     "training": "trained on",
@@ -62,12 +62,12 @@ def pack_answers(outputs: pd.DataFrame) -> str | None:
     }
     for column in titles:
         texts = rows[column]
-        if column in ANSWERS:
+        if column in ANSWER_COLUMNS:
             texts = texts.map(lambda text: None if pd.isna(text) else " ".join(text.split())[:MAX_ANSWER])
         codes, found = pd.factorize(texts, use_na_sentinel=False)
         packed["values"][column] = codes.tolist()
         packed["texts"][column] = [None if pd.isna(text) else text for text in pd.Series(found).tolist()]
-    for column in ANSWERS:
+    for column in ANSWER_COLUMNS:
         name = f"{column}_correct"
         packed["right"][column] = name
         packed["values"][name] = rows[name].astype("boolean").fillna(False).astype(int).tolist()

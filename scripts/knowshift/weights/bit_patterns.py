@@ -8,9 +8,19 @@ comparing two small models.
 import numpy as np
 
 WIDTHS = {  # bytes of a value of each type
-    "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1, "float8_e5m2": 1, "bool": 1,
-    "uint8": 1, "int8": 1, "int16": 2, "int32": 4, "int64": 8,
-}  # fmt: skip
+    "float64": 8,
+    "float32": 4,
+    "float16": 2,
+    "bfloat16": 2,
+    "float8_e4m3fn": 1,
+    "float8_e5m2": 1,
+    "bool": 1,
+    "uint8": 1,
+    "int8": 1,
+    "int16": 2,
+    "int32": 4,
+    "int64": 8,
+}
 
 # Bits of positive infinity: without the sign, every larger pattern is a NaN and every smaller one is finite.
 _INFINITY = {"float64": 0x7FF << 52, "float32": 0xFF << 23, "float16": 0x1F << 10, "bfloat16": 0xFF << 7}

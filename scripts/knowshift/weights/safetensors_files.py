@@ -23,10 +23,19 @@ from knowshift.weights.bit_patterns import WIDTHS, integer_type
 INDEX = "model.safetensors.index.json"  # in a directory of several shards: which of them holds which tensor
 _INPUT_EMBEDDING, _OUTPUT_HEAD = "model.embed_tokens.weight", "lm_head.weight"
 _DTYPES = {
-    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn",
-    "F8_E5M2": "float8_e5m2", "BOOL": "bool", "U8": "uint8", "I8": "int8", "I16": "int16", "I32": "int32",
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "BOOL": "bool",
+    "U8": "uint8",
+    "I8": "int8",
+    "I16": "int16",
+    "I32": "int32",
     "I64": "int64",
-}  # fmt: skip
+}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 

@@ -27,8 +27,15 @@ REPOSITORY = Path(__file__).parents[3]
 def random_model(dtype: torch.dtype = torch.float32) -> LlamaForCausalLM:
     """Its distributions are flat, so that any slip changes tokens."""
     torch.manual_seed(0)
-    config = LlamaConfig(vocab_size=200, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-                         num_attention_heads=4, num_key_value_heads=2, initializer_range=0.5)  # fmt: skip
+    config = LlamaConfig(
+        vocab_size=200,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        initializer_range=0.5,
+    )
     return LlamaForCausalLM(config).eval().to(dtype)
 
 
@@ -177,8 +184,14 @@ def greedy_answers(model: PreTrainedModel, asked: list[Prompt], tokens: int) -> 
     answers = []
     for prompt in asked:
         ids = torch.tensor([prompt.ids])
-        whole = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, do_sample=False,
-                               eos_token_id=3, pad_token_id=0)  # fmt: skip
+        whole = model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=tokens,
+            do_sample=False,
+            eos_token_id=3,
+            pad_token_id=0,
+        )
         answers.append([[token for token in whole[0, len(prompt.ids) :].tolist() if token != 3]])
     return answers
 
@@ -191,9 +204,18 @@ def test_greedy_agrees_with_transformers(engine: Engine) -> None:
 def small_model(kind: str, **more: object) -> PreTrainedModel:
     """Of any architecture, with flat distributions."""
     torch.manual_seed(0)
-    size = {"vocab_size": 200, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
-            "initializer_range": 0.5, "num_attention_heads": 4, "max_position_embeddings": 128,
-            "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 3}  # fmt: skip
+    size = {
+        "vocab_size": 200,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "initializer_range": 0.5,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 128,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 3,
+    }
     return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **size | more)).eval()
 
 
@@ -249,9 +271,16 @@ def test_greedy_agrees_with_transformers_on_real_questions(smollm2: Path) -> Non
         longest = max(map(len, some))
         batch = torch.tensor([[0] * (longest - len(row)) + row for row in some])
         mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in some])
-        theirs = plain.generate(batch, attention_mask=mask, max_new_tokens=16, do_sample=False, pad_token_id=0,
-                                eos_token_id=sorted(ends), output_logits=True,
-                                return_dict_in_generate=True)  # fmt: skip
+        theirs = plain.generate(
+            batch,
+            attention_mask=mask,
+            max_new_tokens=16,
+            do_sample=False,
+            pad_token_id=0,
+            eos_token_id=sorted(ends),
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
         for index, row in enumerate(theirs.sequences[:, longest:].tolist()):
             answer = list(itertools.takewhile(lambda token: token not in ends, row))
             mine = ours[start + index]

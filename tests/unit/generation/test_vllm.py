@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.vllm,
     pytest.mark.skipif(not PYTHON.exists(), reason="no environment with vLLM; benchmarks/vllm_environment.sh makes it"),
     pytest.mark.timeout(900),
-]  # fmt: skip
+]
 
 
 def run(script: str, output: Path, *arguments: str | Path, python: Path | str = sys.executable) -> Path:

@@ -9,7 +9,7 @@ from knowshift.report.frames import Frames
 
 MAX_CELLS = 14  # of a model with more cells, `training_accuracy` draws only the largest of each data kind
 # Names of the strategies, in the order of their rows.
-STRATEGIES = {
+STRATEGY_NAMES = {
     "pre-trained": "pre-trained",
     "instruct": "vendor's chat model",
     "mixed": "mixed data",
@@ -37,7 +37,7 @@ def accuracy_by_size(frames: Frames) -> theme.Drawing | None:
         return None
     start = reference(frames["scores"], table, "accuracy")
     shown = _published(frames, table, headline=True)
-    domain = theme.domain_of(table["low"], table["high"], start["reference"], shown["published"])
+    domain = theme.axis_domain(table["low"], table["high"], start["reference"], shown["published"])
     data, layers = lines_by_size(table, "accuracy", "low", "high", "accuracy, mean of five levels", domain, start)
     data = pd.concat([data, shown])
     if len(shown):
@@ -176,10 +176,10 @@ def strategies(frames: Frames) -> theme.Drawing | None:
         return None
     table["panel"] = theme.panel_names(table, table["set"].map(theme.SET_TITLES))
     table = by_model_and_set(table)
-    table["row"] = table["strategy"].map(STRATEGIES)
+    table["row"] = table["strategy"].map(STRATEGY_NAMES)
     repeated = table.groupby("strategy")["chosen"].transform("nunique") > 1
     table.loc[repeated, "row"] = table["row"] + ", " + table["chosen"]
-    rank = {name: number for number, name in enumerate(STRATEGIES)}
+    rank = {name: number for number, name in enumerate(STRATEGY_NAMES)}
     order = list(dict.fromkeys(table.sort_values("strategy", key=lambda column: column.map(rank))["row"]))
     published = frames["published"]
     published = published[(published["source"] == "strategies") & published["of"].notna()]
@@ -189,7 +189,7 @@ def strategies(frames: Frames) -> theme.Drawing | None:
         on=["model", "set", "strategy"],
     )[["panel", "row", "value"]].rename(columns={"value": "published"})
     data = pd.concat([table, published])
-    domain = theme.domain_of(table["low"], table["high"], published["published"])
+    domain = theme.axis_domain(table["low"], table["high"], published["published"])
     x = alt.X(
         "accuracy:Q",
         title="accuracy, mean of five levels",

@@ -19,8 +19,8 @@ def divergence(frames: Frames) -> theme.Drawing | None:
     if table.empty:
         return None
     charts = []
-    known = theme.domain_of(table["accuracy_low"], table["accuracy_high"], table["accuracy"], table["before"])
-    moved = theme.domain_of(table["low"], table["high"], table["kl"], top=None)
+    known = theme.axis_domain(table["accuracy_low"], table["accuracy_high"], table["accuracy"], table["before"])
+    moved = theme.axis_domain(table["low"], table["high"], table["kl"], top=None)
     for panel in dict.fromkeys(table["panel"]):
         rows = table[table["panel"] == panel]
         start = rows[["panel", "before"]].drop_duplicates().rename(columns={"before": "reference"})
@@ -48,7 +48,7 @@ def correlation(frames: Frames) -> theme.Drawing | None:
     table = tuned(frames["shifts"]).dropna(subset=["kl", "accuracy"])
     if table.empty:
         return None
-    domain = theme.domain_of(table["accuracy"], margin=0.1)
+    domain = theme.axis_domain(table["accuracy"], margin=0.1)
     ranks = frames["correlations"]
     ranks = ranks[ranks["data"].isna() & (ranks["method"] == "full")].dropna(subset=["spearman"])
     ranks = ranks.merge(table[["model", "set", "panel"]].drop_duplicates(), on=["model", "set"])

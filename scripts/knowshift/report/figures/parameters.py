@@ -33,7 +33,7 @@ def concentration(frames: Frames) -> theme.Drawing | None:
     published = published.merge(table[table["region"] == "transformer"][["panel"]].drop_duplicates(), how="cross")
     published = published.rename(columns={"value": "published", "model": "paper"})
     data = pd.concat([table, published])
-    domain = theme.domain_of(table["share_without_zeros"], published["published"])
+    domain = theme.axis_domain(table["share_without_zeros"], published["published"])
     end = table["percent"].max()
     ends = theme.spread_labels(table[table["percent"] == end], "share_without_zeros", domain)
     data = data.merge(ends[["panel", "name", "percent", "label_at"]], on=["panel", "name", "percent"], how="left")
@@ -109,7 +109,7 @@ def _layers(rows: pd.DataFrame, published: pd.DataFrame, heading: str) -> alt.La
     paper = paper.assign(layer=paper["layers"].astype("Int64"))[["layer", "value"]].rename(
         columns={"value": "published"}
     )
-    domain = theme.domain_of(rows["share"], even["share_of_parameters"], paper["published"])
+    domain = theme.axis_domain(rows["share"], even["share_of_parameters"], paper["published"])
     last = rows[rows["layer"] == rows["layer"].max()]
     ends = theme.spread_labels(last.assign(panel=""), "share", domain, 190)
     rows = rows.merge(ends[["name", "layer", "label_at"]], on=["name", "layer"], how="left")

@@ -43,7 +43,7 @@ def restored(frames: Frames) -> theme.Drawing | None:
         model, name = part[["model", "set"]].iloc[0]
         found = start[(start["model"] == model) & (start["set"] == name)]["accuracy"]
         mine = published[published["panel"] == panel]
-        domain = theme.domain_of(part["low"], part["high"], mine["published"], found)
+        domain = theme.axis_domain(part["low"], part["high"], mine["published"], found)
         keep = [
             "kind",
             "line",
@@ -87,7 +87,7 @@ def restored_blocks(frames: Frames) -> theme.Drawing | None:
         on=["model", "data", "region"],
     )
     table["size"] = table["size"].astype(int)
-    domain = theme.domain_of(table["low"], table["high"], table["unrestored"], paper["published"])
+    domain = theme.axis_domain(table["low"], table["high"], table["unrestored"], paper["published"])
     shown = [
         "panel",
         "data",

@@ -138,7 +138,7 @@ def share(field: str, title: str | None, domain: Sequence[float] | None = None) 
     return alt.Y(f"{field}:Q", title=title, scale=scale, axis=alt.Axis(format="%", tickCount=5))
 
 
-def domain_of(
+def axis_domain(
     *columns: pd.Series, margin: float = 0.06, floor: float | None = 0.0, top: float | None = 1.0
 ) -> list[float]:
     """Return the ends of an axis that shows some values.

@@ -26,7 +26,7 @@ def loss(frames: Frames) -> theme.Drawing | None:
     if table["panel"].nunique() == 1:
         table["panel"] = ""
     table["name"] = table["data"].map(theme.kind_name)
-    domain = theme.domain_of(table["lowest"], table["highest"], top=None)
+    domain = theme.axis_domain(table["lowest"], table["highest"], top=None)
     ends = table[table["step"] == table.groupby(["panel", "name"])["step"].transform("max")]
     ends = theme.spread_labels(ends, "loss", domain, 170)
     table = table.merge(ends[["panel", "name", "step", "label_at"]], on=["panel", "name", "step"], how="left")
