@@ -1,6 +1,9 @@
 # Ask models questions before and after fine-tuning, and measure how far their next-token distributions moved.
 #   needs   MODEL/base/, MODEL/mastery.parquet, MODEL/orders/, MODEL/runs/RUN/delta/
 #   makes   MODEL/base_evaluation/, MODEL/instruct/outcomes.parquet, MODEL/runs/RUN/{outcomes,divergence}.parquet
+from knowshift.evaluation.options import QUESTIONS_PER_CHUNK
+
+
 def evaluation_spec(model, **more):
     """Return the spec of a rule that asks a model questions: the settings that they all share, and `more`."""
     chosen = fields(SETTINGS.evaluation, "per_level", "max_new_tokens", "engine", "tokens_per_pass")
@@ -29,7 +32,7 @@ rule evaluate_base:
         mem_mb=memory_to_ask(2, SETTINGS.evaluation),
         gpu=gpus_to_ask("evaluate_base", SETTINGS.evaluation),
         nodes=1,
-        chunk=2048,  # questions between two saves
+        chunk=QUESTIONS_PER_CHUNK,  # questions between two saves
         python="python",
     params:
         spec=lambda wc: evaluation_spec(wc.model),
@@ -73,7 +76,7 @@ rule evaluate:
         mem_mb=memory_to_ask(3, SETTINGS.evaluation),
         gpu=gpus_to_ask("evaluate", SETTINGS.evaluation),
         nodes=1,
-        chunk=2048,  # questions between two saves
+        chunk=QUESTIONS_PER_CHUNK,  # questions between two saves
         python="python",
     params:
         spec=lambda wc: evaluation_spec(wc.model, **run_questions(wc.run)),
@@ -108,7 +111,7 @@ rule evaluate_instruct:
         mem_mb=memory_to_ask(2, SETTINGS.evaluation, "instruct"),
         gpu=gpus_to_ask("evaluate_instruct", SETTINGS.evaluation, "instruct"),
         nodes=1,
-        chunk=2048,
+        chunk=QUESTIONS_PER_CHUNK,
         python="python",
     params:
         spec=lambda wc: evaluation_spec(wc.model, chat=SETTINGS.models[wc.model].instruct.prompt == "chat"),

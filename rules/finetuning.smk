@@ -2,6 +2,9 @@
 #   needs   MODEL/base/, MODEL/mastery.parquet
 #   makes   MODEL/orders/, MODEL/runs/RUN/{steps,speed}.parquet, MODEL/runs/RUN/delta/ and delta.json, its manifest
 # A new grading reruns a run only where its data kind may now draw other facts: the param `drawn` tells.
+from knowshift.finetuning.options import SECONDS_BETWEEN_SAVES
+
+
 @cache
 def level_counts(model):
     """Read the table of a model's level counts. It exists once mastery is graded."""
@@ -135,7 +138,7 @@ rule finetune:
         mpi=on_several_nodes("srun"),
         tasks=on_several_nodes(lambda nodes: nodes),
         tasks_per_gpu=on_several_nodes(0),  # the executor would ask for as many tasks per GPU as there are tasks
-        save_every=600,  # seconds; what a kill without warning loses at most
+        save_every=SECONDS_BETWEEN_SAVES,  # seconds; what a kill without warning loses at most
         gradient_checkpointing=0,  # 1: less memory, more time, the same result
         tensorboard=0,  # 1: events beside the table of steps, while it trains
     params:

@@ -5,6 +5,9 @@ localrules:
     count_levels,
 
 
+from knowshift.mastery.options import COMPLETIONS_PER_CHUNK
+
+
 def completions(topics):
     """Return the completion templates that a model is probed with; templates that are not in use do not count."""
     return canonical_json(
@@ -44,7 +47,7 @@ rule probe_mastery:
         mem_mb=memory_to_ask(2, SETTINGS.mastery),
         gpu=gpus_to_ask("probe_mastery", SETTINGS.mastery),
         nodes=1,
-        chunk=16384,  # completions between two saves; bounds memory
+        chunk=COMPLETIONS_PER_CHUNK,  # completions between two saves; bounds memory
         python="python",  # another environment's for engine: vllm
     params:
         spec=probe_spec,

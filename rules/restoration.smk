@@ -93,7 +93,7 @@ rule evaluate_restored:
         mem_mb=memory_to_ask(3, SETTINGS.evaluation),
         gpu=gpus_to_ask("evaluate_restored", SETTINGS.evaluation),
         nodes=1,
-        chunk=2048,  # questions between two saves
+        chunk=QUESTIONS_PER_CHUNK,  # questions between two saves
         python="python",
     params:
         spec=restore_spec,

@@ -12,7 +12,7 @@ weights.
 import signal
 
 from cli.command_line import CommandLine, quick_imports, run
-from knowshift.finetuning.options import TrainingOptions
+from knowshift.finetuning.options import SECONDS_BETWEEN_SAVES, TrainingOptions
 
 
 def main() -> None:
@@ -28,9 +28,9 @@ def main() -> None:
     parser.add_argument(
         "--save-every",
         type=float,
-        default=600,
+        default=SECONDS_BETWEEN_SAVES,
         metavar="SECONDS",
-        help="Time between two saves, in seconds; SIGKILL loses no more (default: 600).",
+        help=f"Time between two saves, in seconds; SIGKILL loses no more (default: {SECONDS_BETWEEN_SAVES}).",
     )
     parser.add_argument(
         "--gradient-checkpointing",

@@ -9,7 +9,7 @@ finished chunk.
 """
 
 from cli.command_line import CommandLine, quick_imports, run
-from knowshift.mastery.options import ProbingOptions
+from knowshift.mastery.options import COMPLETIONS_PER_CHUNK, ProbingOptions
 
 
 def main() -> None:
@@ -19,7 +19,7 @@ def main() -> None:
     parser.path("--facts", "Facts table (Parquet).")
     parser.path("--templates", "The topic's templates (TOPIC.yaml), or a folder of them.")
     parser.path("--output", "Completions table to write (Parquet).")
-    parser.execution(chunk=16384, unit="completions")
+    parser.execution(chunk=COMPLETIONS_PER_CHUNK, unit="completions")
     arguments, options = parser.read()
     with quick_imports():
         from cli.probing import probe_facts

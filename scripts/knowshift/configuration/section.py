@@ -35,3 +35,11 @@ class Seeded(Section):
     """The seed of an experiment."""
 
     seed: NotNegative = Field(default=1, description="Seed that every random choice of the experiment is derived from.")
+
+
+class TrainingSetSize(Section):
+    """The size of one training set, for the jobs that train on it or ask about it."""
+
+    size: Positive | None = Field(
+        default=None, description="Number of training facts, from the start of the order; null takes all of it."
+    )

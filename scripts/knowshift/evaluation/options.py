@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from knowshift.configuration.evaluation import Answering, TrainingQuestions
-from knowshift.configuration.section import Positive, Seeded
+from knowshift.configuration.section import Seeded, TrainingSetSize
 
 QUESTIONS_PER_CHUNK = 2048  # questions between two saves, unless the command line says otherwise
 
@@ -17,10 +17,5 @@ class AskingOptions(Answering, Seeded):
     )
 
 
-class RunOptions(AskingOptions, TrainingQuestions):
+class RunOptions(AskingOptions, TrainingQuestions, TrainingSetSize):
     """Options of jobs that ask a fine-tuned model, which is also asked some questions of its own training set."""
-
-    size: Positive | None = Field(
-        default=None,
-        description="Size of the training set, in facts from the start of the order; null takes all of it.",
-    )

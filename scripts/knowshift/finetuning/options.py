@@ -4,15 +4,14 @@ from pydantic import Field
 
 from knowshift.allowed_values import Method
 from knowshift.configuration.finetuning import Recipe
-from knowshift.configuration.section import Positive, Seeded
+from knowshift.configuration.section import Seeded, TrainingSetSize
+
+SECONDS_BETWEEN_SAVES = 600  # unless the command line says otherwise
 
 
-class TrainingOptions(Recipe, Seeded):
+class TrainingOptions(Recipe, TrainingSetSize, Seeded):
     """Everything that changes the result of one fine-tuning, apart from the files that it reads."""
 
-    size: Positive | None = Field(
-        default=None, description="Number of training facts, from the start of the order; null takes all of it."
-    )
     name: str = Field(
         default="s1", description="Name of the training set; the order of its examples is derived from it."
     )

@@ -7,6 +7,8 @@ from pydantic import Field
 from knowshift.configuration.mastery import Probing
 from knowshift.configuration.section import Positive, Seeded
 
+COMPLETIONS_PER_CHUNK = 16384  # completions between two saves, unless the command line says otherwise
+
 
 class ProbingOptions(Probing, Seeded):
     """Which facts are probed, and how."""

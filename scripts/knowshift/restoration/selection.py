@@ -15,7 +15,7 @@ from knowshift.restoration.concentration import count_of
 from knowshift.restoration.relative_changes import BIN_SHIFT, BINS, LOW, keep_freed_memory
 from knowshift.restoration.schemas import SELECTION, SELECTIONS
 from knowshift.restoration.selection_passes import KeySums, count_keys, sum_around_cuts
-from knowshift.restoration.sort_keys import STRATEGIES, SortKeys
+from knowshift.restoration.sort_keys import STRATEGY_NAMES, SortKeys
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.weights.regions import layer_and_module
 from knowshift.weights.versions import Versions
@@ -83,7 +83,7 @@ def select(
 
     Args:
         versions: the model before and after training.
-        strategy: one of `STRATEGIES`.
+        strategy: one of `STRATEGY_NAMES`.
         region: whose parameters compete, see `regions`.
         percents: the shares of the region's parameters to restore, 0 to 100.
         seed: the seed of the strategy random.
@@ -97,8 +97,8 @@ def select(
         KnowshiftError: there is no such strategy, region or share, the histogram is of another region, or a value is
             not finite.
     """
-    if strategy not in STRATEGIES:
-        raise KnowshiftError(f"strategy {strategy!r} is none of {', '.join(STRATEGIES)}")
+    if strategy not in STRATEGY_NAMES:
+        raise KnowshiftError(f"strategy {strategy!r} is none of {', '.join(STRATEGY_NAMES)}")
     if odd := [percent for percent in percents if not 0 <= percent <= 100]:
         raise KnowshiftError(f"{odd[0]} is no share: it must lie between 0 and 100 %")
     keep_freed_memory()

@@ -13,7 +13,7 @@ from knowshift.randomness import counter_bits, derive_seed
 from knowshift.restoration.relative_changes import relative_changes
 from knowshift.weights.versions import Piece
 
-STRATEGIES = get_args(Strategy)
+STRATEGY_NAMES = get_args(Strategy)
 LARGEST = 0x7FFFFFFF  # the largest key
 
 Integers = TypeVar("Integers", int, np.ndarray)

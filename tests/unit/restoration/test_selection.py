@@ -13,7 +13,7 @@ import knowshift.weights.versions
 from knowshift.restoration.change_statistics import measure_changes
 from knowshift.restoration.concentration import concentration, count_of
 from knowshift.restoration.schemas import QUANTILES
-from knowshift.restoration.selection import STRATEGIES, Selection, select
+from knowshift.restoration.selection import STRATEGY_NAMES, Selection, select
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.weights.regions import in_region
 from knowshift.weights.torch_bits import as_tensor, name_of
@@ -94,7 +94,7 @@ def test_a_stored_histogram_saves_a_pass_and_changes_nothing() -> None:
         select(every, "top", "mlp", [5], histogram=histogram)
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", STRATEGY_NAMES)
 def test_selections_are_nested_and_end_at_base_and_tuned(strategy: str) -> None:
     every = triples()
     nothing, few, more, whole = (
