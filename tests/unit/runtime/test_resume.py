@@ -98,7 +98,7 @@ def probing(tiny_model: Path, tiny_facts: Path, tmp_path: Path) -> list[str]:
         "40",
         "--max-new-tokens",
         "6",
-        "--rows",
+        "--tokens-per-pass",
         "8",
         "--threads",
         "1",
