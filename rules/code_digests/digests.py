@@ -137,7 +137,7 @@ class Code:
             name, attribute = part
             node.reads += self._leads_to(module, name, attribute, imports)
             if name in WHOLE_LIBRARY or part == ("sys", "modules"):
-                node.beside.update((other, WHOLE) for other in self._library)
+                node.beside.update((other, WHOLE) for other in self._library if self._counts(other))
             known = name in imports and name not in definition.bound and self._is_module(*imports[name])
             text.append(f"[{'' if known else name}.{attribute or ''}]")
         node.content += "".join(text)

@@ -287,6 +287,14 @@ def test_what_reaches_anything_makes_all_of_it_count(made: Path) -> None:
     assert provenance.Code(made).digest("made") != before
 
 
+def test_what_reaches_anything_reaches_nothing_that_is_left_out(made: Path) -> None:
+    (made / "package/other.py").write_text("\n\ndef used():\n    return __import__('package.apart')\n")
+    before = provenance.Code(made).digest("made")
+    (made / "knowshift/runtime").mkdir(parents=True)
+    (made / "knowshift/runtime/progress.py").write_text("INTERVAL = 1\n")
+    assert provenance.Code(made).digest("made") == before
+
+
 def test_a_digest_does_not_depend_on_where_the_code_lies(made: Path, tmp_path: Path) -> None:
     shutil.copytree(made, tmp_path / "elsewhere/scripts")
     assert provenance.code_digest(made, "made") == provenance.code_digest(tmp_path / "elsewhere/scripts", "made")

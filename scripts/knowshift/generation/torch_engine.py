@@ -62,15 +62,8 @@ class Engine:
     ) -> list[list[list[int]]]:
         """Complete every prompt, once per sample; see `GenerationEngine.generate`.
 
-        Args:
-            prompts: N prompts.
-            decoding: how tokens are chosen and when a completion stops.
-            on_prompt: called once per prompt with what was computed of it, by any thread, one call at a time.
-            on_done: called likewise with (index of the prompt, number of the sample) when a completion is finished.
-            top_logits: not used; this engine gives all logits.
-
-        Returns:
-            Ids of the new tokens without the end token, indexed by prompt and sample.
+        Any thread may call `on_prompt` and `on_done`, one call at a time. `top_logits` is not used: this engine gives
+        all logits.
         """
         queue = PromptQueue(prompts, decoding, on_prompt, on_done)
         if self.model.device.type != "cpu":

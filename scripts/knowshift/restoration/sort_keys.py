@@ -8,7 +8,7 @@ from typing import TypeVar, get_args
 
 import numpy as np
 
-from knowshift.allowed_values import Strategy
+from knowshift.allowed_values import HISTOGRAM_STRATEGIES, Strategy
 from knowshift.randomness import counter_bits, derive_seed
 from knowshift.restoration.relative_changes import relative_changes
 from knowshift.weights.versions import Piece
@@ -43,7 +43,7 @@ class SortKeys:
     @property
     def by_relative_change(self) -> bool:
         """Whether a key follows from r alone, so that a histogram of r tells how many keys each bin holds."""
-        return self.strategy in ("top", "bottom")
+        return self.strategy in HISTOGRAM_STRATEGIES
 
     @property
     def unchanged_key(self) -> int:
