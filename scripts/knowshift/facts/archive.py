@@ -13,7 +13,7 @@ import requests
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from knowshift.facts.source_rows import SPLITS
-from knowshift.runtime.artefacts import whole_directory
+from knowshift.runtime.artefacts import check_replaceable, whole_directory
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.runtime.progress import progress
 
@@ -42,6 +42,7 @@ def retrieve(location: str, downloads: Path, output: Path, contents_sha256: str 
         KnowshiftError: it cannot be fetched or unpacked, or contains something else. A download is removed then, so
             that the next attempt downloads it again.
     """
+    check_replaceable(output, [Path(location)] if Path(location).exists() else [])
     archive = fetch(location, downloads)
     facts: dict[str, str] = {"kind": "raw questions"}
     try:
