@@ -18,10 +18,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="Number of threads that compress (default: 1).")
     arguments, _ = parser.read()
     with quick_imports():
-        from knowshift.runtime.artefacts import MANIFEST, manifest_of, whole_directory
+        from knowshift.runtime.artefacts import MANIFEST, check_replaceable, manifest_of, whole_directory
         from knowshift.runtime.progress import start_logging
         from knowshift.weights.deltas import diff_weights
 
+    check_replaceable(arguments.output, [arguments.base, arguments.tuned])
     for directory, declared in {arguments.base: None, arguments.tuned: arguments.tuned}.items():
         manifest_of(directory, declared=declared)
     facts: dict = {"kind": "delta"}

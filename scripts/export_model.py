@@ -24,15 +24,18 @@ def main() -> None:
         from knowshift.randomness import derive_seed
         from knowshift.restoration.export import export_restored
         from knowshift.restoration.selection import select
-        from knowshift.runtime.artefacts import whole_directory
+        from knowshift.runtime.artefacts import check_replaceable, whole_directory
         from knowshift.weights.deltas import open_versions
 
+    inputs = [path for path in (arguments.base, arguments.tuned, arguments.delta) if path]
+    check_replaceable(arguments.output, inputs)
     versions = open_versions(arguments.base, arguments.tuned, arguments.delta)
     seed = derive_seed(options.seed, "restore")
     (selection,) = select(versions, options.strategy, options.region, [options.percent], seed, arguments.threads)
     after = "/".join((arguments.tuned or arguments.delta).parts[-3:])
     about = {"name": arguments.output.name, "after": after, **options.model_dump()}
-    with whole_directory(arguments.output, {"kind": "model", "restored": options.model_dump()}) as directory:
+    manifest = {"kind": "model", "restored": options.model_dump()}
+    with whole_directory(arguments.output, manifest, inputs) as directory:
         export_restored(directory, arguments.base, arguments.tuned or arguments.base, versions, selection, about)
 
 

@@ -8,6 +8,8 @@ the package index). Only safetensors are read, code of the model's repository is
 and no network is used later. HF_TOKEN, HF_HOME and HF_ENDPOINT count, as everywhere with the hub.
 """
 
+from pathlib import Path
+
 from pydantic import Field
 
 from cli.command_line import CommandLine, quick_imports, run
@@ -39,7 +41,8 @@ def main() -> None:
     source, trusted = options.source.model_dump(), options.trust_remote_code
     noted = source | ({"digest": options.digest} if options.digest else {})
     facts = {"kind": "model", "source": noted} | ({TRUSTED: True} if trusted else {})
-    with whole_directory(arguments.output, facts) as directory:
+    inputs = [Path(source["directory"])] if "directory" in source else []
+    with whole_directory(arguments.output, facts, inputs) as directory:
         resolve(source, directory, trusted)
         parameters = stored_parameters(directory)
     start_logging().info("%s: %.1f million parameters", arguments.output, (parameters or 0) / 1e6)

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from knowshift.configuration.models import SOURCE_KEYS, DirectorySource
@@ -14,6 +13,7 @@ from knowshift.configuration.sections import Configuration
 from knowshift.facts.source_rows import SPLITS
 from knowshift.facts.templates import read_prompt_template, read_topic_templates
 from knowshift.runtime.errors import KnowshiftError
+from knowshift.runtime.yaml_files import read_yaml
 
 RENAMED = {"rows": "tokens_per_pass"}  # keys of earlier versions
 
@@ -37,13 +37,7 @@ def read(path: Path, base: Path) -> Configuration:
     Raises:
         KnowshiftError: the file cannot be read, or something is wrong with the configuration.
     """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise KnowshiftError(f"{path} does not exist; it should be a configuration") from None
-    except yaml.YAMLError as error:
-        raise KnowshiftError(f"{path}: not valid YAML ({str(error).splitlines()[0]})") from None
-    return check(raw, base)
+    return check(read_yaml(path, " does not exist; it should be a configuration"), base)
 
 
 def check(raw: Any, base: Path) -> Configuration:

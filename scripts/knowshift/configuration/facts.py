@@ -1,6 +1,7 @@
 """The section `facts`: where the facts come from, and when a text counts as containing an object."""
 
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
@@ -92,6 +93,11 @@ class Facts(BuildingRules, Archive, MatchingRule):
         if both := sorted(set(self.in_domain) & set(self.out_of_domain)):
             raise ValueError(f"topic {both[0]} is both in_domain and out_of_domain")
         all_distinct(self.out_of_domain)
+        if self.path and "://" in self.path and (parts := urlsplit(self.path)).username is not None:
+            raise ValueError(
+                "path: leave the user name and the password out of the URL, because it is kept with the results; write"
+                f" them into ~/.netrc for {parts.hostname}, where they are looked up"
+            )
         if self.path is None and self.source != "archive":
             raise ValueError(f"name the {self.source} of facts under path")
         return self

@@ -120,4 +120,7 @@ class Export(RestoredShare, NamedRegion, Selecting):
     """One entry under `exports`: a restored model that is written out."""
 
     model: str = Field(description="Name of the model under models.")
-    run: str = Field(description="Name of the run, METHOD-DATA-SIZE-sSEED, such as full-mixed-120-s1.")
+    run: str = Field(
+        pattern=r"^[a-z][a-z0-9_]*-(level[0-4]|mixed)-(\d+|all)-s\d+$",
+        description="Name of the run, METHOD-DATA-SIZE-sSEED, such as full-mixed-120-s1.",
+    )

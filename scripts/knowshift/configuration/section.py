@@ -1,8 +1,8 @@
 """What all sections of the configuration share: how a section behaves, the ranges of its values, and the seed."""
 
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 T = TypeVar("T")
 
@@ -21,6 +21,11 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Several = Annotated[list[T], Field(min_length=1), AfterValidator(all_distinct)]  # at least one item, and none twice
 
 
+def _allows(annotation: Any, wanted: type) -> bool:
+    """Tell whether a type, or one that it is made of, is `wanted`."""
+    return annotation in (wanted, Any) or any(_allows(part, wanted) for part in get_args(annotation))
+
+
 class Section(BaseModel):
     """Settings that belong together, each declared once: type, default, allowed values and one sentence of help.
 
@@ -28,7 +33,17 @@ class Section(BaseModel):
     (`cli.command_line.CommandLine`), and so does the JSON schema.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_value_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse true and false where a number is meant: Python would count them as 1 and 0."""
+        annotation = cls.model_fields[info.field_name or ""].annotation
+        items = value if isinstance(value, list) else [value]
+        if any(isinstance(item, bool) for item in items) and not _allows(annotation, bool):
+            raise ValueError(f"{str(value).lower()} is neither a number nor a text; write what is meant")
+        return value
 
 
 class Seeded(Section):

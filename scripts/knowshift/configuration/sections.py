@@ -30,7 +30,12 @@ RESERVED = {"raw", "downloads", "facts", "tables", "figures", "logs", "benchmark
 class Configuration(Seeded):
     """All settings of an experiment that change its results."""
 
-    results: str = Field(default="results", description="Folder that all results are written to.")
+    results: str = Field(
+        default="results",
+        min_length=1,
+        pattern=r"^[^{}\n]*[^{}\n/]$",
+        description="Folder that all results are written to.",
+    )
     models: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")], Model] = Field(
         min_length=1, description="Models by name; the name is that of the model's folder under results."
     )

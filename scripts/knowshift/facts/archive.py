@@ -7,19 +7,22 @@ import hashlib
 import shutil
 import stat
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 import requests
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from knowshift.facts.source_rows import SPLITS
-from knowshift.runtime.artefacts import whole_directory
+from knowshift.runtime.artefacts import check_replaceable, whole_directory
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.runtime.progress import progress
 
 ATTEMPTS = 6
 TIMEOUT = 60  # seconds without any data
 LARGEST_FILE = 1 << 30  # bytes that a file may have unpacked
+LARGEST_SUM = 2 << 30  # bytes that all files together may have unpacked
+LARGEST_RATIO = 200  # of unpacked to packed bytes, of a file over a mebibyte; question files reach about 10
 
 
 class _ConnectionFailed(Exception):
@@ -42,6 +45,7 @@ def retrieve(location: str, downloads: Path, output: Path, contents_sha256: str 
         KnowshiftError: it cannot be fetched or unpacked, or contains something else. A download is removed then, so
             that the next attempt downloads it again.
     """
+    check_replaceable(output, [Path(location)] if Path(location).exists() else [])
     archive = fetch(location, downloads)
     facts: dict[str, str] = {"kind": "raw questions"}
     try:
@@ -130,6 +134,17 @@ def _download(url: str, target: Path) -> None:
     tag.unlink(missing_ok=True)
 
 
+def _check_member(member: zipfile.ZipInfo, archive: Path) -> None:
+    """Check that an entry is not encrypted, and not larger than question files can be."""
+    if member.flag_bits & 1:
+        raise KnowshiftError(f"{archive}: {member.filename} is encrypted; pack the archive without a password")
+    large = member.file_size > LARGEST_FILE
+    if large or member.file_size > max(1 << 20, LARGEST_RATIO * member.compress_size):
+        raise KnowshiftError(
+            f"{archive}: {member.filename} would unpack to {member.file_size:,} bytes; do not trust it"
+        )
+
+
 def unpack(archive: Path, output: Path) -> str:
     """Unpack the question files `…/{split}/{topic}.{split}.json` of a zip archive to `output/{split}/`.
 
@@ -139,10 +154,11 @@ def unpack(archive: Path, output: Path) -> str:
         It does not depend on how the archive was packed.
 
     Raises:
-        KnowshiftError: the file is not a zip archive; it holds a link, a huge file, or a name that leads out of
-            `output`; or it holds no question files.
+        KnowshiftError: the file is not a zip archive; it holds a link, huge, encrypted or duplicate files, or
+            a name that leads out of `output`; or it holds no question files.
     """
     found: dict[str, str] = {}
+    unpacked = 0
     try:
         with zipfile.ZipFile(archive) as source:
             for member in source.infolist():
@@ -154,8 +170,11 @@ def unpack(archive: Path, output: Path) -> str:
                 split = path.parent.name
                 if split not in SPLITS or not path.name.endswith(f".{split}.json"):
                     continue
-                if member.file_size > LARGEST_FILE:
-                    raise KnowshiftError(f"{archive}: {member.filename} would unpack to {member.file_size:,} bytes")
+                _check_member(member, archive)
+                if (unpacked := unpacked + member.file_size) > LARGEST_SUM:
+                    raise KnowshiftError(f"{archive} would unpack to more than {LARGEST_SUM:,} bytes; do not trust it")
+                if f"{split}/{path.name}" in found:
+                    raise KnowshiftError(f"{archive} holds two entries for {split}/{path.name}; leave one of them")
                 target = output / split / path.name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with source.open(member) as packed, target.open("wb") as file:
@@ -163,6 +182,8 @@ def unpack(archive: Path, output: Path) -> str:
                 found[f"{split}/{path.name}"] = hashlib.sha256(target.read_bytes()).hexdigest()
     except zipfile.BadZipFile as error:
         raise KnowshiftError(f"{archive} is not a complete zip archive ({error})") from None
+    except (NotImplementedError, zlib.error, EOFError, RuntimeError) as error:
+        raise KnowshiftError(f"{archive} cannot be unpacked ({error}); pack it again as a plain zip") from None
     if not found:
         raise KnowshiftError(f"{archive} holds no files of the form {{train,dev,test}}/TOPIC.{{split}}.json")
     lines = "".join(f"{name} {found[name]}\n" for name in sorted(found))

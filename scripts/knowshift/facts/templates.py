@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from knowshift.runtime.errors import KnowshiftError
+from knowshift.runtime.yaml_files import read_yaml
 
 SUBJECT = "[X]"  # placeholder
 
@@ -43,14 +42,13 @@ def read_topic_templates(path: Path) -> TopicTemplates:
     Raises:
         KnowshiftError: the file is missing or does not have the form that `TopicTemplates` describes.
     """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise KnowshiftError(f"{path}: there are no templates for topic {path.stem}; write them there") from None
-    except yaml.YAMLError as error:
-        raise KnowshiftError(f"{path}: not valid YAML ({str(error).splitlines()[0]})") from None
+    raw = read_yaml(path, f": there are no templates for topic {path.stem}; write them there")
     if not isinstance(raw, dict) or set(raw) != {"topic", "name", "question", "completions"}:
         raise KnowshiftError(f"{path}: needs exactly the keys topic, name, question, completions")
+    if str(raw["topic"]) != path.stem:
+        raise KnowshiftError(
+            f"{path}: topic is {raw['topic']}, but the file is named after {path.stem}; one of them is wrong"
+        )
     completions = raw["completions"]
     if not isinstance(completions, list) or not completions:
         raise KnowshiftError(f"{path}: completions must be a list of at least one template")
@@ -92,12 +90,10 @@ def read_prompt_template(path: Path) -> PromptTemplate:
     Raises:
         KnowshiftError: the file is missing or lacks a key or a placeholder.
     """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise KnowshiftError(f"{path} does not exist; it holds the prompt and answer templates") from None
+    raw = read_yaml(path, " does not exist; it holds the prompt and answer templates")
     if not isinstance(raw, dict) or set(raw) != {"prompt", "answer"}:
         raise KnowshiftError(f"{path}: needs exactly the keys prompt and answer")
-    if "{question}" not in raw["prompt"] or "{object}" not in raw["answer"]:
-        raise KnowshiftError(f"{path}: prompt must hold {{question}}, answer must hold {{object}}")
+    for key, placeholder in (("prompt", "{question}"), ("answer", "{object}")):
+        if not isinstance(raw[key], str) or raw[key].count(placeholder) != 1:
+            raise KnowshiftError(f"{path}: {key} must be a text that holds {placeholder} exactly once")
     return PromptTemplate(raw["prompt"], raw["answer"])

@@ -2,30 +2,73 @@
 
 An artefact is written beside its name and renamed on success. A directory has a `manifest.json`, written last, with the
 sha256 of every file. Rules depend on the manifest, because Snakemake does not look inside directories.
+
+Whoever writes an artefact holds a lock on its temporary file or directory, so one that nobody holds is what a killed
+process left, and the next writer of the same artefact removes it.
 """
 
+import fcntl
+import glob
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from knowshift.runtime.errors import KnowshiftError
 
 MANIFEST = "manifest.json"
+_UNLOCKED_SECONDS = 60  # a temporary file may be this old before it has to be locked by who writes it
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a directory tree; one that is gone, or cannot be removed, is left alone."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock on an existing file or directory; a file system without locks is written to all the same."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove the temporary files and directories that killed writers of an artefact left."""
+    for partial in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        with suppress(OSError):
+            descriptor = os.open(partial, os.O_RDONLY)
+            try:
+                if time.time() - os.fstat(descriptor).st_mtime > _UNLOCKED_SECONDS:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    _remove(partial)
+            finally:
+                os.close(descriptor)
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` to write to; it is renamed to `path` only if the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.touch()
     try:
-        yield partial
+        with _locked(partial):
+            yield partial
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -43,31 +86,77 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _made_list(path: Path) -> Path:
+    """Locate the list of the files that were written into a directory; Snakemake may remove the manifest in it."""
+    return path.with_name(f".{path.name}.made")
+
+
+def check_replaceable(path: Path, inputs: Iterable[Path] = ()) -> None:
+    """Check that a directory may be written: it is absent, empty, or holds only what was written here before.
+
+    Args:
+        path: the directory to write.
+        inputs: files and directories that are read for it.
+
+    Raises:
+        KnowshiftError: the directory is, holds or lies in an input, is a file, or holds files of somebody else.
+    """
+    place = path.resolve()
+    for given in inputs:
+        other = given.resolve()
+        if place == other or place in other.parents or other in place.parents:
+            raise KnowshiftError(f"{path} is, holds or lies in {given}, which is read here; write to another folder")
+    if not os.path.lexists(path):
+        return
+    if not path.is_dir():
+        raise KnowshiftError(f"{path} is a file; name a folder to write to")
+    present = {str(file.relative_to(path)) for file in path.rglob("*") if not file.is_dir() or file.is_symlink()}
+    made: set[str] = {MANIFEST}
+    with suppress(FileNotFoundError, ValueError):
+        made.update(json.loads(_made_list(path).read_text(encoding="utf-8")))
+    with suppress(FileNotFoundError, ValueError, TypeError, KeyError):
+        made.update(json.loads((path / MANIFEST).read_text(encoding="utf-8"))["files"])
+    if others := sorted(present - made):
+        raise KnowshiftError(
+            f"{path} holds {len(others)} files that were not written here (one is {others[0]}), so it is not replaced;"
+            " write to another folder, or move it away"
+        )
+
+
 @contextmanager
-def whole_directory(path: Path, about: Mapping[str, Any]) -> Iterator[Path]:
+def whole_directory(path: Path, about: Mapping[str, Any], inputs: Iterable[Path] = ()) -> Iterator[Path]:
     """Yield a temporary directory beside `path` to fill; it gets a manifest and is renamed only if the block succeeds.
 
     The manifest holds no times and no names of machines, so equal content gives an equal manifest.
 
     Args:
-        path: the directory to make; an earlier one is replaced.
+        path: the directory to make; an earlier one is replaced, if it holds only what was written here.
         about: JSON values for the manifest, beside the list of files. They may be set until the block ends.
+        inputs: files and directories that are read meanwhile.
+
+    Raises:
+        KnowshiftError: as `check_replaceable`.
     """
+    check_replaceable(path, inputs)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    _remove(partial)
     partial.mkdir()
     try:
-        yield partial
-        files = {
-            str(file.relative_to(partial)): {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
-            for file in sorted(partial.rglob("*"))
-            if file.is_file()
-        }
-        manifest = {**about, "files": files}
-        (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        shutil.rmtree(path, ignore_errors=True)
-        partial.replace(path)
+        with _locked(partial):
+            yield partial
+            files = {
+                str(file.relative_to(partial)): {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
+                for file in sorted(partial.rglob("*"))
+                if file.is_file()
+            }
+            manifest = {**about, "files": files}
+            (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+            check_replaceable(path, inputs)
+            write_text(_made_list(path), json.dumps(sorted(files)) + "\n")
+            shutil.rmtree(path, ignore_errors=True)
+            partial.replace(path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -1,5 +1,7 @@
 """Leases the device that a job computes on: the CPU, or a GPU that no other job on this machine holds."""
 
+import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +9,7 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
+from platformdirs import user_runtime_path
 
 from knowshift.runtime.errors import KnowshiftError
 
@@ -30,11 +33,30 @@ def lease_device(wanted: str, threads: int | None = None) -> Iterator[torch.devi
         yield torch.device("cpu" if wanted == "auto" else wanted)
         return
     names = [str(torch.cuda.get_device_properties(index).uuid) for index in range(torch.cuda.device_count())]
-    lock, index = lease_first(names, Path(tempfile.gettempdir()))
+    lock, index = lease_first(names, lock_folder())
     try:
         yield torch.device("cuda", index)
     finally:
         lock.release()
+
+
+def lock_folder() -> Path:
+    """Make the folder of this user's lock files: in the runtime folder that the system gives the user, or in /tmp.
+
+    Raises:
+        KnowshiftError: somebody else's file, folder or link stands in its place.
+    """
+    given = user_runtime_path()
+    writable = os.access(given, os.W_OK | os.X_OK)
+    folder = given / "knowshift" if writable else Path(tempfile.gettempdir()) / f"knowshift-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        status = folder.lstat()
+    except OSError as error:
+        raise KnowshiftError(f"locks of GPUs cannot be kept in {folder} ({error.strerror}); remove it") from None
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        raise KnowshiftError(f"locks of GPUs cannot be kept in {folder}: it is not a folder of yours; remove it")
+    return folder
 
 
 def lease_first(names: list[str], directory: Path) -> tuple[FileLock, int]:
@@ -58,6 +80,8 @@ def lease_first(names: list[str], directory: Path) -> tuple[FileLock, int]:
             lock.acquire()
         except Timeout:
             continue
+        except OSError as error:
+            raise KnowshiftError(f"the lock of a GPU cannot be taken ({error}); remove {directory}") from None
         return lock, index
     raise KnowshiftError(
         f"all {len(names)} GPUs are held by other knowshift jobs; lower `resources: gpu:` in the profile to that number"

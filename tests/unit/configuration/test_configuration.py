@@ -86,6 +86,13 @@ def change(raw: dict, key: str, value: object) -> None:
         ("models.tiny.source", {"hub": "a/b", "revision": "main"}, ["models.tiny.source", "revision"]),
         ("models.tiny.source", {"directory": "missing"}, ["models.tiny.source.directory", "missing is no folder"]),
         ("evaluation.per_level", {"dev": 2}, ["evaluation", "test"]),
+        ("results", "", ["results", "at least 1"]),
+        ("results", "a{b}", ["results", "pattern"]),
+        ("finetuning.sizes", [True], ["finetuning.sizes: [true] is neither a number"]),
+        ("finetuning.epochs", True, ["finetuning.epochs: true is neither a number"]),
+        ("finetuning.learning_rate", float("nan"), ["finetuning.learning_rate", "finite"]),
+        ("exports.0.run", "../../x", ["exports.0.run", "pattern"]),
+        ("facts.path", "https://me:secret@host/x.zip", ["facts: path: leave the user name", "~/.netrc for host"]),
     ],
 )
 def test_a_mistake_is_named_with_what_is_allowed(raw: dict, key: str, value: object, said: list[str]) -> None:
@@ -95,6 +102,7 @@ def test_a_mistake_is_named_with_what_is_allowed(raw: dict, key: str, value: obj
         checking.check(raw, REPOSITORY)
     for words in said:
         assert words in str(caught.value)
+    assert "secret" not in str(caught.value)
 
 
 def test_all_mistakes_are_listed_a_line_each(raw: dict) -> None:

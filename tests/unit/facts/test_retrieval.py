@@ -5,7 +5,7 @@ import io
 import json
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -132,3 +132,53 @@ def test_a_wrong_file_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "wrong.zip").write_bytes(content)
     with pytest.raises(KnowshiftError, match=r"wrong\.zip"):
         unpack(tmp_path / "wrong.zip", tmp_path / "out")
+
+
+def two_entries(folder: Path) -> Path:
+    path = folder / "two.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("a/train/T.train.json", ROWS)
+        file.writestr("b/train/T.train.json", ROWS)
+    return path
+
+
+def encrypted(folder: Path) -> Path:
+    content = bytearray(archive())
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # the flags of local and of central headers
+        start = -1
+        while (start := content.find(signature, start + 1)) >= 0:
+            content[start + offset] |= 1
+    (folder / "encrypted.zip").write_bytes(content)
+    return folder / "encrypted.zip"
+
+
+def bomb(folder: Path) -> Path:
+    with zipfile.ZipFile(folder / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("train/T.train.json", " " * 5_000_000)
+    return folder / "bomb.zip"
+
+
+def unknown_method(folder: Path) -> Path:
+    content = bytearray(archive())
+    for signature, offset in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        start = -1
+        while (start := content.find(signature, start + 1)) >= 0:
+            content[start + offset] = 99
+    (folder / "method.zip").write_bytes(content)
+    return folder / "method.zip"
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [(two_entries, "two entries"), (encrypted, "encrypted"), (bomb, "would unpack"), (unknown_method, "plain zip")],
+)
+def test_archives_that_cannot_be_right_are_refused_in_one_line(tmp_path: Path, make: Callable, says: str) -> None:
+    with pytest.raises(KnowshiftError, match=says):
+        unpack(make(tmp_path), tmp_path / "raw")
+
+
+def test_the_sum_of_what_is_unpacked_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("knowshift.facts.archive.LARGEST_SUM", 2 * len(ROWS))
+    (tmp_path / "large.zip").write_bytes(archive())
+    with pytest.raises(KnowshiftError, match="more than"):
+        unpack(tmp_path / "large.zip", tmp_path / "raw")

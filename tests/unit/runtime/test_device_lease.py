@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from knowshift.runtime.device_lease import lease_first
+from knowshift.runtime.device_lease import lease_first, lock_folder
 from knowshift.runtime.errors import KnowshiftError
 
 
@@ -19,3 +19,24 @@ def test_two_jobs_never_hold_one_device(tmp_path: Path) -> None:
     assert again == 0
     second.release()
     third.release()
+
+
+def test_locks_are_kept_where_nobody_else_can_be_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert lock_folder() == tmp_path / "knowshift"
+    assert lock_folder().stat().st_mode & 0o777 == 0o700
+    lock_folder().rmdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "knowshift").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(KnowshiftError, match="not a folder of yours"):
+        lock_folder()
+    (tmp_path / "knowshift").unlink()
+    (tmp_path / "knowshift").write_text("")
+    with pytest.raises(KnowshiftError, match="remove it"):
+        lock_folder()
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert lock_folder().parent == tmp_path
+    (lock_folder() / "knowshift-device-gpu-a.lock").mkdir()
+    with pytest.raises(KnowshiftError, match="cannot be taken"):
+        lease_first(["gpu-a"], lock_folder())

@@ -1,0 +1,75 @@
+"""Digests of files that users edit, taken whole whenever the Snakefile is read.
+
+A file that was hashed before is not read again while its size, times and inode stay as they were. What was hashed is
+kept in a file below `.snakemake`, which may be deleted at any time.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+SETTLED_SECONDS = 2  # a file that changed so recently may change again within one tick of its clock
+Stamp = list[int]  # size in bytes, time of modification and of status change in nanoseconds, inode
+
+
+class ContentDigests:
+    """Digests of files by content, with what was found in earlier runs.
+
+    Args:
+        kept: the JSON file that holds what was hashed before.
+    """
+
+    def __init__(self, kept: Path) -> None:
+        self._kept = kept
+        self._known: dict[str, tuple[Stamp, str]] = {}
+        with suppress(OSError, ValueError, TypeError, AttributeError):
+            stored = json.loads(kept.read_text(encoding="utf-8"))
+            self._known = {str(name): (list(stamp), str(digest)) for name, (stamp, digest) in stored.items()}
+
+    def digests(self, paths: Iterable[Path]) -> dict[Path, str]:
+        """Map each path to the sha256 of its file, in hexadecimal digits; a path without a readable file to "".
+
+        Args:
+            paths: files.
+        """
+        paths = list(paths)
+        with ThreadPoolExecutor() as pool:
+            taken = list(pool.map(self._take, paths))
+        if any(fresh for _, fresh in taken):
+            self._save()
+        return {path: digest for path, (digest, _) in zip(paths, taken, strict=True)}
+
+    def digest(self, path: Path) -> str:
+        """Return the sha256 of one file, as `digests` does."""
+        return self.digests([path])[path]
+
+    def _take(self, path: Path) -> tuple[str, bool]:
+        """The digest of a file, and whether it was read and may be kept."""
+        try:
+            status = path.stat()
+            stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+            name = str(path.resolve())
+            known = self._known.get(name)
+            if known and known[0] == stamp:
+                return known[1], False
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError:
+            return "", False
+        if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < SETTLED_SECONDS * 10**9:
+            return digest, False
+        self._known[name] = (stamp, digest)
+        return digest, True
+
+    def _save(self) -> None:
+        """Keep what was hashed. A folder that cannot be written to costs time at the next start, and nothing else."""
+        partial = self._kept.with_name(f"{self._kept.name}.{os.getpid()}.partial")
+        with suppress(OSError):
+            self._kept.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_text(json.dumps(self._known), encoding="utf-8")
+            partial.replace(self._kept)
