@@ -1,5 +1,6 @@
 """Reads and checks the templates of questions, completions and prompts, which are data in `resources/`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,6 +85,15 @@ class PromptTemplate:
     def reply(self, object_: str) -> str:
         """Write the answer that the model is trained to give."""
         return self.answer.replace("{object}", object_)
+
+    def with_examples(self, examples: Sequence[tuple[str, str]]) -> "PromptTemplate":
+        """Put answered questions before the prompt, each on a line of its own, in the form of this template.
+
+        Args:
+            examples: pairs of a question and its object.
+        """
+        shown = "".join(f"{self.ask(question)}{self.reply(object_)}\n" for question, object_ in examples)
+        return PromptTemplate(shown + self.prompt, self.answer)
 
 
 def read_prompt_template(path: Path) -> PromptTemplate:
