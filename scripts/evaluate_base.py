@@ -1,7 +1,8 @@
 r"""Ask the pre-trained model all questions, with examples too, and store first-token logits of well-known facts.
 
     python scripts/evaluate_base.py --model base/ --mastery mastery.parquet --templates resources/templates \
-        --prompt resources/prompt.yaml --outcomes outcomes.parquet --few-shot-outcomes few_shot.parquet --logits logits.parquet
+        --prompt resources/prompt.yaml --outcomes outcomes.parquet --few-shot-outcomes few_shot.parquet \
+        --logits logits.parquet
 
 It is asked every in-domain training fact too, so that each training set has answers from before training. Held-out
 questions are asked a second time after answered examples, which show the form of an answer.

@@ -17,7 +17,9 @@ _TEXT, _REAL, _COUNT, _BOOL = pa.string(), pa.float64(), pa.int64(), pa.bool_()
 
 _CELL = [
     field(
-        "method", _TEXT, "full, lora or a variant; pre-trained and instruct are models that were not fine-tuned here"
+        "method",
+        _TEXT,
+        "full, lora or a variant; pre-trained, few-shot, most frequent object and instruct were not fine-tuned here",
     ),
     field("data", _TEXT, "level0 … level4 or mixed; null: not fine-tuned here", null=True),
     field("size", _COUNT, "training facts used; null: not fine-tuned here", null=True),
@@ -65,6 +67,9 @@ SCORES = pa.schema(
         field("lowest", _REAL, "of the seeds", null=True),
         field("highest", _REAL, "of the seeds", null=True),
         *_interval("gain", "accuracy less the pre-trained model's"),
+        *_interval(
+            "standardised", "accuracy with each level's topics weighted as in the whole set; null on training sets"
+        ),
     ]
 )
 
@@ -134,7 +139,7 @@ RESTORATIONS = pa.schema(
 
 STRATEGIES = pa.schema(
     [
-        field("strategy", _TEXT, "pre-trained, instruct, mixed, divided, lora or restored"),
+        field("strategy", _TEXT, "a method that was not fine-tuned here; or mixed, divided, lora or restored"),
         field("chosen", _TEXT, "how the row's cell was chosen: on dev, largest size, or as it is"),
         *_CELL,
         *[field.with_name("selection") if field.name == "strategy" else field for field in _MAYBE_RESTORED],
@@ -164,10 +169,84 @@ FLOWS = pa.schema(
         _SET,
         field("topic", _TEXT),
         field("level", pa.int8(), "mastery level before training"),
+        field("knowledge", _TEXT, "before training, by mastery: known (R > 0.5), partly known, or unknown (R = 0)"),
         field("before", _BOOL, "the pre-trained model answers, asked as in training"),
         field("after", _BOOL, "the fine-tuned model answers"),
         field("restored", _BOOL, "the restored model answers; null: the run was not restored", null=True),
         field("facts", _COUNT),
+    ]
+)
+
+CHURN = pa.schema(
+    [
+        *_CELL,
+        _SET,
+        field(
+            "knowledge", _TEXT, "before training, by mastery: known (R > 0.5), partly known, unknown (R = 0), or all"
+        ),
+        field("event", _TEXT, "what is counted: lost (not answered), learned or answered"),
+        field("facts", _COUNT),
+        _SEEDS,
+        field("answered_before", _REAL, "share of the facts that the pre-trained model answers, asked as in training"),
+        field("answered_few_shot", _REAL, "share that it answers after examples; null: not asked so", null=True),
+        field("share", _REAL, "of the facts that it happens to, mean over seeds"),
+        field("spread", _REAL, "standard deviation over seeds; null with one seed", null=True),
+        *_interval("disagreement", "share of the facts on which two seeds disagree, mean over pairs; null: one seed"),
+        field("in_every_seed", _REAL, "share of the facts that it happens to in every seed", null=True),
+        field("expected_in_every_seed", _REAL, "the same if it hit the facts of a level at random", null=True),
+        *_interval("excess", "in every seed less expected: what churn does not explain"),
+    ]
+)
+
+WRONG_ANSWERS = pa.schema(
+    [
+        *_CELL,
+        _SET,
+        field("level", pa.int8(), "mastery level of the question"),
+        _SEEDS,
+        _QUESTIONS,
+        field("kind", _TEXT, "right, nothing, other object (of the topic), near (the right one) or other"),
+        field("answers", _COUNT, "of this kind, over all seeds"),
+        field("share", _REAL, "of all answers to the level's questions"),
+    ]
+)
+
+TRAINING_TOPICS = pa.schema(
+    [
+        field("run", _TEXT),
+        *_CELL,
+        field("seed", pa.int32()),
+        field("topic", _TEXT),
+        field("facts", _COUNT, "training facts of the topic"),
+    ]
+)
+
+_PROBED = [
+    field("domain", _TEXT, "null: all domains and splits together", null=True),
+    field("split", _TEXT, null=True),
+]
+LEVEL_RELIABILITY = pa.schema(
+    [
+        *_PROBED,
+        field("facts", _COUNT, "that have completions in both halves"),
+        field("agreement", _REAL, "share of the facts with one level by either half of the completions", null=True),
+        field("correlation", _REAL, "of R by one half with R by the other", null=True),
+        field("spearman_brown", _REAL, "reliability of R by all completions that follows", null=True),
+        field("template_correlation", _REAL, "of successes after two templates, mean over pairs", null=True),
+        field("template_lowest", _REAL, "of the pairs", null=True),
+        field("template_highest", _REAL, "of the pairs", null=True),
+    ]
+)
+LEVEL_REGRESSION = pa.schema(
+    [
+        *_PROBED,
+        field("level", pa.int8(), "observed in the first half of the completions"),
+        field("facts", _COUNT),
+        field("observed", _REAL, "mean R in the first half"),
+        field("expected", _REAL, "mean R in the second half"),
+        field("low", _REAL, "lower end of the 95 % interval over facts; null with one fact", null=True),
+        field("high", _REAL, "upper end", null=True),
+        field("same_level", _REAL, "share of the facts that the second half puts at this level"),
     ]
 )
 
@@ -277,6 +356,11 @@ ANALYSES: dict[str, pa.Schema] = {
     "restored_layers": RESTORED_LAYERS,
     "restored_modules": RESTORED_MODULES,
     "flows": FLOWS,
+    "churn": CHURN,
+    "wrong_answers": WRONG_ANSWERS,
+    "training_topics": TRAINING_TOPICS,
+    "level_reliability": LEVEL_RELIABILITY,
+    "level_regression": LEVEL_REGRESSION,
     "fact_outputs": FACT_OUTPUTS,
     "calibration": CALIBRATION,
     "calibration_errors": CALIBRATION_ERRORS,
