@@ -7,7 +7,7 @@ from knowshift.analysis.answer_matrix import Answerer, Panel
 from knowshift.analysis.columns import interval_columns, known, spread, table
 from knowshift.analysis.estimates import Estimate, bootstrap_means, stratum_means
 from knowshift.analysis.knowledge import KNOWLEDGE
-from knowshift.analysis.schemas import CHURN
+from knowshift.analysis.knowledge_schemas import CHURN
 from knowshift.analysis.study import BASE, FEW_SHOT, TESTS, Study
 from knowshift.mastery.schemas import LEVELS
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 
 from knowshift.analysis.columns import known, table
-from knowshift.analysis.schemas import LEVEL_REGRESSION, LEVEL_RELIABILITY
+from knowshift.analysis.knowledge_schemas import LEVEL_REGRESSION, LEVEL_RELIABILITY
 from knowshift.mastery.reliability import measure_reliability, regress_levels
 from knowshift.mastery.schemas import LEVELS
 

@@ -7,53 +7,14 @@ number is computed. The texts of the columns are stored in the files, so a new w
 
 import pyarrow as pa
 
+from knowshift.analysis import fields
+from knowshift.analysis.fields import field
+from knowshift.analysis.knowledge_schemas import KNOWLEDGE_ANALYSES
 
-def field(name: str, type_: pa.DataType, doc: str = "", null: bool = False) -> pa.Field:
-    """A column, not null unless said so, with its description as metadata."""
-    return pa.field(name, type_, null, {"doc": doc} if doc else None)
-
-
-_TEXT, _REAL, _COUNT, _BOOL = pa.string(), pa.float64(), pa.int64(), pa.bool_()
-
-_CELL = [
-    field(
-        "method",
-        _TEXT,
-        "full, lora or a variant; pre-trained, few-shot, most frequent object and instruct were not fine-tuned here",
-    ),
-    field("data", _TEXT, "level0 … level4 or mixed; null: not fine-tuned here", null=True),
-    field("size", _COUNT, "training facts used; null: not fine-tuned here", null=True),
-    field("asked", _TEXT, "training facts asked for: a number or all", null=True),
-]
-_SEEDS = field("seeds", _COUNT, "runs that the row is a mean of")
-_SET = field("set", _TEXT, "test, test_ood, dev, dev_ood or training_set")
-_QUESTIONS = field("questions", _COUNT, "facts asked of each run")
-_RESTORED = [
-    field("strategy", _TEXT, "which parameters were restored: top, bottom, random or absolute"),
-    field("region", _TEXT),
-    field("percent", _REAL, "share of the region's parameters restored, in percent"),
-]
-_MAYBE_RESTORED = [field.with_nullable(True) for field in _RESTORED]
-
-
-def _estimate(name: str, doc: str) -> list[pa.Field]:
-    """The columns of a number, its spread over seeds and its interval over facts."""
-    return [
-        field(name, _REAL, doc, null=True),
-        field("spread", _REAL, "standard deviation over seeds; null with one seed", null=True),
-        field("low", _REAL, "lower end of the 95 % interval over facts", null=True),
-        field("high", _REAL, "upper end", null=True),
-    ]
-
-
-def _interval(name: str, doc: str) -> list[pa.Field]:
-    """The columns of a number and its interval over facts."""
-    return [
-        field(name, _REAL, doc, null=True),
-        field(f"{name}_low", _REAL, "lower end of the 95 % interval over facts", null=True),
-        field(f"{name}_high", _REAL, "upper end", null=True),
-    ]
-
+_TEXT, _REAL, _COUNT, _BOOL = fields.TEXT, fields.REAL, fields.COUNT, fields.BOOL
+_CELL, _SEEDS, _SET, _QUESTIONS = fields.CELL, fields.SEEDS, fields.SET, fields.QUESTIONS
+_RESTORED, _MAYBE_RESTORED = fields.RESTORED, fields.MAYBE_RESTORED
+_estimate, _interval = fields.estimate_fields, fields.interval_fields
 
 _HEADLINE = "plain mean of the five level accuracies, mean over seeds; null if a level has no questions"
 
@@ -177,79 +138,6 @@ FLOWS = pa.schema(
     ]
 )
 
-CHURN = pa.schema(
-    [
-        *_CELL,
-        _SET,
-        field(
-            "knowledge", _TEXT, "before training, by mastery: known (R > 0.5), partly known, unknown (R = 0), or all"
-        ),
-        field("event", _TEXT, "what is counted: lost (not answered), learned or answered"),
-        field("facts", _COUNT),
-        _SEEDS,
-        field("answered_before", _REAL, "share of the facts that the pre-trained model answers, asked as in training"),
-        field("answered_few_shot", _REAL, "share that it answers after examples; null: not asked so", null=True),
-        field("share", _REAL, "of the facts that it happens to, mean over seeds"),
-        field("spread", _REAL, "standard deviation over seeds; null with one seed", null=True),
-        *_interval("disagreement", "share of the facts on which two seeds disagree, mean over pairs; null: one seed"),
-        field("in_every_seed", _REAL, "share of the facts that it happens to in every seed", null=True),
-        field("expected_in_every_seed", _REAL, "the same if it hit the facts of a level at random", null=True),
-        *_interval("excess", "in every seed less expected: what churn does not explain"),
-    ]
-)
-
-WRONG_ANSWERS = pa.schema(
-    [
-        *_CELL,
-        _SET,
-        field("level", pa.int8(), "mastery level of the question"),
-        _SEEDS,
-        _QUESTIONS,
-        field("kind", _TEXT, "right, nothing, other object (of the topic), near (the right one) or other"),
-        field("answers", _COUNT, "of this kind, over all seeds"),
-        field("share", _REAL, "of all answers to the level's questions"),
-    ]
-)
-
-TRAINING_TOPICS = pa.schema(
-    [
-        field("run", _TEXT),
-        *_CELL,
-        field("seed", pa.int32()),
-        field("topic", _TEXT),
-        field("facts", _COUNT, "training facts of the topic"),
-    ]
-)
-
-_PROBED = [
-    field("domain", _TEXT, "null: all domains and splits together", null=True),
-    field("split", _TEXT, null=True),
-]
-LEVEL_RELIABILITY = pa.schema(
-    [
-        *_PROBED,
-        field("facts", _COUNT, "that have completions in both halves"),
-        field("agreement", _REAL, "share of the facts with one level by either half of the completions", null=True),
-        field("correlation", _REAL, "of R by one half with R by the other", null=True),
-        field("spearman_brown", _REAL, "reliability of R by all completions that follows", null=True),
-        field("template_correlation", _REAL, "of successes after two templates, mean over pairs", null=True),
-        field("template_lowest", _REAL, "of the pairs", null=True),
-        field("template_highest", _REAL, "of the pairs", null=True),
-    ]
-)
-LEVEL_REGRESSION = pa.schema(
-    [
-        *_PROBED,
-        field("level", pa.int8(), "observed in the first half of the completions"),
-        field("facts", _COUNT),
-        field("observed", _REAL, "mean R in the first half"),
-        field("expected", _REAL, "mean R in the second half"),
-        field("low", _REAL, "lower end of the 95 % interval over facts; null with one fact", null=True),
-        field("high", _REAL, "upper end", null=True),
-        field("same_level", _REAL, "share of the facts that the second half puts at this level"),
-    ]
-)
-
 FACT_OUTPUTS = pa.schema(
     [
         field("run", _TEXT),
@@ -356,11 +244,7 @@ ANALYSES: dict[str, pa.Schema] = {
     "restored_layers": RESTORED_LAYERS,
     "restored_modules": RESTORED_MODULES,
     "flows": FLOWS,
-    "churn": CHURN,
-    "wrong_answers": WRONG_ANSWERS,
-    "training_topics": TRAINING_TOPICS,
-    "level_reliability": LEVEL_RELIABILITY,
-    "level_regression": LEVEL_REGRESSION,
+    **KNOWLEDGE_ANALYSES,
     "fact_outputs": FACT_OUTPUTS,
     "calibration": CALIBRATION,
     "calibration_errors": CALIBRATION_ERRORS,

@@ -7,9 +7,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from knowshift.analysis.columns import table
-from knowshift.analysis.schemas import TRAINING_TOPICS
+from knowshift.analysis.knowledge_schemas import TRAINING_TOPICS
 from knowshift.analysis.study import Study
-from knowshift.finetuning.schemas import ORDERS
+from knowshift.facts.schemas import FACTS
 from knowshift.runtime.parquet import read_table
 
 
@@ -20,7 +20,7 @@ def tabulate_training_topics(study: Study, orders: Sequence[Path]) -> pa.Table:
         study: The study.
         orders: `DATA-sSEED.parquet`, the orders that training sets are the first facts of.
     """
-    topics = {path.stem: read_table(path, ORDERS, ["topic"])["topic"].to_pylist() for path in orders}
+    topics = {path.stem: read_table(path, FACTS, ["topic"])["topic"].to_pylist() for path in orders}
     rows = []
     for condition in study.conditions:
         for run, seed in zip(condition.runs, condition.seeds, strict=True):

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from knowshift.analysis.columns import table
-from knowshift.analysis.schemas import WRONG_ANSWERS
+from knowshift.analysis.knowledge_schemas import WRONG_ANSWERS
 from knowshift.analysis.scores import references
 from knowshift.analysis.study import TESTS, Study, reference_columns
 from knowshift.facts.matching import ARTICLES, SHORTEST_WITHOUT_ARTICLE, words
