@@ -123,8 +123,8 @@ rule analyse_model:
         "Intervals, tests and verdicts of {wildcards.model}"
     shell:
         "python {params.script:q} --tables {params.tables:q} --mastery {input.mastery:q}"
-        " --divergences {input.divergences:q} --orders {input.orders:q} --folder {params.folder:q} --spec {params.spec:q}"
-        " --output {params.analysis:q} 2> {log:q}"
+        " --divergences {input.divergences:q} --orders {input.orders:q} --folder {params.folder:q}"
+        " --spec {params.spec:q} --output {params.analysis:q} 2> {log:q}"
 
 
 rule join_tables:
