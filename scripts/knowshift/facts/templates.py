@@ -1,7 +1,7 @@
 """Reads and checks the templates of questions, completions and prompts, which are data in `resources/`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -73,14 +73,16 @@ class PromptTemplate:
     Attributes:
         prompt: the text before the answer, with the placeholder `{question}`.
         answer: the text of the answer, with the placeholder `{object}`.
+        before: text before the prompt, such as examples; it has no placeholders.
     """
 
     prompt: str
     answer: str
+    before: str = ""
 
     def ask(self, question: str) -> str:
         """Write the prompt that asks a question."""
-        return self.prompt.replace("{question}", question)
+        return self.before + self.prompt.replace("{question}", question)
 
     def reply(self, object_: str) -> str:
         """Write the answer that the model is trained to give."""
@@ -92,8 +94,9 @@ class PromptTemplate:
         Args:
             examples: pairs of a question and its object.
         """
-        shown = "".join(f"{self.ask(question)}{self.reply(object_)}\n" for question, object_ in examples)
-        return PromptTemplate(shown + self.prompt, self.answer)
+        bare = replace(self, before="")
+        shown = "".join(f"{bare.ask(question)}{bare.reply(object_)}\n" for question, object_ in examples)
+        return replace(self, before=shown)
 
 
 def read_prompt_template(path: Path) -> PromptTemplate:

@@ -99,7 +99,10 @@ def wrong_answers(frames: Frames) -> theme.Drawing | None:
     table = table[table["size"].isna() | (table["size"] == size)].copy()
     table["panel"] = theme.panel_names(table, "level " + table["level"].astype(str))
     table["cell"] = _cell_names(table)
-    rank = {name: number for number, name in enumerate([*REFERENCE_NAMES, *sorted(set(table["method"]))])}
+    rank = {
+        name: number
+        for number, name in enumerate([*REFERENCE_NAMES, *sorted(set(table["method"]) - {*REFERENCE_NAMES})])
+    }
     ordered = table.sort_values(["method", "data"], key=lambda column: column.map(rank).fillna(column.map(_rank)))
     shown = [kind for kind in KIND_COLORS if kind in set(table[table["answers"] > 0]["kind"])]
     table = table[table["answers"] > 0]
