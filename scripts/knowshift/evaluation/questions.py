@@ -77,7 +77,7 @@ def base_questions(mastery: pa.Table, per_level: Mapping[str, int | None], seed:
 def few_shot_examples(mastery: pa.Table, count: int, seed: int) -> pa.Table:
     """Choose the training facts that stand as examples before every question of the few-shot prompt.
 
-    The in-domain topics take turns in the order of `mastery`, each with its facts in the order of a seeded hash of
+    The in-domain topics take turns in the order of their names, each with its facts in the order of a seeded hash of
     their ids. The examples are the same for all questions, so that they show the form of an answer and nothing of the
     question's topic. Facts whose question is also asked in test are left out.
 
@@ -95,7 +95,7 @@ def few_shot_examples(mastery: pa.Table, count: int, seed: int) -> pa.Table:
         if may_be_drawn(fact):
             rank = hashlib.blake2b(str(derive_seed(seed, "few shot", fact["fact_id"])).encode()).digest()
             topics.setdefault(fact["topic"], []).append((rank, index))
-    queues = [[index for _, index in sorted(members)[:count]] for members in topics.values()]
+    queues = [[index for _, index in sorted(members)[:count]] for _, members in sorted(topics.items())]
     turns = [index for turn in zip_longest(*queues) for index in turn if index is not None]
     return mastery.take(pa.array(turns[:count], pa.int64()))
 

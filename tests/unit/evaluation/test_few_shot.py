@@ -36,15 +36,16 @@ def test_examples_depend_on_content_and_seed_not_on_order_and_more_of_them_keep_
     first = few_shot_examples(table, 4, 1)["fact_id"].to_pylist()
     assert few_shot_examples(table, 6, 1)["fact_id"].to_pylist()[:4] == first
     assert few_shot_examples(table, 4, 2)["fact_id"].to_pylist() != first
-    rows = list(range(3, len(table)))
+    rows = list(range(len(table)))
     random.Random(1).shuffle(rows)
-    assert set(few_shot_examples(table.take([0, 1, 2, *rows]), 4, 1)["fact_id"].to_pylist()) == set(first)
+    assert few_shot_examples(table.take(rows), 4, 1)["fact_id"].to_pylist() == first
 
 
 def test_every_example_has_the_form_of_training() -> None:
     template = PromptTemplate("<|question|> {question} <|answer|>", " {object}")
     prompt = template.with_examples([("Where?", "Oslo"), ("Who {question}?", "Ann")])
     assert prompt.ask("When?") == (
-        "<|question|> Where? <|answer|> Oslo\n<|question|> Who {question}? <|answer|> Ann\n<|question|> When? <|answer|>"
+        "<|question|> Where? <|answer|> Oslo\n<|question|> Who {question}? <|answer|> Ann\n"
+        "<|question|> When? <|answer|>"
     )
     assert prompt.reply("now") == " now" and template.with_examples([]) == template
