@@ -201,6 +201,7 @@ rule evaluate_base:
         f"{ROOT}/resources/prompt.yaml",
     output:
         f"{RESULTS}/{{model}}/base_evaluation/outcomes.parquet",
+        f"{RESULTS}/{{model}}/base_evaluation/few_shot.parquet",
         f"{RESULTS}/{{model}}/base_evaluation/logits.parquet",
     shell:
         "true"

@@ -19,6 +19,7 @@ rule evaluate_base:
         prompt=located(SETTINGS.facts.prompt),
     output:
         outcomes=f"{RESULTS}/{{model}}/base_evaluation/outcomes.parquet",
+        few_shot=f"{RESULTS}/{{model}}/base_evaluation/few_shot.parquet",
         logits=f"{RESULTS}/{{model}}/base_evaluation/logits.parquet",
     log:
         f"{RESULTS}/logs/evaluate_base/{{model}}.log",
@@ -35,7 +36,7 @@ rule evaluate_base:
         chunk=QUESTIONS_PER_CHUNK,  # questions between two saves
         python="python",
     params:
-        spec=lambda wc: evaluation_spec(wc.model),
+        spec=lambda wc: evaluation_spec(wc.model, few_shot=SETTINGS.evaluation.few_shot),
         code=digest("evaluate_base"),
         completions=lambda wc: completions(DOMAIN_OF),
         script=script("evaluate_base"),
@@ -47,7 +48,7 @@ rule evaluate_base:
         "{resources.python} {params.script:q} --model {params.base:q} --mastery {input.mastery:q}"
         " --templates {params.templates:q} --prompt {input.prompt:q} --spec {params.spec:q} --threads {threads}"
         " --gpus {resources.gpu} --chunk {resources.chunk} --code {params.code}"
-        " --outcomes {output.outcomes:q} --logits {output.logits:q} 2> {log:q}"
+        " --outcomes {output.outcomes:q} --few-shot-outcomes {output.few_shot:q} --logits {output.logits:q} 2> {log:q}"
 
 
 def run_questions(run):

@@ -80,7 +80,9 @@ rule grade_mastery:
     resources:
         mem_mb=memory(2000),
     params:
-        spec=canonical_json({"matching": SETTINGS.facts.matching, "boundaries": SETTINGS.mastery.boundaries}),
+        spec=canonical_json(
+            {"matching": SETTINGS.facts.matching, **fields(SETTINGS.mastery, "boundaries", "levels_from")}
+        ),
         code=digest("grade_mastery"),
         script=script("grade_mastery"),
     message:

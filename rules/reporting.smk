@@ -47,6 +47,8 @@ rule tabulate_model:
         mastery=rules.grade_mastery.output.mastery,
         levels=rules.count_levels.output.levels,
         base=rules.evaluate_base.output.outcomes,
+        few_shot=rules.evaluate_base.output.few_shot,
+        facts=expand(rules.build_facts.output.facts, topic=DOMAIN_OF),
         instruct=lambda wc: (
             [f"{RESULTS}/{wc.model}/instruct/outcomes.parquet"] if SETTINGS.models[wc.model].instruct else []
         ),
@@ -81,10 +83,17 @@ rule tabulate_model:
         "Tables of {wildcards.model}"
     shell:
         "python {params.script:q} --mastery {input.mastery:q} --levels {input.levels:q}"
-        " --base-outcomes {input.base:q} --instruct-outcomes {input.instruct:q} --outcomes {input.outcomes:q}"
+        " --base-outcomes {input.base:q} --few-shot-outcomes {input.few_shot:q} --facts {input.facts:q}"
+        " --instruct-outcomes {input.instruct:q} --outcomes {input.outcomes:q}"
         " --divergences {input.divergences:q} --steps {input.steps:q} --histograms {input.histograms:q}"
         " --restored {input.restored:q} --synonyms {input.synonyms:q} --spec {params.spec:q}"
         " --output {params.tables:q} 2> {log:q}"
+
+
+def orders_of_runs(wildcards):
+    """List the orders that the runs of a model take their training facts from."""
+    drawn = dict.fromkeys((cell.data, cell.seed) for cell in feasible_runs(wildcards.model))
+    return [f"{RESULTS}/{wildcards.model}/orders/{data}-s{seed}.parquet" for data, seed in drawn]
 
 
 # From graded answers alone: another interval or test asks no model again.
@@ -93,6 +102,7 @@ rule analyse_model:
         tables=rules.tabulate_model.output,
         mastery=rules.grade_mastery.output.mastery,
         divergences=of_runs("divergence.parquet"),
+        orders=orders_of_runs,
     output:
         expand(f"{RESULTS}/{{{{model}}}}/analysis/{{table}}.parquet", table=ANALYSES),
     log:
@@ -113,8 +123,8 @@ rule analyse_model:
         "Intervals, tests and verdicts of {wildcards.model}"
     shell:
         "python {params.script:q} --tables {params.tables:q} --mastery {input.mastery:q}"
-        " --divergences {input.divergences:q} --folder {params.folder:q} --spec {params.spec:q}"
-        " --output {params.analysis:q} 2> {log:q}"
+        " --divergences {input.divergences:q} --orders {input.orders:q} --folder {params.folder:q}"
+        " --spec {params.spec:q} --output {params.analysis:q} 2> {log:q}"
 
 
 rule join_tables:

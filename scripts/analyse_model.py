@@ -1,7 +1,8 @@
 r"""Compute the statistics of one model: intervals, tests, flows, calibration, verdicts on the claims, a recommendation.
 
     python scripts/analyse_model.py --tables results/NAME/tables --mastery results/NAME/mastery.parquet \
-        --divergences results/NAME/runs/*/divergence.parquet --folder results/NAME --output results/NAME/analysis
+        --divergences results/NAME/runs/*/divergence.parquet --orders results/NAME/orders/*.parquet \
+        --folder results/NAME --output results/NAME/analysis
 
 It reads graded answers and tables; no model is loaded. docs/report.md explains every number.
 """
@@ -25,6 +26,7 @@ def main() -> None:
     parser.path("--tables", "Directory of the model's tables (Parquet).")
     parser.path("--mastery", "Mastery table.")
     parser.path("--divergences", "Divergence tables of the runs.", required=False, many=True)
+    parser.path("--orders", "Orders of training facts (DATA-sSEED.parquet).", required=False, many=True)
     parser.add_argument(
         "--folder", required=True, help="The model's folder of results, as the command that exports a model names it."
     )
@@ -37,7 +39,7 @@ def main() -> None:
         from knowshift.runtime.parquet import read_table, write_table
 
     cells = read_table(arguments.tables / "cells.parquet", CELLS)
-    paths = (arguments.mastery, arguments.divergences or (), arguments.folder)
+    paths = (arguments.mastery, arguments.divergences or (), arguments.orders or (), arguments.folder)
     made = analyse_model(arguments.tables, cells, *paths, **options.model_dump())
     for name, schema in ANALYSES.items():
         write_table(arguments.output / f"{name}.parquet", made[name], schema)

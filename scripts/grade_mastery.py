@@ -6,11 +6,11 @@ r"""Match completions against objects: the mastery R and the level of every prob
 
 from cli.command_line import CommandLine, quick_imports, run
 from knowshift.configuration.facts import MatchingRule
-from knowshift.configuration.mastery import LevelBoundaries
+from knowshift.configuration.mastery import LevelBoundaries, LevelSource
 
 
-class Options(LevelBoundaries, MatchingRule):
-    """How completions are matched and levels are divided."""
+class Options(LevelBoundaries, LevelSource, MatchingRule):
+    """How completions are matched, and which levels follow."""
 
 
 def main() -> None:
@@ -28,7 +28,8 @@ def main() -> None:
         from knowshift.runtime.parquet import write_table
 
     synonyms = Synonyms.read(arguments.synonyms or ())
-    graded = grade_files(arguments.facts, arguments.completions, synonyms, options.matching, options.boundaries)
+    how = (synonyms, options.matching, options.boundaries, options.levels_from)
+    graded = grade_files(arguments.facts, arguments.completions, *how)
     write_table(arguments.output, graded, MASTERY, {"matching": options.matching})
 
 

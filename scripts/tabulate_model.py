@@ -31,6 +31,8 @@ def main() -> None:
     parser.path("--mastery", "Mastery table.")
     parser.path("--levels", "Level counts.")
     parser.path("--base-outcomes", "The pre-trained model's outcomes.")
+    parser.path("--few-shot-outcomes", "Its outcomes after examples.", required=False)
+    parser.path("--facts", "Facts tables, for the most frequent training objects.", required=False, many=True)
     parser.path("--instruct-outcomes", "The chat model's outcomes, if it was asked.", required=False, many=True)
     parser.path("--outcomes", "Outcomes of the runs.", required=False, many=True)
     parser.path("--divergences", "Divergence tables of the runs.", required=False, many=True)
@@ -54,6 +56,8 @@ def main() -> None:
         mastery=arguments.mastery,
         levels=arguments.levels,
         base=arguments.base_outcomes,
+        few_shot=arguments.few_shot_outcomes,
+        facts=arguments.facts or (),
         instruct=arguments.instruct_outcomes or (),
         outcomes=sorted(arguments.outcomes or (), key=lambda path: order[path.parent.name]),
         divergences=arguments.divergences or (),

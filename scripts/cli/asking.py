@@ -88,6 +88,30 @@ class AskedModel:
         """
         self._write(questions, output, OUTCOMES, self._outcomes, inputs, about)
 
+    def answer_few_shot(self, questions: pa.Table, examples: pa.Table, output: Path, *inputs: Path) -> None:
+        """Ask questions with answered examples before each, and write the outcomes.
+
+        An answer ends at its first line break, where the next example would begin.
+
+        Args:
+            questions: as `answering.answer_questions` takes them.
+            examples: facts with the columns fact_id, question and object; none: no question is asked.
+            output: table to write.
+            inputs: files that the questions and examples come from, besides `--model` and `--prompt`.
+        """
+        pairs = list(zip(*(examples[name].to_pylist() for name in ("question", "object")), strict=True))
+
+        def make(part: pa.Table, tick: Callable[..., None]) -> pa.Table:
+            assert isinstance(self._prompt, PromptTemplate)  # a pre-trained model has no chat template
+            prompt = self._prompt.with_examples(pairs)
+            outcomes = answer_questions(self._engine, self._tokenizer, part, prompt, self._decoding, tick)
+            lines = [text.lstrip("\n").partition("\n")[0] for text in outcomes["output"].to_pylist()]
+            column = OUTCOMES.get_field_index("output")
+            return outcomes.set_column(column, OUTCOMES.field(column), pa.array(lines, pa.string()))
+
+        about = {"examples": examples["fact_id"].to_pylist()}
+        self._write(questions if pairs else questions.slice(0, 0), output, OUTCOMES, make, inputs, about)
+
     def answer_file(self, path: Path, output: Path) -> None:
         """Ask the questions of a user's file and write them with their graded answers."""
         rows = read_question_file(path)

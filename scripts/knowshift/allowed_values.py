@@ -4,6 +4,7 @@ from typing import Literal
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 EngineName = Literal["torch", "vllm"]
+LevelsFrom = Literal["all", "first_half"]  # the completions that mastery levels are counted from
 Matching = Literal["whole_words", "substring"]
 Method = Literal["full", "lora"]  # of fine-tuning, apart from variants
 Strategy = Literal["top", "bottom", "random", "absolute"]

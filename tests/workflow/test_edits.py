@@ -126,6 +126,14 @@ DRY = {
             tables(),
         ),
     ),
+    "number of examples for the few-shot base": (
+        put("evaluation.few_shot", 1),
+        together({"evaluate_base": {"tiny"}}, {"measure_divergence": each("tiny", RUNS)}, tables()),
+    ),
+    "levels from one half of the completions": (
+        put("mastery.levels_from", "first_half"),
+        together(graded(), tables()),
+    ),
     "KL over the top 20": (
         put("divergence.top_tokens", 20),
         together({"measure_divergence": each("tiny", RUNS)}, tables()),

@@ -60,7 +60,9 @@ def make_report(folder: Path, grid: made_up_tables.Grid) -> Path:
             "temperature": 0.7,
             "max_new_tokens": 8,
             "boundaries": [0.25, 0.5, 0.75],
+            "levels_from": "all",
         },
+        "evaluation": {"few_shot": 4},
         "divergence": {"top_tokens": 10},
     }
     for name, arguments in {

@@ -13,15 +13,16 @@ from knowshift.analysis.recommendation import chosen_restoration
 from knowshift.analysis.schemas import FACT_OUTPUTS, FLOWS
 from knowshift.analysis.study import BASE, TESTS, Condition, RestoredCondition, Study
 
-_STATES = ["topic", "level", "before", "after", "restored"]
+_STATES = ["topic", "level", "knowledge", "before", "after", "restored"]
 
 
-def tabulate_flows(study: Study, topics: np.ndarray) -> pa.Table:
+def tabulate_flows(study: Study, topics: np.ndarray, knowledge: np.ndarray) -> pa.Table:
     """Count the facts that went each way, per run and topic, in the schema `FLOWS`.
 
     Args:
         study: The study.
         topics: (F,) the topic of every fact of the mastery table.
+        knowledge: (F,) what `knowledge_of` says of every fact.
     """
     parts = [table([], FLOWS)]
     for condition in study.conditions:
@@ -29,7 +30,7 @@ def tabulate_flows(study: Study, topics: np.ndarray) -> pa.Table:
         for run, seed in zip(condition.runs, condition.seeds, strict=True):
             mine = share if share and run in share.runs else None
             for panel in (study.panels[name] for name in TESTS if name in study.panels):
-                counts = _count(panel, run, mine, topics)
+                counts = _count(panel, run, mine, topics, knowledge)
                 head = {"run": run, **_head(condition, mine), "seed": seed, "set": panel.name}
                 parts.append(table([head | row for row in counts], FLOWS))
     return pa.concat_tables(parts)
@@ -44,11 +45,13 @@ def _restored_key(run: str, share: RestoredCondition) -> Answerer:
     return Answerer(run, share.strategy, share.region, share.percent)
 
 
-def _count(panel: Panel, run: str, share: RestoredCondition | None, topics: np.ndarray) -> list[dict]:
-    """Numbers of a run's facts by topic, level, and whether they are answered before, after and restored."""
+def _count(
+    panel: Panel, run: str, share: RestoredCondition | None, topics: np.ndarray, knowledge: np.ndarray
+) -> list[dict]:
+    """Numbers of a run's facts by topic, level, knowledge, and whether they are answered before, after and restored."""
     keys = [BASE, Answerer(run), *([_restored_key(run, share)] if share else [])]
     right = panel.correct[:, [panel.columns[key] for key in keys]]
-    columns = [topics[panel.facts], panel.strata, *right.T]
+    columns = [topics[panel.facts], panel.strata, knowledge[panel.facts], *right.T]
     frame = pd.DataFrame(dict(zip(_STATES, columns, strict=False)))
     counts = frame.groupby(list(frame), sort=True, as_index=False).agg(facts=("topic", "size"))
     return counts.to_dict("records")

@@ -9,8 +9,11 @@ import pyarrow as pa
 
 from knowshift.analysis.answer_matrix import read_answers
 from knowshift.analysis.calibration import tabulate_calibration
+from knowshift.analysis.churn import tabulate_churn
 from knowshift.analysis.claims import tabulate_claims
 from knowshift.analysis.flows import tabulate_fact_outputs, tabulate_flows
+from knowshift.analysis.knowledge import knowledge_of
+from knowshift.analysis.level_reliability import tabulate_level_reliability
 from knowshift.analysis.loss_curves import tabulate_loss
 from knowshift.analysis.recommendation import recommend, tabulate_strategies
 from knowshift.analysis.restoration_tests import tabulate_restorations
@@ -19,6 +22,8 @@ from knowshift.analysis.run_schemas import CONCENTRATION, RESTORED_WHERE, TRAINI
 from knowshift.analysis.scores import tabulate_scores, tabulate_scores_by_level
 from knowshift.analysis.shifts import measure_shifts, tabulate_shifts
 from knowshift.analysis.study import Study
+from knowshift.analysis.training_topics import tabulate_training_topics
+from knowshift.analysis.wrong_answers import tabulate_wrong_answers
 from knowshift.evaluation.schemas import DIVERGENCE
 from knowshift.mastery.schemas import MASTERY
 from knowshift.runtime.parquet import read_table
@@ -29,6 +34,7 @@ def analyse_model(
     cells: pa.Table,
     mastery_path: Path,
     divergences: Sequence[Path],
+    orders: Sequence[Path],
     folder: str,
     *,
     matching: str,
@@ -42,12 +48,15 @@ def analyse_model(
         cells: The cells of the grid, in the schema `CELLS`.
         mastery_path: The mastery table.
         divergences: `RUN/divergence.parquet` of the runs.
+        orders: `DATA-sSEED.parquet`, the orders of training facts.
         folder: The model's folder of results, as the command that exports a model names it.
         matching: The matching rule that decides which answers are right.
         seed: The experiment's seed.
         facts: The largest number of facts whose outputs are kept, per run.
     """
-    mastery = read_table(mastery_path, MASTERY, ["fact_id", "topic", "level", "question", "object"])
+    mastery = read_table(mastery_path, MASTERY)
+    topics = np.array(mastery["topic"].to_pylist(), object)
+    knowledge = knowledge_of(mastery["mastery"].to_numpy())
     fact_ids, graded = mastery["fact_id"].to_pylist(), tables / "answers.parquet"
     answers = read_answers(graded, matching, fact_ids)
     study = Study(cells.to_pandas(), answers, mastery["level"].to_numpy(), seed)
@@ -58,8 +67,9 @@ def analyse_model(
     shift_table, correlations = tabulate_shifts(study, shifts)
     calibration, calibration_errors = tabulate_calibration(study)
     restored_layers, restored_modules = tabulate_where(study, where)
+    reliability, regression = tabulate_level_reliability(mastery)
     return {
-        "scores": tabulate_scores(study),
+        "scores": tabulate_scores(study, topics),
         "scores_by_level": tabulate_scores_by_level(study),
         "shifts": shift_table,
         "correlations": correlations,
@@ -67,7 +77,12 @@ def analyse_model(
         "strategies": tabulate_strategies(study),
         "restored_layers": restored_layers,
         "restored_modules": restored_modules,
-        "flows": tabulate_flows(study, np.array(mastery["topic"].to_pylist(), object)),
+        "flows": tabulate_flows(study, topics, knowledge),
+        "churn": tabulate_churn(study, knowledge),
+        "wrong_answers": tabulate_wrong_answers(study, graded, mastery, matching),
+        "training_topics": tabulate_training_topics(study, orders),
+        "level_reliability": reliability,
+        "level_regression": regression,
         "fact_outputs": tabulate_fact_outputs(study, graded, mastery, facts),
         "calibration": calibration,
         "calibration_errors": calibration_errors,

@@ -8,11 +8,14 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from knowshift.analysis.answer_matrix import Answerer, read_answers
+from knowshift.analysis.baselines import most_frequent_outcomes
 from knowshift.analysis.run_schemas import CONCENTRATION, RESTORED_WHERE, TRAINING_LOSS
 from knowshift.analysis.run_scores import tabulate_runs
+from knowshift.analysis.study import BASE, FEW_SHOT, HELD_OUT, MOST_FREQUENT
 from knowshift.evaluation.grading import Grader
 from knowshift.evaluation.schemas import ANSWERS, DIVERGENCE, OUTCOMES
 from knowshift.facts.matching import Synonyms
+from knowshift.facts.schemas import FACTS
 from knowshift.mastery.schemas import LEVEL_COUNTS, MASTERY
 from knowshift.restoration.concentration import concentration
 from knowshift.restoration.schemas import HISTOGRAM, SELECTION, TENSORS
@@ -29,6 +32,8 @@ class ModelFiles:
         mastery: The mastery table.
         levels: The table of level counts.
         base: The pre-trained model's outcomes.
+        few_shot: The pre-trained model's outcomes after examples, perhaps without rows; None: it was not asked so.
+        facts: The tables of all facts, whose training facts give the most frequent objects; none leaves these out.
         instruct: The chat model's outcomes; none if no chat model was asked.
         outcomes: `RUN/outcomes.parquet` of the runs, in the order of the grid.
         divergences: `RUN/divergence.parquet` of the runs.
@@ -41,6 +46,8 @@ class ModelFiles:
     mastery: Path
     levels: Path
     base: Path
+    few_shot: Path | None = None
+    facts: Sequence[Path] = ()
     instruct: Sequence[Path] = ()
     outcomes: Sequence[Path] = ()
     divergences: Sequence[Path] = ()
@@ -90,13 +97,21 @@ def restored_model(path: Path) -> Answerer:
 
 def _grade_all(files: ModelFiles, restored: Sequence[Path], grader: Grader) -> Iterator[pa.Table]:
     """Graded answers in the schema `ANSWERS`, one model at a time, so that one is in memory."""
-    models = {Answerer("base"): files.base}
+    models = {BASE: files.base}
+    if files.few_shot:
+        models[FEW_SHOT] = files.few_shot
     models |= {Answerer("instruct"): path for path in files.instruct}
     models |= {Answerer(path.parent.name): path for path in files.outcomes}
     models |= {restored_model(path): path for path in restored}
     for key, path in models.items():
         rows = grader.grade(read_table(path, OUTCOMES))
         yield pa.Table.from_pylist([{**key._asdict(), **row} for row in rows], schema=ANSWERS)
+    if files.facts:
+        asked = read_table(files.base, OUTCOMES, ["fact_id", "set"])
+        held_out = [row for row in zip(*(column.to_pylist() for column in asked), strict=True) if row[1] in HELD_OUT]
+        facts = pa.concat_tables(read_table(path, FACTS).replace_schema_metadata(None) for path in files.facts)
+        rows = grader.grade(most_frequent_outcomes(facts, held_out))
+        yield pa.Table.from_pylist([{**MOST_FREQUENT._asdict(), **row} for row in rows], schema=ANSWERS)
 
 
 def tabulate_training_loss(paths: Sequence[Path]) -> pa.Table:

@@ -7,51 +7,14 @@ number is computed. The texts of the columns are stored in the files, so a new w
 
 import pyarrow as pa
 
+from knowshift.analysis import fields
+from knowshift.analysis.fields import field
+from knowshift.analysis.knowledge_schemas import KNOWLEDGE_ANALYSES
 
-def field(name: str, type_: pa.DataType, doc: str = "", null: bool = False) -> pa.Field:
-    """A column, not null unless said so, with its description as metadata."""
-    return pa.field(name, type_, null, {"doc": doc} if doc else None)
-
-
-_TEXT, _REAL, _COUNT, _BOOL = pa.string(), pa.float64(), pa.int64(), pa.bool_()
-
-_CELL = [
-    field(
-        "method", _TEXT, "full, lora or a variant; pre-trained and instruct are models that were not fine-tuned here"
-    ),
-    field("data", _TEXT, "level0 … level4 or mixed; null: not fine-tuned here", null=True),
-    field("size", _COUNT, "training facts used; null: not fine-tuned here", null=True),
-    field("asked", _TEXT, "training facts asked for: a number or all", null=True),
-]
-_SEEDS = field("seeds", _COUNT, "runs that the row is a mean of")
-_SET = field("set", _TEXT, "test, test_ood, dev, dev_ood or training_set")
-_QUESTIONS = field("questions", _COUNT, "facts asked of each run")
-_RESTORED = [
-    field("strategy", _TEXT, "which parameters were restored: top, bottom, random or absolute"),
-    field("region", _TEXT),
-    field("percent", _REAL, "share of the region's parameters restored, in percent"),
-]
-_MAYBE_RESTORED = [field.with_nullable(True) for field in _RESTORED]
-
-
-def _estimate(name: str, doc: str) -> list[pa.Field]:
-    """The columns of a number, its spread over seeds and its interval over facts."""
-    return [
-        field(name, _REAL, doc, null=True),
-        field("spread", _REAL, "standard deviation over seeds; null with one seed", null=True),
-        field("low", _REAL, "lower end of the 95 % interval over facts", null=True),
-        field("high", _REAL, "upper end", null=True),
-    ]
-
-
-def _interval(name: str, doc: str) -> list[pa.Field]:
-    """The columns of a number and its interval over facts."""
-    return [
-        field(name, _REAL, doc, null=True),
-        field(f"{name}_low", _REAL, "lower end of the 95 % interval over facts", null=True),
-        field(f"{name}_high", _REAL, "upper end", null=True),
-    ]
-
+_TEXT, _REAL, _COUNT, _BOOL = fields.TEXT, fields.REAL, fields.COUNT, fields.BOOL
+_CELL, _SEEDS, _SET, _QUESTIONS = fields.CELL, fields.SEEDS, fields.SET, fields.QUESTIONS
+_RESTORED, _MAYBE_RESTORED = fields.RESTORED, fields.MAYBE_RESTORED
+_estimate, _interval = fields.estimate_fields, fields.interval_fields
 
 _HEADLINE = "plain mean of the five level accuracies, mean over seeds; null if a level has no questions"
 
@@ -65,6 +28,9 @@ SCORES = pa.schema(
         field("lowest", _REAL, "of the seeds", null=True),
         field("highest", _REAL, "of the seeds", null=True),
         *_interval("gain", "accuracy less the pre-trained model's"),
+        *_interval(
+            "standardised", "accuracy with each level's topics weighted as in the whole set; null on training sets"
+        ),
     ]
 )
 
@@ -134,7 +100,7 @@ RESTORATIONS = pa.schema(
 
 STRATEGIES = pa.schema(
     [
-        field("strategy", _TEXT, "pre-trained, instruct, mixed, divided, lora or restored"),
+        field("strategy", _TEXT, "a method that was not fine-tuned here; or mixed, divided, lora or restored"),
         field("chosen", _TEXT, "how the row's cell was chosen: on dev, largest size, or as it is"),
         *_CELL,
         *[field.with_name("selection") if field.name == "strategy" else field for field in _MAYBE_RESTORED],
@@ -164,6 +130,7 @@ FLOWS = pa.schema(
         _SET,
         field("topic", _TEXT),
         field("level", pa.int8(), "mastery level before training"),
+        field("knowledge", _TEXT, "before training, by mastery: known (R > 0.5), partly known, or unknown (R = 0)"),
         field("before", _BOOL, "the pre-trained model answers, asked as in training"),
         field("after", _BOOL, "the fine-tuned model answers"),
         field("restored", _BOOL, "the restored model answers; null: the run was not restored", null=True),
@@ -277,6 +244,7 @@ ANALYSES: dict[str, pa.Schema] = {
     "restored_layers": RESTORED_LAYERS,
     "restored_modules": RESTORED_MODULES,
     "flows": FLOWS,
+    **KNOWLEDGE_ANALYSES,
     "fact_outputs": FACT_OUTPUTS,
     "calibration": CALIBRATION,
     "calibration_errors": CALIBRATION_ERRORS,

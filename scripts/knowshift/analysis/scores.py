@@ -1,32 +1,53 @@
 """Accuracy of every condition, mean over its seeds, with spread and intervals: on each set, and by mastery level."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 
-from knowshift.analysis.answer_matrix import Answerer
+from knowshift.analysis.answer_matrix import Answerer, Panel
 from knowshift.analysis.columns import estimate_columns, interval_columns, known, table
 from knowshift.analysis.estimates import Estimate, mean_of
 from knowshift.analysis.schemas import SCORES, SCORES_BY_LEVEL
-from knowshift.analysis.study import BASE, INSTRUCT, TESTS, Study, reference_columns
+from knowshift.analysis.study import BASE, FEW_SHOT, INSTRUCT, MOST_FREQUENT, TESTS, Study, reference_columns
+from knowshift.analysis.topic_weights import standardise
 from knowshift.mastery.schemas import LEVELS
 
 
 def references(study: Study) -> dict[str, Answerer]:
-    """The models that were not fine-tuned here: `pre-trained`, and `instruct` if it was asked."""
-    return {"pre-trained": BASE} | ({"instruct": INSTRUCT} if study.has_instruct else {})
+    """What answered without fine-tuning here, by the name that tables give it in the column `method`.
+
+    It is the pre-trained model; and, where they were asked, the same with examples before the question, the most
+    frequent training object of the question's topic (no model at all), and the vendor's chat model.
+    """
+    named = {"pre-trained": BASE, "few-shot": FEW_SHOT, "most frequent object": MOST_FREQUENT, "instruct": INSTRUCT}
+    return {name: key for name, key in named.items() if key in study.panels["test"]}
 
 
-def tabulate_scores(study: Study) -> pa.Table:
-    """The accuracy of every condition on every set, in the schema `SCORES`."""
+def tabulate_scores(study: Study, topics: np.ndarray) -> pa.Table:
+    """The accuracy of every condition on every set, in the schema `SCORES`.
+
+    Args:
+        study: The study.
+        topics: (F,) the topic of every fact of the mastery table.
+    """
     rows = []
     for panel in study.panels.values():
         before = panel.headline([BASE])
+        standardised = standardise(panel, topics, study.rng("standardise", panel.name))
+
+        def by_topic(keys: Sequence[Answerer], panel: Panel = panel, of: list[Estimate] = standardised) -> dict:
+            return interval_columns("standardised", mean_of([of[panel.columns[key]] for key in keys]))
+
         count = {"set": panel.name, "questions": panel.questions}
         for name, key in references(study).items():
-            rows.append(reference_columns(name) | count | {"seeds": 1} | _score([panel.headline([key])], None))
+            if key in panel:
+                each = [panel.headline([key])]
+                rows.append(reference_columns(name) | count | {"seeds": 1} | _score(each, None) | by_topic([key]))
         for condition in study.conditions:
             each = [panel.headline([key]) for key in condition.answerers]
-            rows.append(condition.columns | count | {"seeds": len(each)} | _score(each, mean_of(each) - before))
+            score = _score(each, mean_of(each) - before) | by_topic(condition.answerers)
+            rows.append(condition.columns | count | {"seeds": len(each)} | score)
     for condition in study.conditions:
         trained = [study.trained[run] for run in condition.runs if run in study.trained]
         if trained:

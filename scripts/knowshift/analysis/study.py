@@ -14,6 +14,7 @@ from knowshift.randomness import derive_seed
 HELD_OUT = ("test", "test_ood", "dev", "dev_ood")
 TESTS = ("test", "test_ood")
 BASE, INSTRUCT = Answerer("base"), Answerer("instruct")
+FEW_SHOT, MOST_FREQUENT = Answerer("few-shot"), Answerer("most-frequent")
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Condition:
 
 
 def reference_columns(method: str) -> dict:
-    """The same columns for a model that was not fine-tuned here: `pre-trained` or `instruct`."""
+    """The same columns for a model that was not fine-tuned here, such as `pre-trained`."""
     return {"method": method, "data": None, "size": None, "asked": None}
 
 

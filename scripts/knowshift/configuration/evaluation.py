@@ -31,7 +31,17 @@ class TrainingQuestions(Section):
     )
 
 
-class Evaluation(Answering, TrainingQuestions):
+class FewShot(Section):
+    """With how many examples before the question the pre-trained model is asked too."""
+
+    few_shot: NotNegative = Field(
+        default=4,
+        description="Number of training facts that stand before each held-out question, as answered examples, when "
+        "the pre-trained model is asked a second time; 0 leaves this out.",
+    )
+
+
+class Evaluation(Answering, TrainingQuestions, FewShot):
     """What a fine-tuned model is asked."""
 
     @model_validator(mode="after")

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from knowshift.allowed_values import LevelsFrom
 from knowshift.configuration.generating import Generating
 from knowshift.configuration.section import Positive, Section
 
@@ -34,5 +35,21 @@ class LevelBoundaries(Section):
         return self
 
 
-class Mastery(Probing, LevelBoundaries):
+class LevelSource(Section):
+    """Which completions levels are counted from."""
+
+    levels_from: LevelsFrom = Field(
+        default="all",
+        description="Completions that levels are from: all of them; or first_half, where training sets are drawn by "
+        "the first half, and questions and analyses go by the second, so that errors of the two are independent.",
+    )
+
+
+class Mastery(Probing, LevelBoundaries, LevelSource):
     """How mastery is measured and divided into levels."""
+
+    @model_validator(mode="after")
+    def _has_halves(self) -> "Mastery":
+        if self.levels_from == "first_half" and self.templates * self.samples < 2:
+            raise ValueError("levels_from: first_half needs two completions per fact; raise samples or templates")
+        return self

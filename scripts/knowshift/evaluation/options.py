@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from knowshift.configuration.evaluation import Answering, TrainingQuestions
+from knowshift.configuration.evaluation import Answering, FewShot, TrainingQuestions
 from knowshift.configuration.section import Seeded, TrainingSetSize
 
 QUESTIONS_PER_CHUNK = 2048  # questions between two saves, unless the command line says otherwise
@@ -15,6 +15,10 @@ class AskingOptions(Answering, Seeded):
         default=False,
         description="Whether to ask with the model's own chat template instead of the prompt, true or false.",
     )
+
+
+class BaseOptions(AskingOptions, FewShot):
+    """Options of the job that asks the pre-trained model, with examples before the question too."""
 
 
 class RunOptions(AskingOptions, TrainingQuestions, TrainingSetSize):

@@ -2,9 +2,11 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 
 import pyarrow as pa
 
+from knowshift.facts.drawing import may_be_drawn
 from knowshift.randomness import derive_seed
 
 
@@ -70,6 +72,32 @@ def base_questions(mastery: pa.Table, per_level: Mapping[str, int | None], seed:
     train = mastery.filter(pa.array(trainable, pa.bool_()))
     train = train.append_column("set", pa.array(["train"] * len(train), pa.string()))
     return pa.concat_tables([train, select_questions(mastery, per_level, seed)])
+
+
+def few_shot_examples(mastery: pa.Table, count: int, seed: int) -> pa.Table:
+    """Choose the training facts that stand as examples before every question of the few-shot prompt.
+
+    The in-domain topics take turns in the order of their names, each with its facts in the order of a seeded hash of
+    their ids. The examples are the same for all questions, so that they show the form of an answer and nothing of the
+    question's topic. Facts whose question is also asked in test are left out.
+
+    Args:
+        mastery: all facts, in the schema `MASTERY`.
+        count: number of examples; fewer are returned if there are fewer facts.
+        seed: the experiment's seed.
+
+    Returns:
+        The chosen rows of `mastery`, in the order in which the prompt shows them.
+    """
+    topics: dict[str, list[tuple[bytes, int]]] = {}
+    columns = ["fact_id", "topic", "domain", "split", "also_in_test"]
+    for index, fact in enumerate(mastery.select(columns).to_pylist()):
+        if may_be_drawn(fact):
+            rank = hashlib.blake2b(str(derive_seed(seed, "few shot", fact["fact_id"])).encode()).digest()
+            topics.setdefault(fact["topic"], []).append((rank, index))
+    queues = [[index for _, index in sorted(members)[:count]] for _, members in sorted(topics.items())]
+    turns = [index for turn in zip_longest(*queues) for index in turn if index is not None]
+    return mastery.take(pa.array(turns[:count], pa.int64()))
 
 
 def best_templates(mastery: pa.Table) -> dict[str, int]:

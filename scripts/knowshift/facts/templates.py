@@ -1,6 +1,7 @@
 """Reads and checks the templates of questions, completions and prompts, which are data in `resources/`."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from knowshift.runtime.errors import KnowshiftError
@@ -70,18 +71,30 @@ class PromptTemplate:
     Attributes:
         prompt: the text before the answer, with the placeholder `{question}`.
         answer: the text of the answer, with the placeholder `{object}`.
+        before: text before the prompt, such as examples; it has no placeholders.
     """
 
     prompt: str
     answer: str
+    before: str = ""
 
     def ask(self, question: str) -> str:
         """Write the prompt that asks a question."""
-        return self.prompt.replace("{question}", question)
+        return self.before + self.prompt.replace("{question}", question)
 
     def reply(self, object_: str) -> str:
         """Write the answer that the model is trained to give."""
         return self.answer.replace("{object}", object_)
+
+    def with_examples(self, examples: Sequence[tuple[str, str]]) -> "PromptTemplate":
+        """Put answered questions before the prompt, each on a line of its own, in the form of this template.
+
+        Args:
+            examples: pairs of a question and its object.
+        """
+        bare = replace(self, before="")
+        shown = "".join(f"{bare.ask(question)}{bare.reply(object_)}\n" for question, object_ in examples)
+        return replace(self, before=shown)
 
 
 def read_prompt_template(path: Path) -> PromptTemplate:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from knowshift.facts.drawing import may_be_drawn
 from knowshift.finetuning.schemas import ORDERS
-from knowshift.mastery.levels import may_be_drawn
 from knowshift.mastery.schemas import LEVELS
 from knowshift.randomness import derive_seed
 
@@ -22,10 +22,10 @@ def data_levels(data: str) -> tuple[int, ...] | None:
 
 
 def drawable(mastery: pa.Table, data: str) -> list[dict[str, Any]]:
-    """Return the facts that training sets of a kind of data may draw, each with its level."""
+    """Return the facts that training sets of a kind of data may draw, each with the level that it is drawn by."""
     levels = data_levels(data)
-    rows = mastery.select([*ORDERS.names, "domain", "split", "level", "also_in_test"]).to_pylist()
-    return [fact for fact in rows if may_be_drawn(fact) and (levels is None or fact["level"] in levels)]
+    rows = mastery.select([*ORDERS.names, "domain", "split", "draw_level", "also_in_test"]).to_pylist()
+    return [fact for fact in rows if may_be_drawn(fact) and (levels is None or fact["draw_level"] in levels)]
 
 
 def drawable_digests(mastery: pa.Table) -> dict[str, str]:
@@ -34,7 +34,7 @@ def drawable_digests(mastery: pa.Table) -> dict[str, str]:
     digests = {}
     for data in DATA:
         levels = data_levels(data)
-        ids = sorted(fact["fact_id"] for fact in facts if levels is None or fact["level"] in levels)
+        ids = sorted(fact["fact_id"] for fact in facts if levels is None or fact["draw_level"] in levels)
         digests[data] = hashlib.blake2b("\n".join(ids).encode(), digest_size=8).hexdigest()
     return digests
 

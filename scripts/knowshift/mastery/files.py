@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from knowshift.allowed_values import LevelsFrom
 from knowshift.facts.matching import Synonyms
 from knowshift.facts.schemas import FACTS
 from knowshift.facts.templates import read_topic_templates
@@ -73,7 +74,12 @@ def chunks_by_topic(facts: pa.Table, size: int) -> list[pa.Table]:
 
 
 def grade_files(
-    facts: Sequence[Path], completions: Sequence[Path], synonyms: Synonyms, rule: str, boundaries: Sequence[float]
+    facts: Sequence[Path],
+    completions: Sequence[Path],
+    synonyms: Synonyms,
+    rule: str,
+    boundaries: Sequence[float],
+    levels_from: LevelsFrom = "all",
 ) -> pa.Table:
     """Grade the completions of some files, one file in memory at a time.
 
@@ -83,6 +89,7 @@ def grade_files(
         synonyms: other names of objects.
         rule: the matching rule.
         boundaries: mastery at which levels 1, 2 and 3 end.
+        levels_from: see `levels.grade`.
 
     Returns:
         A row per probed fact in the schema `MASTERY`.
@@ -93,6 +100,6 @@ def grade_files(
         for path in progress(completions, what="grading", unit="units"):
             table = read_table(path, COMPLETIONS)
             probed = _where(known, "fact_id", set(table["fact_id"].to_pylist()))
-            yield grade(probed, table, table_metadata(table)["templates"], synonyms, rule, boundaries)
+            yield grade(probed, table, table_metadata(table)["templates"], synonyms, rule, boundaries, levels_from)
 
     return pa.concat_tables(graded())

@@ -23,8 +23,16 @@ COMPLETIONS = pa.schema(
 MASTERY = pa.schema(
     [
         *FACTS,
-        pa.field("mastery", pa.float64(), False, {"doc": "R, the share of completions with the object"}),
-        pa.field("level", pa.int8(), False, {"doc": "0 (R = 0) to 4"}),
+        pa.field("mastery", pa.float64(), False, {"doc": "R, the share of completions with the object, for analysis"}),
+        pa.field("level", pa.int8(), False, {"doc": "0 (R = 0) to 4, by R: of questions and analyses"}),
+        pa.field("draw_level", pa.int8(), False, {"doc": "0 to 4: the level that training sets draw the fact by"}),
+        pa.field(
+            "half_mastery",
+            pa.list_(pa.float64()),
+            False,
+            {"doc": "the share in either half of the completions; null for a half without completions"},
+        ),
+        pa.field("half_levels", pa.list_(pa.int8()), False, {"doc": "the levels that follow from either half"}),
         pa.field("successes", pa.list_(pa.int16()), False, {"doc": "completions with the object, per template"}),
         pa.field(
             "first_position",
@@ -42,9 +50,12 @@ LEVEL_COUNTS = pa.schema(
         pa.field("topic", pa.string(), False),
         pa.field("split", pa.string(), False),
         pa.field("level", pa.int8(), False),
-        pa.field("facts", pa.int64(), False),
+        pa.field("facts", pa.int64(), False, {"doc": "facts whose level, of analysis, this is"}),
         pa.field(
-            "drawable", pa.int64(), False, {"doc": "those that training sets may draw: in-domain, train, not in test"}
+            "drawable",
+            pa.int64(),
+            False,
+            {"doc": "facts that training sets may draw at this level: in-domain, train, not in test"},
         ),
     ]
 )

@@ -112,7 +112,8 @@ def evaluation_work(model: PlannedModel, accelerator: Accelerator) -> Iterator[R
     # The pre-trained model is asked all train facts as well, also those that are never drawn.
     train = model.facts.train()
     train_tokens = train * model.facts.tokens_asked("in_domain")
-    requests = {"evaluate_base": (_Requests(1, questions + train, tokens + train_tokens), base_bytes)}
+    times = 2 if model.experiment.evaluation.few_shot else 1  # held-out questions; examples before them are shared
+    requests = {"evaluate_base": (_Requests(1, times * questions + train, times * tokens + train_tokens), base_bytes)}
     if model.experiment.models[model.name].instruct:
         requests["evaluate_instruct"] = (_Requests(1, questions, tokens), base_bytes)
     requests["evaluate"] = (_requests_of(model, model.runs), with_delta)

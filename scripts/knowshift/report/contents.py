@@ -64,11 +64,14 @@ SECTIONS = (
 
 FIGURES = (
     FigureEntry("mastery", "mastery", "before"),
+    FigureEntry("level_regression", "knowledge", "before"),
     FigureEntry("accuracy_by_size", "accuracy", "after"),
     FigureEntry("accuracy_by_level", "accuracy", "after"),
     FigureEntry("training_accuracy", "accuracy", "after"),
     FigureEntry("flow", "flow", "after"),
     FigureEntry("flow_topics", "flow", "after"),
+    FigureEntry("churn", "knowledge", "after"),
+    FigureEntry("wrong_answers", "knowledge", "after"),
     FigureEntry("divergence", "divergence", "after"),
     FigureEntry("correlation", "divergence", "after"),
     FigureEntry("calibration", "divergence", "after"),
@@ -84,8 +87,13 @@ FIGURES = (
 TABLES = (
     TableEntry("mastery_levels", "summary", "before", source="mastery"),
     TableEntry("mastery_topics", "summary", "before", source="mastery"),
+    TableEntry("level_reliability", "knowledge", "before", source="level_reliability"),
+    TableEntry("level_regression", "knowledge", "before", source="level_regression"),
+    TableEntry("training_topics", "knowledge", "before", source="training_topics"),
     TableEntry("accuracy", "scores", "after", source="scores"),
     TableEntry("accuracy_levels", "scores", "after", source="scores_by_level"),
+    TableEntry("churn", "knowledge", "after", source="churn"),
+    TableEntry("wrong_answers", "knowledge", "after", source="wrong_answers"),
     TableEntry("level4_and_kl", "scores", "after", source="shifts"),
     TableEntry("correlation", "scores", "after", source="correlations"),
     TableEntry("calibration", "scores", "after", source="calibration_errors"),

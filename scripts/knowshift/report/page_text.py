@@ -78,11 +78,11 @@ def _restored(restorations: pd.DataFrame) -> dict[str, Any]:
 def _fates(flows: pd.DataFrame) -> dict[str, float] | None:
     """Return which share of known facts was kept and of unknown facts learned, over all runs and in-domain test facts.
 
-    None if no fact was known, or none unknown.
+    Known and unknown are by mastery; facts that were partly known do not count. None if no fact was known, or none
+    unknown.
     """
     flows = flows[(flows["set"] == "test") & flows["data"].notna()]
-    known = flows[flows["before"].astype(bool)]
-    unknown = flows[~flows["before"].astype(bool)]
+    known, unknown = (flows[flows["knowledge"] == name] for name in ("known", "unknown"))
     if not known["facts"].sum() or not unknown["facts"].sum():
         return None
     return {

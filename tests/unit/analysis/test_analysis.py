@@ -36,6 +36,10 @@ def frame(table: pa.Table) -> pd.DataFrame:
     return table.to_pandas()
 
 
+def one_topic(study: Study) -> np.ndarray:
+    return np.full(len(study.levels), "t", object)
+
+
 def curve(*accuracies: float, **shifts: float) -> dict[tuple[str, int, int], float]:
     """Accuracies by size, for data kinds that lie above or below by a constant."""
     return {
@@ -61,7 +65,7 @@ def verdicts(study: Study, kl: dict[int, float] | None = None, undone: pd.DataFr
 
 def test_scores_are_means_over_seeds_with_their_spread() -> None:
     study = make_study({("mixed", 60, 1): 0.4, ("mixed", 60, 2): 0.6}, before=0.3)
-    scores = frame(tabulate_scores(study)).set_index(["method", "set"])
+    scores = frame(tabulate_scores(study, one_topic(study))).set_index(["method", "set"])
     row = scores.loc[("full", "test")]
     assert row["accuracy"] == pytest.approx(0.5) and row["spread"] == pytest.approx(0.2 / np.sqrt(2))
     assert (row["lowest"], row["highest"]) == pytest.approx((0.4, 0.6)) and row["low"] < 0.5 < row["high"]
@@ -73,7 +77,7 @@ def test_scores_are_means_over_seeds_with_their_spread() -> None:
 
 def test_an_empty_level_makes_the_headline_null_but_dev_can_still_choose() -> None:
     study = make_study({("mixed", 60, 1): 0.4, ("mixed", 120, 1): 0.6}, levels=(0, 1, 2, 3))
-    scores = frame(tabulate_scores(study))
+    scores = frame(tabulate_scores(study, one_topic(study)))
     assert scores[["accuracy", "low", "gain"]].isna().all().all()
     assert frame(recommend(study, "r"))["size"].tolist() == [120, 120]
     assert verdicts(study).loc[(1, ""), "verdict"] == "cannot be told"
@@ -271,7 +275,9 @@ def test_flows_by_hand(tmp_path: Path) -> None:
         [{"run": run.run, "method": "full", "data": "mixed", "size": "2", "facts": 2, "seed": 1, "state": "run"}]
     )
     study = Study(cells, answers, np.array([0] + [1] * 6), 1)
-    flows = frame(tabulate_flows(study, np.array(["t"] * 3 + ["u"] * 4, object)))
+    knowledge = np.array(["known"] * 4 + ["unknown"] * 3, object)
+    flows = frame(tabulate_flows(study, np.array(["t"] * 3 + ["u"] * 4, object), knowledge))
+    assert flows.groupby("knowledge")["facts"].sum().to_dict() == {"known": 3, "unknown": 3}
     assert flows["facts"].sum() == 6 and (flows["percent"] == 50).all()
     found = flows.set_index(["topic", "before", "after", "restored"])["facts"].to_dict()
     assert found[("u", True, True, True)] == 1 and found[("t", False, False, False)] == 1 and len(found) == 6
@@ -299,7 +305,7 @@ def test_flows_by_hand(tmp_path: Path) -> None:
 
     restorations = frame(tabulate_restorations(study, NOTHING_KNOWN)).query("set == 'training_set'")
     assert restorations.set_index("percent")["gain"].to_dict() == {0: 0, 50: -1}
-    trained = frame(tabulate_scores(study)).query("set == 'training_set'").iloc[0]
+    trained = frame(tabulate_scores(study, one_topic(study))).query("set == 'training_set'").iloc[0]
     assert (trained["accuracy"], trained["gain"], trained["questions"]) == (1, 1, 1)
 
 

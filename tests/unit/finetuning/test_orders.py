@@ -13,7 +13,8 @@ from made_up_facts import fact
 
 def levelled(count: int = 60, topics: int = 3) -> pa.Table:
     rows = [
-        fact(n, topic=f"T{n % topics if n % 7 else 0}", level=n % 5, mastery=0.0, successes=[0], first_position=[-1])
+        fact(n, topic=f"T{n % topics if n % 7 else 0}", draw_level=n % 5, level=0, mastery=0.0, successes=[0])
+        | {"first_position": [-1], "half_mastery": [0.0, 0.0], "half_levels": [0, 0]}
         for n in range(count)
     ]
     return pa.Table.from_pylist(rows, schema=MASTERY)
@@ -45,7 +46,7 @@ def test_draws_differ_by_name_and_seed_and_hold_their_level_only() -> None:
     ]
     assert len(set(orders)) == 4
     assert len({frozenset(order) for order in orders}) == 1
-    assert {fact["level"] for fact in drawable(table, "level2")} == {2}
+    assert {fact["draw_level"] for fact in drawable(table, "level2")} == {2}
     assert orders[0] != tuple(draw_order(table, "mixed", 1, "s1")["fact_id"].to_pylist())
 
 
@@ -62,11 +63,11 @@ def test_a_digest_changes_with_what_may_be_drawn_and_with_nothing_else() -> None
     rows = levelled().to_pylist()
     before = drawable_digests(pa.Table.from_pylist(rows, schema=MASTERY))
     for row in rows:  # other grades, another order
-        row |= {"mastery": 0.5, "successes": [3], "first_position": [2]}
+        row |= {"mastery": 0.5, "level": 1, "successes": [3], "first_position": [2]}
     rows.reverse()
     assert drawable_digests(pa.Table.from_pylist(rows, schema=MASTERY)) == before
-    moved = next(row for row in rows if row["level"] == 2)
-    moved["level"] = 3
+    moved = next(row for row in rows if row["draw_level"] == 2)
+    moved["draw_level"] = 3
     after = drawable_digests(pa.Table.from_pylist(rows, schema=MASTERY))
     assert {data for data in before if before[data] != after[data]} == {"level2", "level3"}
     moved["also_in_test"] = True

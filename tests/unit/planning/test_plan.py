@@ -60,8 +60,8 @@ def test_sequences_and_tokens_are_counted() -> None:
     trained = 10 + 2 * 16 + 2 * 50 + 100
     assert work["finetune (full)"].read == trained * (20 + 5 + 1)
     held_out = (2 + 3 + 3 + 3 + 3) + 20
-    assert work["evaluate_base"].completions == held_out + 100  # and all training facts
-    assert work["evaluate_base"].read == (held_out + 100) * (20 + 5)
+    assert work["evaluate_base"].completions == 2 * held_out + 100  # with examples and without, and all training facts
+    assert work["evaluate_base"].read == (2 * held_out + 100) * (20 + 5)
     answers = sum(work[rule].completions for rule in ("evaluate_base", "evaluate", "evaluate_restored"))
     assert result.disk["answers"] == answers * ANSWER_BYTES + 3 * 1000 * 4  # logits of three well-known facts
     assert work["evaluate"].completions == 6 * held_out + 6 * 10

@@ -4,13 +4,23 @@ import altair as alt
 import pandas as pd
 
 from knowshift.report.figures import theme
-from knowshift.report.figures.lines import INTERVAL, PERCENT, by_model_and_set, lines_by_size, reference, tuned
+from knowshift.report.figures.lines import (
+    INTERVAL,
+    PERCENT,
+    REFERENCE_NAMES,
+    by_model_and_set,
+    lines_by_size,
+    reference,
+    tuned,
+)
 from knowshift.report.frames import Frames
 
 MAX_CELLS = 14  # of a model with more cells, `training_accuracy` draws only the largest of each data kind
 # Names of the strategies, in the order of their rows.
 STRATEGY_NAMES = {
     "pre-trained": "pre-trained",
+    "few-shot": "pre-trained, few-shot",
+    "most frequent object": "most frequent object",
     "instruct": "vendor's chat model",
     "mixed": "mixed data",
     "divided": "divided by level",
@@ -84,8 +94,8 @@ def accuracy_by_level(frames: Frames) -> theme.Drawing | None:
     if table.empty:
         return None
     panels = table[["panel", "model", "set"]].drop_duplicates()
-    others = scores[scores["method"].isin(["pre-trained", "instruct"]) & scores["set"].isin(list(theme.SET_TITLES))]
-    others = others.merge(panels, on=["model", "set"]).assign(name=lambda rows: rows["method"])
+    others = scores[scores["method"].isin(list(REFERENCE_NAMES)) & scores["set"].isin(list(theme.SET_TITLES))]
+    others = others.merge(panels, on=["model", "set"]).assign(name=lambda rows: rows["method"].map(REFERENCE_NAMES))
     data = pd.concat([table, others])
     published = _published(frames, table, headline=False)
     published = published.merge(table[["model", "data", "size"]].drop_duplicates(), on=["model", "data", "size"])

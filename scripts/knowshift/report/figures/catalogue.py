@@ -5,7 +5,17 @@ import pandas as pd
 
 from knowshift.canonical import canonical_json
 from knowshift.report.contents import FIGURES
-from knowshift.report.figures import accuracy, divergence, flow, mastery, parameters, restoration, theme, training
+from knowshift.report.figures import (
+    accuracy,
+    divergence,
+    flow,
+    knowledge,
+    mastery,
+    parameters,
+    restoration,
+    theme,
+    training,
+)
 from knowshift.report.frames import Frames
 
 # Modules that `contents` names. Each of their public functions draws one figure; it returns None if the cells that the
@@ -14,6 +24,7 @@ MODULES = {
     "accuracy": accuracy,
     "divergence": divergence,
     "flow": flow,
+    "knowledge": knowledge,
     "mastery": mastery,
     "parameters": parameters,
     "restoration": restoration,

@@ -8,8 +8,8 @@ import pandas as pd
 from knowshift.report.figures import theme
 from knowshift.report.frames import Frames
 
-# What became of a fact, by whether the model knew it before, after and restored. Where nothing was restored, the last
-# repeats `after`.
+# What became of a fact, by whether it was known (and not unknown) before training, going by its mastery, and whether
+# the fine-tuned and the restored model answer it. Where nothing was restored, the last repeats `after`.
 FATES = {
     (True, True, True): "kept",
     (True, True, False): "lost by restoring",
@@ -42,7 +42,8 @@ MAX_PANELS = 6  # if `flow` had more panels, it draws one data kind only
 def _fates(frames: Frames, sets: list[str]) -> pd.DataFrame:
     """Return numbers of facts with their fate, of one method and of the largest size of each data kind.
 
-    The method is full fine-tuning if it was run. If some runs of a model were restored, the others do not count.
+    Facts that were partly known before do not count. The method is full fine-tuning if it was run. If some runs of a
+    model were restored, the others do not count.
 
     Args:
         sets: sets of questions.
@@ -51,7 +52,8 @@ def _fates(frames: Frames, sets: list[str]) -> pd.DataFrame:
         Rows of the table of flows, with two more columns: `fate`, and `has_restored`.
     """
     table = frames["flows"]
-    table = table[table["set"].isin(sets) & table["data"].notna()]
+    table = table[table["set"].isin(sets) & table["data"].notna() & table["knowledge"].isin(["known", "unknown"])]
+    table = table.assign(before=table["knowledge"] == "known")
     table = table[table["method"] == ("full" if (table["method"] == "full").any() else table["method"].max())].copy()
     if table.empty:
         return table
@@ -205,7 +207,7 @@ def flow_topics(frames: Frames) -> theme.Drawing | None:
     )
     charts = []
     for model in dict.fromkeys(table["model"]):
-        for before, heading in ((True, "known before"), (False, "unknown before")):
+        for before, heading in ((True, "known before (R > 50 %)"), (False, "unknown before (R = 0)")):
             rows = table[(table["model"] == model) & (table["before"] == before)].drop(
                 columns=["model", "before", "data"]
             )

@@ -10,6 +10,13 @@ from knowshift.report.figures import theme
 
 PERCENT = ".1%"  # format of a share in a tooltip
 INTERVAL = [alt.Tooltip("low:Q", title="from", format=PERCENT), alt.Tooltip("high:Q", title="to", format=PERCENT)]
+# What answers without fine-tuning here, as the column `method` of scores names it, and as charts do.
+REFERENCE_NAMES = {
+    "pre-trained": "pre-trained",
+    "few-shot": "few-shot",
+    "most frequent object": "most frequent",
+    "instruct": "chat model",
+}
 METHOD_DASHES = [[1, 0], [6, 3], [2, 2], [8, 2, 2, 2], [10, 4]]  # full fine-tuning is solid
 
 
@@ -41,14 +48,16 @@ def by_model_and_set(table: pd.DataFrame, sets: Mapping[str, str] = theme.SET_TI
 
 
 def reference(table: pd.DataFrame, panels: pd.DataFrame, value: str) -> pd.DataFrame:
-    """Return the pre-trained model's value in each panel, in a column `reference`.
+    """Return the values of what was not fine-tuned in each panel, in a column `reference`, with a column `name`.
 
     Args:
         table: rows of all models, pre-trained ones too.
         panels: rows with the columns panel, model and set.
         value: column of `table` with the value.
     """
-    before = table[table["method"] == "pre-trained"][["model", "set", value]].rename(columns={value: "reference"})
+    before = table[table["method"].isin(list(REFERENCE_NAMES))]
+    before = before.assign(name=before["method"].map(REFERENCE_NAMES), reference=before[value])
+    before = before[["model", "set", "name", "reference"]]
     return panels[["panel", "model", "set"]].drop_duplicates().merge(before, on=["model", "set"]).dropna()
 
 
@@ -70,7 +79,8 @@ def lines_by_size(
         low, high: columns of the ends of its interval.
         title: of the vertical axis.
         domain: ends of the vertical axis.
-        start: the pre-trained model's value in each panel, in a column `reference`, which is drawn as a dashed line.
+        start: values of what was not fine-tuned in each panel, in the columns `name` and `reference`, which are drawn
+            as dashed lines.
         percent: whether the value is a share, shown in percent.
 
     Returns:
@@ -82,7 +92,8 @@ def lines_by_size(
     ends = table[table["size"] == table.groupby(["panel", "name"])["size"].transform("max")]
     before = None
     if start is not None:
-        before = start[["panel", "reference"]].dropna().drop_duplicates("panel").assign(name="pre-trained")
+        before = start.assign(name=start.get("name", "pre-trained"))
+        before = before[["panel", "name", "reference"]].dropna().drop_duplicates(["panel", "name"])
         ends = pd.concat([ends, before.assign(**{value: before["reference"]})])
     ends = theme.spread_labels(ends.assign(last=table["size"].max()), value, domain)
     placed = ["panel", "name", "label_at", "last"]

@@ -20,6 +20,7 @@ from knowshift.report.tables.layout import (
     spread_percent,
 )
 
+STANDARDISED = {f"{name} standardised": f"{title}, by topic mix, %" for name, title in SET_HEADINGS.items()}
 MEAN = -1  # in place of a mastery level: the mean over levels
 
 
@@ -28,11 +29,17 @@ def accuracy(frames: Frames) -> PrintedTable:
     table = frames["scores"]
     table = table[table["set"].isin([*SET_HEADINGS, "training_set"])].assign(data=table["data"].fillna(table["method"]))
     trained = table[table["set"] == "training_set"]
+    standardised = table[table["set"].isin(SET_HEADINGS)].assign(set=lambda rows: rows["set"] + " standardised")
+    for column, of in (("accuracy", "standardised"), ("low", "standardised_low"), ("high", "standardised_high")):
+        standardised[column] = standardised[of]
     before = trained.assign(set="before", accuracy=trained["accuracy"] - trained["gain"])
     across = {(name,): f"{title}, %" for name, title in SET_HEADINGS.items()}
+    across |= {(name,): title for name, title in STANDARDISED.items()}
     across |= {("before",): "own training set before, %", ("training_set",): "after, %"}
 
     def show(row: dict) -> TableCell:
+        if row["set"] in STANDARDISED:
+            return TableCell(percent_ranged(row, "accuracy", "low", "high"))
         if row["set"] not in SET_HEADINGS:
             return TableCell(percent(row["accuracy"]))
         spread = "" if row["seeds"] < 2 or pd.isna(row["spread"]) else f" ± {percent(row['spread'])}"
@@ -40,10 +47,13 @@ def accuracy(frames: Frames) -> PrintedTable:
         sure = not pd.isna(row["gain"]) and (row["gain_low"] > 0 or row["gain_high"] < 0)
         return TableCell(percent_ranged(row, "accuracy", "low", "high") + spread, tone, sure)
 
-    columns, rows = pivot(pd.concat([table, before]), naming(table, "data", "size", "seeds"), across, ["set"], show)
+    columns, rows = pivot(
+        pd.concat([table, standardised, before]), naming(table, "data", "size", "seeds"), across, ["set"], show
+    )
     title = (
         "Accuracy, mean over seeds [95 % interval over facts] ± standard deviation over seeds. Blue is above the"
-        " pre-trained model, orange below; bold where the interval of the difference leaves out 0."
+        " pre-trained model, orange below; bold where the interval of the difference leaves out 0. By topic mix: the"
+        " topics of every level are weighted as in the whole set."
     )
     return PrintedTable(title, columns, rows)
 

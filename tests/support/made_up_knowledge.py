@@ -1,0 +1,70 @@
+"""Made-up tables of what is known, net of noise: churn, wrong answers, topics drawn, and the reliability of levels."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+HELD_OUT = ["test", "test_ood"]
+
+
+class KnowledgeTables:
+    """The part of `made_up_tables.Tables` that makes up these tables; the rest of it fills the attributes."""
+
+    grid: Any
+    draw: np.random.Generator
+    change: Any
+    every: Any
+    tuned: Any
+
+    def churn(self) -> Iterator[dict]:
+        """Rows of the table `churn`."""
+        events = {"all": ("answered", 0.6), "known": ("lost", 0.12), "partly known": ("learned", 0.5),
+                  "unknown": ("learned", 0.1)}  # fmt: skip
+        for model in self.grid.models:
+            for cell in self.tuned(model):
+                for name in HELD_OUT:
+                    for group, (event, share) in events.items():
+                        noisy = share + abs(float(self.draw.normal(0, 0.02)))
+                        yield {**cell, "set": name, "knowledge": group, "event": event, "facts": 50, "seeds": 2,
+                               "answered_before": 0.3, "answered_few_shot": 0.5, "share": noisy, "spread": 0.01,
+                               **self.change("disagreement", 0.1), "in_every_seed": noisy - 0.05,
+                               "expected_in_every_seed": noisy**2,
+                               **self.change("excess", noisy - 0.05 - noisy**2)}  # fmt: skip
+
+    def wrong_answers(self) -> Iterator[dict]:
+        """Rows of the table `wrong_answers`."""
+        for cell in self.every():
+            for name in HELD_OUT:
+                for level in range(5):
+                    shares = [0.1 + 0.2 * level, 0.02, 0.4 - 0.1 * level, 0.44 - 0.09 * level, 0.04 - 0.01 * level]
+                    for kind, share in zip(("right", "near", "other object", "other", "nothing"), shares, strict=True):
+                        yield {**cell, "set": name, "level": level, "seeds": 2, "questions": 25, "kind": kind,
+                               "answers": round(50 * share), "share": share}  # fmt: skip
+
+    def training_topics(self) -> Iterator[dict]:
+        """Rows of the table `training_topics`."""
+        for model in self.grid.models:
+            for cell in self.tuned(model):
+                for seed in range(1, self.grid.seeds + 1):
+                    for topic in self.grid.in_domain:
+                        run = f"{cell['method']}-{cell['data']}-{cell['size']}-s{seed}"
+                        yield {**cell, "run": run, "seed": seed, "topic": topic,
+                               "facts": cell["size"] // len(self.grid.in_domain)}  # fmt: skip
+
+    def level_reliability(self) -> Iterator[dict]:
+        """Rows of the table `level_reliability`."""
+        for model in self.grid.models:
+            for domain, split in ((None, None), ("in_domain", "train"), ("in_domain", "test")):
+                yield {"model": model, "domain": domain, "split": split, "facts": 1500, "agreement": 0.67,
+                       "correlation": 0.9, "spearman_brown": 0.95, "template_correlation": 0.65,
+                       "template_lowest": 0.55, "template_highest": 0.76}  # fmt: skip
+
+    def level_regression(self) -> Iterator[dict]:
+        """Rows of the table `level_regression`."""
+        means = [(0.0, 0.03), (0.17, 0.18), (0.4, 0.38), (0.67, 0.64), (0.92, 0.84)]
+        for model in self.grid.models:
+            for level, (observed, expected) in enumerate(means):
+                yield {"model": model, "domain": None, "split": None, "level": level, "facts": 300,
+                       "observed": observed, "expected": expected, "low": max(0.0, expected - 0.03),
+                       "high": expected + 0.03, "same_level": 0.6}  # fmt: skip
