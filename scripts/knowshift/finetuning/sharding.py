@@ -4,18 +4,16 @@ Every process reads its own rows of each tensor from the safetensors files. To s
 gathered (`knowshift.finetuning.checkpoint`).
 """
 
-from functools import partial
 from pathlib import Path
 
 import torch
 from accelerate import init_empty_weights
-from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from knowshift.configuration.finetuning import LoraSettings
 from knowshift.finetuning.distributed_tensors import own_rows
-from knowshift.finetuning.loop import summed_loss
 from knowshift.finetuning.lora import add_adapters, plain_name
 from knowshift.models.loading import DTYPES, loading_options
 from knowshift.weights.safetensors_files import WeightFiles
@@ -46,10 +44,6 @@ def load_sharded(
     for layer in model.get_decoder().layers:
         fully_shard(layer)
     fully_shard(model)
-    # FSDP gathers parameters when the model's `forward` is called. The loss does not call it, so the loss is registered
-    # with FSDP as another forward method.
-    model.summed_loss = partial(summed_loss, model)
-    register_fsdp_forward_method(model, "summed_loss")
 
     model.to_empty(device=device)
     weights = WeightFiles(directory)
