@@ -25,7 +25,7 @@ from knowshift.runtime.errors import KnowshiftError
 Example = tuple[list[int], int]  # token ids, and how many of them are the prompt
 
 COMPARED = 4  # examples that are compared packed and apart
-FLOAT32_TOLERANCE, HALF_TOLERANCE = 1e-3, 3e-2  # of the norm of their losses, by the type that a model computes in
+FLOAT32_TOLERANCE, HALF_TOLERANCE = 1e-4, 3e-2  # of the norm of their losses, by the type that a model computes in
 
 
 def target_losses(

@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from knowshift.configuration.finetuning import LoraSettings
 from knowshift.finetuning.distributed_tensors import own_rows
 from knowshift.finetuning.lora import add_adapters, plain_name
-from knowshift.models.loading import DTYPES, loading_options
+from knowshift.models.loading import DTYPES, attention_of, loading_options
 from knowshift.weights.safetensors_files import WeightFiles
 from knowshift.weights.torch_bits import as_tensor
 
@@ -35,7 +35,10 @@ def load_sharded(
     config = AutoConfig.from_pretrained(directory, **settings)
     with init_empty_weights(include_buffers=False):
         model = AutoModelForCausalLM.from_config(
-            config, dtype=DTYPES[dtype], attn_implementation="sdpa", trust_remote_code=settings["trust_remote_code"]
+            config,
+            dtype=DTYPES[dtype],
+            attn_implementation=attention_of(config),
+            trust_remote_code=settings["trust_remote_code"],
         )
     model.tie_weights()
     if lora:

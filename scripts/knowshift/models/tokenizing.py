@@ -1,5 +1,6 @@
 """Conversion of texts to token ids, the same for probing, training and evaluation."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -10,6 +11,11 @@ from knowshift.runtime.errors import KnowshiftError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+# A template's call for today's date in a format of its own, and any call for it.
+_TODAY = re.compile(r"""\bstrftime_now\(\s*(["'])(.*?)\1\s*\)""")
+_TODAY_CALLED = re.compile(r"\bstrftime_now\s*\(")
 
 
 @dataclass(frozen=True)
@@ -41,15 +47,21 @@ class ChatPrompt:
         """Format a question as one message of a user, up to where the model answers.
 
         Special tokens are written as their text, BOS among them where the template has it: `encode` adds none to it.
+
+        Raises:
+            KnowshiftError: the template computes with today's date, so it cannot be pinned.
         """
         today = date.fromisoformat(self.pinned_date)
+        template = _TODAY.sub(lambda match: repr(today.strftime(match[2])), self.tokenizer.get_chat_template())
+        if _TODAY_CALLED.search(template):
+            raise KnowshiftError("this model's chat template computes with today's date; set its instruct.prompt to study")
         text = self.tokenizer.apply_chat_template(
             [{"role": "user", "content": f"{question} {self.request}".rstrip()}],
+            chat_template=template,
             tokenize=False,
             add_generation_prompt=True,
             # What templates call the date and the mode of thinking; a template uses those that it knows.
             date_string=today.strftime("%d %b %Y"),
-            strftime_now=today.strftime,
             enable_thinking=self.thinking,
             thinking=self.thinking,
         )
