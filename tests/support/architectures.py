@@ -20,9 +20,19 @@ _SIZES = {
 _EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
 _ROUTED = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
 _LATENT = {
-    **{"head_dim": None, "num_key_value_heads": 4, "q_lora_rank": 16, "kv_lora_rank": 16, "v_head_dim": 8},
-    **{"qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "n_routed_experts": 4, "num_experts_per_tok": 2},
-    **{"moe_intermediate_size": 16, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1},
+    "head_dim": None,
+    "num_key_value_heads": 4,
+    "q_lora_rank": 16,
+    "kv_lora_rank": 16,
+    "v_head_dim": 8,
+    "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 8,
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 16,
+    "n_group": 1,
+    "topk_group": 1,
+    "first_k_dense_replace": 1,
 }
 _MAMBA = {f"mamba_{name}": size for name, size in {"n_heads": 8, "d_head": 8, "n_groups": 1, "d_state": 8}.items()}
 # What a type of model needs besides, or calls by another name; None leaves a size out.
@@ -65,8 +75,12 @@ MODEL_TYPES: dict[str, dict] = {
     "granite": {"logits_scaling": 4.0, "embedding_multiplier": 2.0},
     "granitemoe": {"logits_scaling": 4.0, **_EXPERTS},
     "granitemoehybrid": {
-        **{"layer_types": ["mamba", "attention"], "shared_intermediate_size": 16, "logits_scaling": 4.0},
-        **{"mamba_chunk_size": 16, **_MAMBA, **_EXPERTS},
+        "layer_types": ["mamba", "attention"],
+        "shared_intermediate_size": 16,
+        "logits_scaling": 4.0,
+        "mamba_chunk_size": 16,
+        **_MAMBA,
+        **_EXPERTS,
     },
     "helium": {},
     "hunyuan_v1_dense": {},

@@ -68,8 +68,8 @@ class Tokenizing(Section):
 
     bos: Bos = Field(
         default="as_tokenizer",
-        description="Whether a text begins with the BOS token: as_tokenizer puts one where the model's tokenizer itself "
-        "puts one before plain text; always and never do as they say. A chat template decides for itself.",
+        description="Whether a text begins with the BOS token: as_tokenizer puts one where the model's tokenizer "
+        "itself puts one before plain text; always and never do as they say. A chat template decides for itself.",
     )
 
 

@@ -14,8 +14,8 @@ class AskingOptions(Answering, Tokenizing, Seeded):
 
     chat: Chat | None = Field(
         default=None,
-        description="How to ask with the model's own chat template (request, thinking, date, max_new_tokens); null asks "
-        "with the prompt.",
+        description="How to ask with the model's own chat template (request, thinking, date, max_new_tokens); null "
+        "asks with the prompt.",
     )
 
 

@@ -54,7 +54,9 @@ class ChatPrompt:
         today = date.fromisoformat(self.pinned_date)
         template = _TODAY.sub(lambda match: repr(today.strftime(match[2])), self.tokenizer.get_chat_template())
         if _TODAY_CALLED.search(template):
-            raise KnowshiftError("this model's chat template computes with today's date; set its instruct.prompt to study")
+            raise KnowshiftError(
+                "this model's chat template computes with today's date; set its instruct.prompt to study"
+            )
         text = self.tokenizer.apply_chat_template(
             [{"role": "user", "content": f"{question} {self.request}".rstrip()}],
             chat_template=template,

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from architectures import MODEL_TYPES, VOCABULARY, make
 from torch.nn.functional import cross_entropy
 
-from architectures import MODEL_TYPES, VOCABULARY, make
 from knowshift.finetuning.loop import can_pack, target_losses
 
 # Take no position ids, do not heed them, or carry a state from one example to the next.
@@ -49,7 +49,9 @@ def test_what_an_architecture_does_to_its_logits_counts(model_type: str) -> None
     assert abs(float(ours) - float(sum(plain)) / 2) > 0.01 * float(ours)
 
 
-@pytest.mark.parametrize(("model_type", "packed"), [("llama", True), ("gemma2", True), ("llama", False), ("bloom", False)])
+@pytest.mark.parametrize(
+    ("model_type", "packed"), [("llama", True), ("gemma2", True), ("llama", False), ("bloom", False)]
+)
 def test_logits_are_computed_where_they_are_needed(model_type: str, packed: bool) -> None:
     model, batch, seen = make(model_type), examples(9, 14, 6), []
     model.get_output_embeddings().register_forward_hook(lambda module, inputs, output: seen.append(output.shape))

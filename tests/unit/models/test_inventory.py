@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from architectures import make
 from safetensors.torch import load_file, save_file
 
-from architectures import make
 from knowshift.models.inventory import stored_without_parameter
 from knowshift.restoration.selection import select
 from knowshift.runtime.errors import KnowshiftError

@@ -18,10 +18,8 @@ TEXT = "Where does hometrain1 live ?"
 def tokenizer(adds: bool, folder: Path) -> PreTrainedTokenizerFast:
     """Return the tiny tokenizer, loaded from disk, which adds BOS to plain text or does not."""
     made = tiny.tokenizer()
-    if adds:
-        made.backend_tokenizer.post_processor = processors.TemplateProcessing(
-            single="<s> $A", special_tokens=[("<s>", made.bos_token_id)]
-        )
+    if not adds:
+        made.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A")
     made.save_pretrained(folder)
     return load_tokenizer(folder)
 
