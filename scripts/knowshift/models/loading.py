@@ -1,6 +1,7 @@
 """Loading of models and tokenizers: weights from safetensors only, own code of a model only where it is trusted."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
@@ -48,7 +49,7 @@ def loading_options(directory: Path) -> dict[str, bool]:
 
 def attention_of(config: PreTrainedConfig) -> str:
     """Name the attention that a model of this configuration is loaded with: sdpa, or eager where it has no sdpa."""
-    kind = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)  # None: a model with code of its own
     return "sdpa" if kind is None or kind._supports_sdpa else "eager"
 
 

@@ -76,7 +76,7 @@ class ChatPrompt:
 
 
 def starts_with_bos(tokenizer: "PreTrainedTokenizerBase") -> bool:
-    """Tell whether the tokenizer itself puts its BOS token before a plain text, as LLaMA's does and GPT-2's does not."""
+    """Tell whether the tokenizer itself puts BOS before a plain text, as LLaMA's does and GPT-2's does not."""
     bos = tokenizer.bos_token_id
     return bos is not None and tokenizer("a")["input_ids"][:1] == [bos]
 
