@@ -11,7 +11,6 @@ import torch.distributed as dist
 
 from knowshift.runtime.device_lease import lease_device
 
-
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # parameters of glibc's mallopt
 
 
