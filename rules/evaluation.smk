@@ -8,7 +8,15 @@ def evaluation_spec(model, **more):
     """Return the spec of a rule that asks a model questions: the settings that they all share, and `more`."""
     chosen = fields(SETTINGS.evaluation, "per_level", "max_new_tokens", "engine", "tokens_per_pass")
     chosen["dtype"] = SETTINGS.models[model].dtype or SETTINGS.evaluation.dtype
+    chosen["bos"] = SETTINGS.models[model].bos
     return canonical_json({**chosen, "seed": SETTINGS.seed, **more})
+
+
+def instruct_spec(model):
+    """Return the spec of a chat model's answers: its own BOS, and how its template is used if that asks it."""
+    instruct = SETTINGS.models[model].instruct
+    chat = {"chat": instruct.chat.model_dump()} if instruct.prompt == "chat" else {}
+    return evaluation_spec(model, bos=instruct.bos, **chat)
 
 
 rule evaluate_base:
@@ -115,7 +123,7 @@ rule evaluate_instruct:
         chunk=QUESTIONS_PER_CHUNK,
         python="python",
     params:
-        spec=lambda wc: evaluation_spec(wc.model, chat=SETTINGS.models[wc.model].instruct.prompt == "chat"),
+        spec=lambda wc: instruct_spec(wc.model),
         code=digest("evaluate"),
         script=script("evaluate"),
         model=subpath(input.model, parent=True),

@@ -102,15 +102,20 @@ def training_of(method):
 
 @cache
 def recipe_of(method):
-    """Return the training settings that change a method's result; `lora` counts where adapters are trained."""
+    """Return the training settings that change a method's result.
+
+    `lora` counts where adapters are trained, and `learning_rate` where they are not, since they have their own.
+    """
     kind, training = training_of(method)
-    return {key: value for key, value in training.items() if key != "lora" or kind == "lora"} | {"method": kind}
+    unused = "learning_rate" if kind == "lora" else "lora"
+    return {key: value for key, value in training.items() if key != unused} | {"method": kind}
 
 
 def finetune_spec(wildcards):
     """Return the spec of a run: its method's training settings, its size, its draw and the seed."""
     cell = Cell.parse(wildcards.run)
     more = {"size": size_of(wildcards.run), "name": f"s{cell.seed}", "seed": SETTINGS.seed}
+    more["bos"] = SETTINGS.models[wildcards.model].bos
     return canonical_json({**recipe_of(cell.method), **more})
 
 

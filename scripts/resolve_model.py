@@ -32,18 +32,22 @@ def main() -> None:
     parser.path("--output", "Model directory to write.")
     arguments, options = parser.read()
     with quick_imports():
+        from knowshift.models.inventory import stored_without_parameter
         from knowshift.models.loading import TRUSTED
         from knowshift.models.sources import resolve
         from knowshift.runtime.artefacts import whole_directory
         from knowshift.runtime.progress import start_logging
         from knowshift.weights.parameter_counts import stored_parameters
+        from knowshift.weights.safetensors_files import NO_PARAMETERS
 
     source, trusted = options.source.model_dump(), options.trust_remote_code
     noted = source | ({"digest": options.digest} if options.digest else {})
-    facts = {"kind": "model", "source": noted} | ({TRUSTED: True} if trusted else {})
+    facts: dict = {"kind": "model", "source": noted} | ({TRUSTED: True} if trusted else {})
     inputs = [Path(source["directory"])] if "directory" in source else []
     with whole_directory(arguments.output, facts, inputs) as directory:
         resolve(source, directory, trusted)
+        if unlearned := stored_without_parameter(directory):
+            facts[NO_PARAMETERS] = unlearned
         parameters = stored_parameters(directory)
     start_logging().info("%s: %.1f million parameters", arguments.output, (parameters or 0) / 1e6)
 

@@ -11,6 +11,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cli.engines import open_engine
+from knowshift.allowed_values import Bos
 from knowshift.evaluation.answering import answer_questions, leading_logits
 from knowshift.evaluation.options import AskingOptions, RunOptions
 from knowshift.evaluation.questions import cell_questions
@@ -58,7 +59,14 @@ class AskedModel:
 
     @cached_property
     def _prompt(self) -> PromptTemplate | ChatPrompt:
-        return ChatPrompt(self._tokenizer) if self._options.chat else read_prompt_template(self._arguments.prompt)
+        if chat := self._options.chat:
+            return ChatPrompt(self._tokenizer, chat.request, chat.date, chat.thinking)
+        return read_prompt_template(self._arguments.prompt)
+
+    @property
+    def _bos(self) -> Bos:
+        """Whether BOS stands before a formatted question; in a chat the template has put it where it belongs."""
+        return "never" if self._options.chat else self._options.bos
 
     @cached_property
     def _tokenizer(self) -> PreTrainedTokenizerBase:
@@ -66,14 +74,16 @@ class AskedModel:
 
     @cached_property
     def _decoding(self) -> Decoding:
-        return Decoding(self._options.max_new_tokens, end_ids(self._arguments.model, self._tokenizer))
+        limit = (self._options.chat or self._options).max_new_tokens
+        return Decoding(limit, end_ids(self._arguments.model, self._tokenizer))
 
     @cached_property
     def _engine(self) -> GenerationEngine:
         return open_engine(self._arguments, self._options, self._device, self._load, self._as_stored)
 
     def _outcomes(self, questions: pa.Table, tick: Callable[..., None]) -> pa.Table:
-        return answer_questions(self._engine, self._tokenizer, questions, self._prompt, self._decoding, tick)
+        model = self._engine, self._tokenizer
+        return answer_questions(*model, questions, self._prompt, self._decoding, tick, self._bos)
 
     def answer(
         self, questions: pa.Table, output: Path, *inputs: Path | None, about: Mapping[str, Any] | None = None
@@ -134,7 +144,7 @@ class AskedModel:
         texts = {topic: read_topic_templates(templates / f"{topic}.yaml").completions for topic in topics}
 
         def make(part: pa.Table, tick: Callable[..., None]) -> pa.Table:
-            return leading_logits(self._engine, self._tokenizer, part, texts, self._decoding, tick)
+            return leading_logits(self._engine, self._tokenizer, part, texts, self._decoding, tick, self._options.bos)
 
         self._write(facts, output, LEADING_LOGITS, make, (*inputs, templates))
 

@@ -43,7 +43,7 @@ def probe_facts(arguments: argparse.Namespace, options: ProbingOptions) -> None:
         def make(part: pa.Table, tick: Callable[..., None]) -> pa.Table:
             engine, tokenizer, decoding = loaded()
             asked = templates[part["topic"][0].as_py()]
-            return probe(engine, tokenizer, part, asked, options.samples, decoding, options.seed, tick)
+            return probe(engine, tokenizer, part, asked, options.samples, decoding, options.seed, tick, options.bos)
 
         write_in_chunks(
             arguments.output,

@@ -47,12 +47,13 @@ def graded(model: str = "tiny") -> Jobs:
     return {rule: {model} for rule in ("grade_mastery", "count_levels", "evaluate_base", "evaluate_instruct")}
 
 
-ALL_TRAINED = together(
-    trained(RUNS),
+FULL_TRAINED = together(
+    trained(FULL),
     {"measure_changes": {"tiny/full-mixed-8-s1/0-1"}},  # its histogram is that of a restored region
     {"evaluate_restored": each("tiny", RESTORED), "export_model": each("tiny", EXPORTS)},
     tables(),
 )
+ALL_TRAINED = together(FULL_TRAINED, trained(LORA))
 ALL_PROBED = together({"probe_mastery": each("tiny", UNITS)}, graded(), tables())
 
 

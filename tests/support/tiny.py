@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 import yaml
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 # Topic to the question, the completion prompts and the objects.
@@ -80,6 +80,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     core = Tokenizer(models.WordLevel({token: index for index, token in enumerate(vocabulary)}, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=True)
     core.decoder = decoders.Metaspace()
+    core.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])  # as LLaMA's
     return PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
 
 
@@ -148,7 +149,7 @@ def configuration(root: Path, model: Path) -> dict:
         "finetuning": {
             "methods": ["full", "lora"],
             "method_data": {"lora": ["mixed"]},
-            "lora": {"rank": 4, "alpha": 8},
+            "lora": {"rank": 4, "alpha": 8, "learning_rate": 1e-3},
             "data": ["level0", "mixed"],
             "sizes": [8, 1000, "all"],
             "seeds": [1, 2],

@@ -17,6 +17,7 @@ from edits import (
     ALL_PROBED,
     ALL_TRAINED,
     EXPORTS,
+    FULL_TRAINED,
     LORA,
     NOTHING,
     PAGES,
@@ -109,7 +110,13 @@ DRY = {
     ),
     "remove an export": (put("exports", []), {"report": ONCE}),
     # science
-    "learning rate": (put("finetuning.learning_rate", 2e-3), ALL_TRAINED),
+    "learning rate": (put("finetuning.learning_rate", 2e-3), FULL_TRAINED),
+    "LoRA learning rate": (put("finetuning.lora.learning_rate", 2e-3), together(trained(LORA), tables())),
+    "BOS before every text": (put("models.tiny.bos", "never"), ALL_PROBED),
+    "how the chat model is asked": (
+        several(put("models.tiny.instruct.prompt", "chat"), put("models.tiny.instruct.chat.date", "2026-01-01")),
+        together({"evaluate_instruct": {"tiny"}}, tables()),
+    ),
     "LoRA rank": (put("finetuning.lora.rank", 8), together(trained(LORA), tables())),
     "two values swapped": (
         several(put("finetuning.batch_size", 6), put("finetuning.epochs", 8)),  # 8 by default, and 6

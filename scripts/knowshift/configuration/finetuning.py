@@ -20,6 +20,9 @@ class LoraSettings(Section):
     alpha: float = Field(
         default=32.0, gt=0, description="Scale of the adapters: the product is multiplied by alpha / rank."
     )
+    learning_rate: float = Field(
+        default=5e-4, gt=0, description="Peak learning rate of the adapters, instead of finetuning.learning_rate."
+    )
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.0, description="Share of the adapters' inputs that is dropped in training, 0 to below 1."
     )
@@ -32,7 +35,7 @@ class LoraSettings(Section):
 class Recipe(Section):
     """How a model is trained: everything about it that changes the resulting weights, except the data and the seed."""
 
-    learning_rate: float = Field(default=1e-5, gt=0, description="Peak learning rate of the schedule.")
+    learning_rate: float = Field(default=1e-5, gt=0, description="Peak learning rate where all parameters are trained.")
     schedule: Literal["cosine", "linear", "constant"] = Field(
         default="cosine",
         description="Course of the learning rate after the warm-up: cosine and linear fall to zero, constant stays.",
@@ -124,6 +127,8 @@ class Finetuning(Recipe):
             kind = self.variants[name].get("method")
             if kind not in ("full", "lora"):
                 raise ValueError(f"variants.{name}.method must be full or lora, not {kind!r}")
+            if kind == "lora" and "learning_rate" in self.variants[name]:
+                raise ValueError(f"variants.{name}.learning_rate: adapters have their own, lora: {{learning_rate: …}}")
             try:
                 self.training(name)
             except ValidationError as error:

@@ -1,11 +1,12 @@
 """The section `models`: where each model comes from, and the chat model that it may be compared with."""
 
+from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, field_validator
 
-from knowshift.allowed_values import Dtype
-from knowshift.configuration.section import Section
+from knowshift.allowed_values import Bos, Dtype
+from knowshift.configuration.section import Positive, Section
 
 SOURCE_KEYS = {"wheel": "wheel, version, sha256, file", "hub": "hub, revision", "directory": "directory"}
 
@@ -62,7 +63,42 @@ class Source(Section):
     )
 
 
-class Counterpart(Source):
+class Tokenizing(Section):
+    """How texts become token ids, in probing, training and evaluation alike."""
+
+    bos: Bos = Field(
+        default="as_tokenizer",
+        description="Whether a text begins with the BOS token: as_tokenizer puts one where the model's tokenizer "
+        "itself puts one before plain text; always and never do as they say. A chat template decides for itself.",
+    )
+
+
+class Chat(Section):
+    """How a chat model is asked with its own template."""
+
+    request: str = Field(
+        default="Answer with the name only, without a sentence.",
+        description="Request for a short answer that follows the question, after a space; an empty text asks for none.",
+    )
+    thinking: bool = Field(
+        default=False, description="Whether a template that knows a thinking mode switches it on, true or false."
+    )
+    date: str = Field(
+        default="2025-01-01",
+        description="Date that a template which names today's is given (YYYY-MM-DD), so that the same question is the "
+        "same text on every day.",
+    )
+    max_new_tokens: Positive = Field(
+        default=32, description="Largest number of tokens of a chat model's answer, instead of evaluation's."
+    )
+
+    @field_validator("date")
+    @classmethod
+    def _is_a_date(cls, value: str) -> str:
+        return date.fromisoformat(value).isoformat()
+
+
+class Counterpart(Source, Tokenizing):
     """The vendor's chat model of the same family."""
 
     prompt: Literal["chat", "study"] = Field(
@@ -70,9 +106,10 @@ class Counterpart(Source):
         description="How the chat model is asked: with its own chat template (chat), or with the prompt of the "
         "fine-tuned models (study).",
     )
+    chat: Chat = Field(default=Chat(), description="How it is asked with its chat template, where prompt is chat.")
 
 
-class Model(Source):
+class Model(Source, Tokenizing):
     """A pre-trained model that the experiment fine-tunes."""
 
     dtype: Dtype | None = Field(

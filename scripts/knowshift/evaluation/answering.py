@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
+from knowshift.allowed_values import Bos
 from knowshift.evaluation.schemas import FIRST_TOKENS, LEADING_LOGITS, OUTCOMES
 from knowshift.facts.templates import SUBJECT, PromptTemplate
 from knowshift.generation.interface import Decoding, GenerationEngine, Prompt, PromptResult
@@ -23,6 +24,7 @@ def answer_questions(
     prompt: PromptTemplate | ChatPrompt,
     decoding: Decoding,
     on_done: Callable[[int, int], None] | None = None,
+    bos: Bos = "as_tokenizer",
 ) -> pa.Table:
     """Ask a model questions, and compute the log-probability of the right answer to each.
 
@@ -33,6 +35,7 @@ def answer_questions(
         prompt: how a question is formatted.
         decoding: greedy decoding, with the token limit of an answer.
         on_done: called with (row of `questions`, 0) whenever a question is answered.
+        bos: whether BOS stands before a formatted question, see `encode`.
 
     Returns:
         Q rows in the schema `OUTCOMES`, in the order of `questions`.
@@ -42,7 +45,7 @@ def answer_questions(
 
     prompts = [
         Prompt(tuple(ids[:start]), forced=tuple(ids[start:-1]))  # the object's tokens, without the end token
-        for ids, start in encode_examples(tokenizer, asked, replies)
+        for ids, start in encode_examples(tokenizer, asked, replies, bos)
     ]
     first: list[tuple[list[int], list[float]]] = [([], [])] * len(prompts)
     gold = [0.0] * len(prompts)
@@ -72,6 +75,7 @@ def leading_logits(
     templates: Mapping[str, Sequence[str]],
     decoding: Decoding,
     on_done: Callable[[int, int], None] | None = None,
+    bos: Bos = "as_tokenizer",
 ) -> pa.Table:
     """Compute the pre-trained model's logits of all V tokens right after each fact's completion template.
 
@@ -82,6 +86,7 @@ def leading_logits(
         templates: completion templates by topic.
         decoding: only its end tokens are used.
         on_done: called with (row of `facts`, 0) whenever a fact is done.
+        bos: whether BOS stands before a template, see `encode`.
 
     Returns:
         F rows in the schema `LEADING_LOGITS`, with V logits each.
@@ -98,7 +103,7 @@ def leading_logits(
         logits[result.index] = result.logits.float().cpu().numpy().copy()
 
     one_token = Decoding(1, decoding.end_ids)
-    engine.generate([Prompt(tuple(ids)) for ids in encode(tokenizer, texts)], one_token, keep, on_done)
+    engine.generate([Prompt(tuple(ids)) for ids in encode(tokenizer, texts, bos)], one_token, keep, on_done)
     ends = np.cumsum([0, *map(len, logits)], dtype=np.int32)
     values = pa.ListArray.from_arrays(ends, np.concatenate([np.empty(0, np.float32), *logits]))
     return pa.table([facts["fact_id"], facts["template"], values], names=LEADING_LOGITS.names).cast(LEADING_LOGITS)

@@ -3,17 +3,19 @@
 from pydantic import Field
 
 from knowshift.configuration.evaluation import Answering, FewShot, TrainingQuestions
+from knowshift.configuration.models import Chat, Tokenizing
 from knowshift.configuration.section import Seeded, TrainingSetSize
 
 QUESTIONS_PER_CHUNK = 2048  # questions between two saves, unless the command line says otherwise
 
 
-class AskingOptions(Answering, Seeded):
+class AskingOptions(Answering, Tokenizing, Seeded):
     """Options of every job that asks questions."""
 
-    chat: bool = Field(
-        default=False,
-        description="Whether to ask with the model's own chat template instead of the prompt, true or false.",
+    chat: Chat | None = Field(
+        default=None,
+        description="How to ask with the model's own chat template (request, thinking, date, max_new_tokens); null "
+        "asks with the prompt.",
     )
 
 

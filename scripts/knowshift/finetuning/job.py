@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from transformers import PreTrainedModel
 
+from knowshift.allowed_values import Bos
 from knowshift.facts.templates import read_prompt_template
 from knowshift.finetuning.checkpoint import Checkpoint
 from knowshift.finetuning.loop import Example, adamw, highest_of_all_processes, train
@@ -108,7 +109,7 @@ def finetune(
     Raises:
         Interrupted: the job was told to end; everything done is saved.
     """
-    examples = read_training_examples(files, options.size)
+    examples = read_training_examples(files, options.size, options.bos)
     if is_first_process():  # one process is enough, because every file is read
         check_model(files.model)
     seed = derive_seed(options.seed, "train", options.name)
@@ -127,7 +128,7 @@ def finetune(
         progress(what="training", unit="steps", total=total, initial=len(rows), show=is_first_process()) as bar,
         tensorboard(files.events if is_first_process() else None, len(rows) + 1) as record,
     ):
-        for row in train(model, optimizer, examples, options, seed, compute, len(rows)):
+        for row in train(model, optimizer, examples, options.recipe(), seed, compute, len(rows)):
             now = time.monotonic()
             rows.append({**row, "seconds": now - started})
             started = now
@@ -149,7 +150,7 @@ def finetune(
         checkpoint.follow()
 
 
-def read_training_examples(files: TrainingFiles, size: int | None) -> list[Example]:
+def read_training_examples(files: TrainingFiles, size: int | None, bos: Bos = "as_tokenizer") -> list[Example]:
     """Read the tokens of the first `size` facts of the order, all of them if it is None.
 
     Raises:
@@ -162,7 +163,7 @@ def read_training_examples(files: TrainingFiles, size: int | None) -> list[Examp
     prompt = read_prompt_template(files.prompt)
     questions, objects = order["question"].to_pylist()[:count], order["object"].to_pylist()[:count]
     tokenizer = load_tokenizer(files.model)
-    return encode_examples(tokenizer, [*map(prompt.ask, questions)], [*map(prompt.reply, objects)])
+    return encode_examples(tokenizer, [*map(prompt.ask, questions)], [*map(prompt.reply, objects)], bos)
 
 
 def _load(directory: Path, options: TrainingOptions, device: torch.device, seed: int) -> PreTrainedModel:

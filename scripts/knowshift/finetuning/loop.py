@@ -6,10 +6,10 @@ compute with the whole batch in one process. Questions are short, so the example
 one sequence, and no padding is computed.
 """
 
+import inspect
 import math
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from typing import Any, cast
+from collections.abc import Iterator, Sequence, Set
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -24,11 +24,18 @@ from knowshift.runtime.errors import KnowshiftError
 
 Example = tuple[list[int], int]  # token ids, and how many of them are the prompt
 
+COMPARED = 4  # examples that are compared packed and apart
+FLOAT32_TOLERANCE, HALF_TOLERANCE = 1e-4, 3e-2  # of the norm of their losses, by the type that a model computes in
 
-def summed_loss(model: PreTrainedModel, examples: Sequence[Example], loss_on: str, packed: bool = True) -> torch.Tensor:
-    """Return the summed negative log-likelihood of the target tokens of some examples, in nats.
 
-    Logits are computed at the positions that predict a target and nowhere else.
+def target_losses(
+    model: PreTrainedModel, examples: Sequence[Example], loss_on: str, packed: bool = True
+) -> torch.Tensor:
+    """Return the negative log-likelihood of every target token of some examples, in nats.
+
+    The model's own forward computes the logits, so whatever an architecture does to them (scaling, soft caps) counts.
+    Its output head is applied at the positions that predict a target and nowhere else, where examples are packed; in a
+    padded batch, at the positions that predict a target in any of its rows.
 
     Args:
         model: whole or sharded.
@@ -36,9 +43,12 @@ def summed_loss(model: PreTrainedModel, examples: Sequence[Example], loss_on: st
         loss_on: which tokens are targets, see `Recipe`.
         packed: put the examples end to end into one sequence, where their position ids tell attention where each
             begins; otherwise each is a sequence of a padded batch.
+
+    Returns:
+        (N,) losses in float32, in the order of the examples and their tokens; none if there are no examples.
     """
     sequences = [examples] if packed else [[example] for example in examples] or [[]]
-    longest = max(1, *(sum(len(ids) for ids, _ in sequence) for sequence in sequences))
+    longest = max(2, *(sum(len(ids) for ids, _ in sequence) for sequence in sequences))
     ids, positions, real = (torch.zeros(len(sequences), longest, dtype=torch.long) for _ in range(3))  # (B, T)
     targets = torch.zeros_like(ids, dtype=torch.bool)  # whether a token is predicted
     for row, sequence in enumerate(sequences):
@@ -50,28 +60,41 @@ def summed_loss(model: PreTrainedModel, examples: Sequence[Example], loss_on: st
             real[row, start:end] = 1
             targets[row, start + first_target(prompt, loss_on) : end] = True
             start = end
-    ids, positions, real, targets = (tensor.to(model.device) for tensor in (ids, positions, real, targets))
-    mask = {} if packed else {"attention_mask": real}
-    decoder = model.get_decoder()
-    hidden = decoder(input_ids=ids, position_ids=positions, use_cache=False, **mask).last_hidden_state  # (B, T, H)
-    output_layer = cast(torch.nn.Module, model.get_output_embeddings())  # a causal language model has one
-    logits = output_layer(hidden[:, :-1][targets[:, 1:]])  # (N, V)
-    loss = cross_entropy(logits.float(), ids[targets], reduction="sum")
-    return loss if examples else loss + 0.0 * hidden.sum()  # so that there is something to differentiate
+    if not examples:
+        real[:] = 1
+    predicting = targets[:, 1:]  # a token is predicted at the position before its own
+    asked = predicting.any(0).nonzero().flatten() if examples else torch.zeros(1, dtype=torch.long)  # (P,)
+    how = {"position_ids": positions} if packed else {"attention_mask": real}
+    how = {name: tensor.to(model.device) for name, tensor in how.items()}
+    own = "logits_to_keep" in _arguments_of(model)
+    keep = {"logits_to_keep": asked.to(model.device)} if own else {}
+    logits = model(input_ids=ids.to(model.device), use_cache=False, **how, **keep).logits  # (B, P, V), or (B, T, V)
+    if not own:
+        logits = logits[:, asked.to(model.device)]
+    if not examples:
+        return 0.0 * logits.float().sum((1, 2))[:0]
+    chosen = logits[predicting[:, asked].to(model.device)]  # (N, V)
+    return cross_entropy(chosen.float(), ids[targets].to(model.device), reduction="none")
 
 
-def loss_function(model: PreTrainedModel) -> Callable[..., torch.Tensor]:
-    """Return `summed_loss` of a model; a sharded model has its own, through which FSDP gathers parameters."""
-    return getattr(model, "summed_loss", partial(summed_loss, model))
+def _arguments_of(model: PreTrainedModel) -> Set[str]:
+    """Return the names of the arguments of a model's forward."""
+    return inspect.signature(type(model).forward).parameters.keys()
 
 
 def can_pack(model: PreTrainedModel, examples: Sequence[Example], loss_on: str) -> bool:
-    """Tell whether the model keeps packed examples apart; some architectures carry a state from one to the next."""
-    few = sorted(examples, key=lambda example: len(example[0]))[:2]
-    loss_of = loss_function(model)
+    """Tell whether the model keeps packed examples apart; some architectures carry a state from one to the next.
+
+    Four of the longest examples are compared, token by token: the losses differ by rounding alone, or the model mixes
+    the examples.
+    """
+    if "position_ids" not in _arguments_of(model):
+        return False
+    some = sorted(examples, key=lambda example: len(example[0]))[-COMPARED:]
     with torch.no_grad():
-        together, apart = (float(loss_of(few, loss_on, packed)) for packed in (True, False))
-    return math.isclose(together, apart, rel_tol=1e-2)
+        together, apart = (target_losses(model, some, loss_on, packed) for packed in (True, False))
+    tolerance = FLOAT32_TOLERANCE if model.dtype == torch.float32 else HALF_TOLERANCE
+    return bool((together - apart).norm() <= tolerance * apart.norm())
 
 
 def highest_of_all_processes(value: int, device: torch.device) -> int:
@@ -131,7 +154,6 @@ def train(
         KnowshiftError: the loss is not finite.
     """
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    loss_of = loss_function(model)
     packed = can_pack(model.eval(), examples, recipe.loss_on)
     model.train()
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -144,7 +166,7 @@ def train(
         targets = sum(len(ids) - first_target(prompt, recipe.loss_on) for ids, prompt in batch)
         torch.manual_seed(derive_seed(seed, "dropout", step, rank))
         with torch.autocast(model.device.type, compute, enabled=compute is not None):
-            loss = loss_of(batch[rank::world], recipe.loss_on, packed)
+            loss = target_losses(model, batch[rank::world], recipe.loss_on, packed).sum()
         # FSDP averages gradients over processes; wanted is the mean over the targets of the whole batch.
         (loss * (world / targets)).backward()
         total = loss.detach()

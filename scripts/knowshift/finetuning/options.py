@@ -4,12 +4,13 @@ from pydantic import Field
 
 from knowshift.allowed_values import Method
 from knowshift.configuration.finetuning import Recipe
+from knowshift.configuration.models import Tokenizing
 from knowshift.configuration.section import Seeded, TrainingSetSize
 
 SECONDS_BETWEEN_SAVES = 600  # unless the command line says otherwise
 
 
-class TrainingOptions(Recipe, TrainingSetSize, Seeded):
+class TrainingOptions(Recipe, Tokenizing, TrainingSetSize, Seeded):
     """Everything that changes the result of one fine-tuning, apart from the files that it reads."""
 
     name: str = Field(
@@ -19,3 +20,7 @@ class TrainingOptions(Recipe, TrainingSetSize, Seeded):
         default="full",
         description="What is trained: all parameters (full), or adapters that are merged afterwards (lora).",
     )
+
+    def recipe(self) -> Recipe:
+        """Return the recipe that is followed: adapters are trained at a learning rate of their own."""
+        return self.model_copy(update={"learning_rate": self.lora.learning_rate}) if self.method == "lora" else self

@@ -4,20 +4,18 @@ Every process reads its own rows of each tensor from the safetensors files. To s
 gathered (`knowshift.finetuning.checkpoint`).
 """
 
-from functools import partial
 from pathlib import Path
 
 import torch
 from accelerate import init_empty_weights
-from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from knowshift.configuration.finetuning import LoraSettings
 from knowshift.finetuning.distributed_tensors import own_rows
-from knowshift.finetuning.loop import summed_loss
 from knowshift.finetuning.lora import add_adapters, plain_name
-from knowshift.models.loading import DTYPES, loading_options
+from knowshift.models.loading import DTYPES, attention_of, loading_options
 from knowshift.weights.safetensors_files import WeightFiles
 from knowshift.weights.torch_bits import as_tensor
 
@@ -37,7 +35,10 @@ def load_sharded(
     config = AutoConfig.from_pretrained(directory, **settings)
     with init_empty_weights(include_buffers=False):
         model = AutoModelForCausalLM.from_config(
-            config, dtype=DTYPES[dtype], attn_implementation="sdpa", trust_remote_code=settings["trust_remote_code"]
+            config,
+            dtype=DTYPES[dtype],
+            attn_implementation=attention_of(config),
+            trust_remote_code=settings["trust_remote_code"],
         )
     model.tie_weights()
     if lora:
@@ -46,10 +47,6 @@ def load_sharded(
     for layer in model.get_decoder().layers:
         fully_shard(layer)
     fully_shard(model)
-    # FSDP gathers parameters when the model's `forward` is called. The loss does not call it, so the loss is registered
-    # with FSDP as another forward method.
-    model.summed_loss = partial(summed_loss, model)
-    register_fsdp_forward_method(model, "summed_loss")
 
     model.to_empty(device=device)
     weights = WeightFiles(directory)

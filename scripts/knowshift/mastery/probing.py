@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
+from knowshift.allowed_values import Bos
 from knowshift.facts.templates import SUBJECT
 from knowshift.generation.interface import Decoding, GenerationEngine, Prompt
 from knowshift.mastery.schemas import COMPLETIONS
@@ -21,6 +22,7 @@ def probe(
     decoding: Decoding,
     seed: int,
     on_done: Callable[[int, int], None] | None = None,
+    bos: Bos = "as_tokenizer",
 ) -> pa.Table:
     """Sample completions of every fact.
 
@@ -34,6 +36,7 @@ def probe(
         seed: the experiment's seed. A completion depends only on it, the fact, the template and the number of the
             sample.
         on_done: called whenever a completion is finished, with the indices of its prompt and its sample.
+        bos: whether BOS stands before a template, see `encode`.
 
     Returns:
         F x T x S rows in the schema `COMPLETIONS`, ordered by fact, then template, then sample.
@@ -45,7 +48,7 @@ def probe(
     ]
     prompts = [
         Prompt(tuple(ids), tuple(derive_seed(seed, "probe", fact_id, template, sample) for sample in range(samples)))
-        for (fact_id, template, _), ids in zip(rows, encode(tokenizer, [text for *_, text in rows]), strict=True)
+        for (fact_id, template, _), ids in zip(rows, encode(tokenizer, [text for *_, text in rows], bos), strict=True)
     ]
     outputs = engine.generate(prompts, decoding, on_done=on_done)
     texts = tokenizer.batch_decode([ids for prompt in outputs for ids in prompt], skip_special_tokens=True)

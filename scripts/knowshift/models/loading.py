@@ -1,13 +1,16 @@
 """Loading of models and tokenizers: weights from safetensors only, own code of a model only where it is trusted."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     GenerationConfig,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -44,6 +47,12 @@ def loading_options(directory: Path) -> dict[str, bool]:
     return {"local_files_only": True, "trust_remote_code": trusted}
 
 
+def attention_of(config: PreTrainedConfig) -> str:
+    """Name the attention that a model of this configuration is loaded with: sdpa, or eager where it has no sdpa."""
+    kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)  # None: a model with code of its own
+    return "sdpa" if kind is None or kind._supports_sdpa else "eager"
+
+
 def load_model(directory: Path, dtype: str, device: torch.device | str = "cpu") -> PreTrainedModel:
     """Load a causal language model in evaluation mode.
 
@@ -56,8 +65,10 @@ def load_model(directory: Path, dtype: str, device: torch.device | str = "cpu") 
         KnowshiftError: see `check_model`.
     """
     _check_files(directory)
+    options = loading_options(directory)
+    attention = attention_of(AutoConfig.from_pretrained(directory, **options))
     model = AutoModelForCausalLM.from_pretrained(
-        directory, dtype=DTYPES[dtype], use_safetensors=True, attn_implementation="sdpa", **loading_options(directory)
+        directory, dtype=DTYPES[dtype], use_safetensors=True, attn_implementation=attention, **options
     )
     # The stubs of transformers take the first argument of `to` for the model.
     return model.to(device).eval()  # pyright: ignore[reportArgumentType]

@@ -1,13 +1,21 @@
 """Conversion of texts to token ids, the same for probing, training and evaluation."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import TYPE_CHECKING
 
+from knowshift.allowed_values import Bos
 from knowshift.runtime.errors import KnowshiftError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+# A template's call for today's date in a format of its own, and any call for it.
+_TODAY = re.compile(r"""\bstrftime_now\(\s*(["'])(.*?)\1\s*\)""")
+_TODAY_CALLED = re.compile(r"\bstrftime_now\s*\(")
 
 
 @dataclass(frozen=True)
@@ -16,9 +24,15 @@ class ChatPrompt:
 
     Attributes:
         tokenizer: the model's tokenizer, with a chat template.
+        request: what is asked of the answer, after the question; may be empty.
+        pinned_date: the date (YYYY-MM-DD) that a template which names today's is given instead.
+        thinking: whether a template that knows a thinking mode switches it on.
     """
 
     tokenizer: "PreTrainedTokenizerBase"
+    request: str = ""
+    pinned_date: str = "2025-01-01"
+    thinking: bool = False
 
     def __post_init__(self) -> None:
         """Check the tokenizer.
@@ -30,28 +44,66 @@ class ChatPrompt:
             raise KnowshiftError("this model's tokenizer has no chat template; set its instruct.prompt to study")
 
     def ask(self, question: str) -> str:
-        """Format a question as one message of a user, up to where the model answers, without the BOS token."""
-        message = [{"role": "user", "content": question}]
-        text = self.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+        """Format a question as one message of a user, up to where the model answers.
+
+        Special tokens are written as their text, BOS among them where the template has it: `encode` adds none to it.
+
+        Raises:
+            KnowshiftError: the template computes with today's date, so it cannot be pinned.
+        """
+        today = date.fromisoformat(self.pinned_date)
+        template = _TODAY.sub(lambda match: repr(today.strftime(match[2])), self.tokenizer.get_chat_template())
+        if _TODAY_CALLED.search(template):
+            raise KnowshiftError(
+                "this model's chat template computes with today's date; set its instruct.prompt to study"
+            )
+        text = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": f"{question} {self.request}".rstrip()}],
+            chat_template=template,
+            tokenize=False,
+            add_generation_prompt=True,
+            # What templates call the date and the mode of thinking; a template uses those that it knows.
+            date_string=today.strftime("%d %b %Y"),
+            enable_thinking=self.thinking,
+            thinking=self.thinking,
+        )
         assert isinstance(text, str)  # one conversation, not tokenized
-        bos = self.tokenizer.bos_token
-        return text.removeprefix(bos) if isinstance(bos, str) else text
+        return text
 
     def reply(self, answer: str) -> str:
         """Format an answer as it follows the formatted question: unchanged."""
         return answer
 
 
-def encode(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[list[int]]:
-    """Convert texts to token ids, each with the BOS token in front where the tokenizer has one."""
-    start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+def starts_with_bos(tokenizer: "PreTrainedTokenizerBase") -> bool:
+    """Tell whether the tokenizer itself puts BOS before a plain text, as LLaMA's does and GPT-2's does not."""
+    bos = tokenizer.bos_token_id
+    return bos is not None and tokenizer("a")["input_ids"][:1] == [bos]
+
+
+def encode(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], bos: Bos = "as_tokenizer") -> list[list[int]]:
+    """Convert texts to token ids.
+
+    Args:
+        tokenizer: the model's tokenizer.
+        texts: the texts; special tokens that are written in them become these tokens.
+        bos: whether each begins with the BOS token: where the tokenizer itself adds one to plain text (as_tokenizer),
+            always, or never. Formatted chats take never, because their template has put it where it belongs.
+
+    Raises:
+        KnowshiftError: BOS is always wanted, and the tokenizer has none.
+    """
+    if bos == "always" and tokenizer.bos_token_id is None:
+        raise KnowshiftError("models.*.bos is always, but this model's tokenizer has no BOS token")
     if not texts:
         return []
+    wanted = bos == "always" or (bos == "as_tokenizer" and starts_with_bos(tokenizer))
+    start = [tokenizer.bos_token_id] if wanted else []
     return [start + ids for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
 
 
 def encode_examples(
-    tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[str], answers: Sequence[str]
+    tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[str], answers: Sequence[str], bos: Bos = "as_tokenizer"
 ) -> list[tuple[list[int], int]]:
     """Convert prompts with their answers to token ids.
 
@@ -61,17 +113,18 @@ def encode_examples(
         tokenizer: the model's tokenizer.
         prompts: N prompts.
         answers: N answers.
+        bos: whether BOS stands before a prompt, see `encode`.
 
     Returns:
-        N pairs: the token ids of BOS (where there is one), prompt, answer and EOS; and how many of them, from the
+        N pairs: the token ids of BOS (where one is put), prompt, answer and EOS; and how many of them, from the
         first, are BOS and prompt.
 
     Raises:
         KnowshiftError: the tokenizer merges the end of a prompt with the start of its answer.
     """
     examples = []
-    whole = encode(tokenizer, [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)])
-    for ids, start, prompt in zip(whole, encode(tokenizer, prompts), prompts, strict=True):
+    whole = encode(tokenizer, [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)], bos)
+    for ids, start, prompt in zip(whole, encode(tokenizer, prompts, bos), prompts, strict=True):
         if ids[: len(start)] != start:
             raise KnowshiftError(
                 f"this model's tokenizer joins the end of the prompt {prompt!r} with the answer; change the prompt"

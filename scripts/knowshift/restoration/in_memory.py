@@ -64,7 +64,7 @@ def load_restored(
         before = cast(source.base.piece(name, start, stop), stored[name].dtype, dtypes[name])
         return before, flat[name][start:stop] if name in flat else before  # what is no parameter was not trained
 
-    versions = Versions({name: stored[name].shape for name in source.names()}, dtypes, read)
+    versions = Versions({name: stored[name].shape for name in source.names()}, dtypes, read, source.base.no_parameters)
     (selection,) = select(versions, strategy, region, [percent], seed, threads, histogram)
     for name in flat.keys() & selection.ties.keys():
         for start, piece in selection.restored_pieces(versions, name):

@@ -189,7 +189,8 @@ class Delta:
             blob = read_piece(self._blobs[name], ends[name][number], ends[name][number + 1])
             return base, decode_chunk(base, blob.data)
 
-        return Versions({name: tuple(self._entries[name]["shape"]) for name in self.names()}, dtypes, read)
+        shapes = {name: tuple(self._entries[name]["shape"]) for name in self.names()}
+        return Versions(shapes, dtypes, read, self.base.no_parameters)
 
     def __iter__(self) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
         """Yield (name, base, tuned) in the order of names, with one tensor in memory at a time.

@@ -15,7 +15,8 @@ def stored_parameters(directory: Path) -> int | None:
     """
     if not any(directory.glob("*.safetensors")):
         return None
-    return sum(math.prod(tensor.shape) for tensor in WeightFiles(directory).tensors.values())
+    weights = WeightFiles(directory)
+    return sum(math.prod(tensor.shape) for name, tensor in weights.tensors.items() if name not in weights.no_parameters)
 
 
 def named_parameters(name: str) -> int | None:

@@ -47,7 +47,8 @@ def in_region(name: str, region: str) -> bool:
         name: the tensor's name.
         region: one of
             - transformer (the paper's region): weights and biases inside the decoder layers, normalisation left out;
-            - attention, mlp: the two parts of transformer;
+            - mlp: the part of transformer in the feed-forward blocks;
+            - attention: the attention blocks, with their norms of queries and keys, as in the authors' tool;
             - a list of layers ("0-3", "0,5,7-9"): the part of transformer in these layers;
             - embedding: input embedding and output head;
             - all: every tensor;
@@ -60,7 +61,7 @@ def in_region(name: str, region: str) -> bool:
     if region == "transformer":
         return inside
     if region == "attention":
-        return inside and _ATTENTION.search(name) is not None
+        return _LAYER.search(name) is not None and _ATTENTION.search(name) is not None
     if region == "mlp":
         return inside and _MLP.search(name) is not None
     if region == "embedding":

@@ -10,6 +10,7 @@ tensor in memory and orders metadata at random.
 import json
 import math
 import os
+import re
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,11 +18,15 @@ from pathlib import Path
 
 import numpy as np
 
+from knowshift.runtime.artefacts import MANIFEST
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.weights.bit_patterns import WIDTHS, integer_type
 
 INDEX = "model.safetensors.index.json"  # in a directory of several shards: which of them holds which tensor
 _INPUT_EMBEDDING, _OUTPUT_HEAD = "model.embed_tokens.weight", "lm_head.weight"
+NO_PARAMETERS = "no_parameters"  # key of a model's manifest: stored tensors that are no parameters of the model
+_TABLE = re.compile(r"\.(?:rotary_emb\.inv_freq|masked_bias)$")
+_MASK = re.compile(r"(?:attn|attention)\.bias$")
 _DTYPES = {
     "F64": "float64",
     "F32": "float32",
@@ -115,6 +120,9 @@ class WeightFiles:
 
     Attributes:
         tensors: where each tensor is stored, by name, sorted: the order in which the whole project walks over weights.
+        no_parameters: names of stored tensors that are no parameters of the model: masks and tables, which some files
+            hold as `attention.bias` or `inv_freq`, and everything that is not floating-point. No region has them. The
+            directory's manifest names them where the model was resolved; elsewhere names, types and shapes tell.
 
     Raises:
         KnowshiftError: the directory holds no safetensors weights, or an index names a missing file or tensor.
@@ -136,6 +144,10 @@ class WeightFiles:
         if _INPUT_EMBEDDING in found and _OUTPUT_HEAD in found and _is_tied(directory):
             del found[_OUTPUT_HEAD]
         self.tensors = {name: found[name] for name in sorted(found)}
+        listed = _listed_in_manifest(directory)
+        self.no_parameters = frozenset(
+            name for name, tensor in self.tensors.items() if name in listed or _is_table(name, tensor)
+        )
 
     def names(self) -> list[str]:
         """List the names of the tensors, sorted."""
@@ -166,6 +178,22 @@ def _is_tied(directory: Path) -> bool:
     """Check whether a model's configuration ties its output head to the input embedding."""
     path = directory / "config.json"
     return path.is_file() and json.loads(path.read_text(encoding="utf-8")).get("tie_word_embeddings") is True
+
+
+def _listed_in_manifest(directory: Path) -> list[str]:
+    """Return the tensors that are no parameters, as `resolve_model.py` found them from the model itself."""
+    try:
+        manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):  # damaged ones are reported where files are checked against them
+        return []
+    return manifest.get(NO_PARAMETERS, []) if isinstance(manifest, dict) else []
+
+
+def _is_table(name: str, tensor: StoredTensor) -> bool:
+    """Tell from name, type and shape that a stored tensor is a mask or a table; a real bias has one dimension."""
+    if "float" not in tensor.dtype or _TABLE.search(name):
+        return True
+    return _MASK.search(name) is not None and len(tensor.shape) != 1
 
 
 def writing_order(dtypes: Mapping[str, str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -56,19 +56,21 @@ class Versions:
         dtypes: the type of each tensor after training.
         read: returns the bit patterns before and after training of a tensor's elements, for (name, start, stop). Both
             are one-dimensional and in the type after training. It is called from several threads.
+        no_parameters: names of stored tensors that no region has, see `WeightFiles`.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
     dtypes: Mapping[str, str]
     read: Callable[[str, int, int], tuple[np.ndarray, np.ndarray]]
+    no_parameters: Set[str] = frozenset()
 
     def within(self, region: str) -> "Versions":
-        """Keep only the tensors of a region.
+        """Keep only the parameters of a region.
 
         Raises:
             KnowshiftError: no tensor is in the region.
         """
-        kept = names_in_region(list(self.shapes), region)
+        kept = names_in_region([name for name in self.shapes if name not in self.no_parameters], region)
         return Versions({name: self.shapes[name] for name in kept}, self.dtypes, self.read)
 
     def parameters(self, name: str) -> int:
@@ -125,4 +127,5 @@ def versions_in_directories(base: Path, tuned: Path) -> Versions:
         return cast(before.piece(name, start, stop), *dtypes), after.piece(name, start, stop)
 
     tensors = after.tensors.items()
-    return Versions({name: tensor.shape for name, tensor in tensors}, {name: t.dtype for name, t in tensors}, read)
+    shapes, dtypes = {name: tensor.shape for name, tensor in tensors}, {name: tensor.dtype for name, tensor in tensors}
+    return Versions(shapes, dtypes, read, before.no_parameters)

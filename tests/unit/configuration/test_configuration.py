@@ -61,6 +61,13 @@ def change(raw: dict, key: str, value: object) -> None:
             {"slow": {"method": "full", "epochs": 0}},
             ["variants.slow: epochs: input should be greater"],
         ),
+        (
+            "finetuning.variants",
+            {"fast": {"method": "lora", "learning_rate": 1e-3}},
+            ["variants.fast.learning_rate: adapters have their own"],
+        ),
+        ("models.tiny.bos", "sometimes", ["models.tiny.bos", "'as_tokenizer'", "'sometimes'"]),
+        ("models.tiny.instruct.chat", {"date": "today"}, ["models.tiny.instruct.chat.date", "isoformat"]),
         ("models.tiny.instruct.prompt", "talk", ["models.tiny.instruct.prompt", "'study'", "'talk'"]),
         ("restoration.0.methods", ["dora"], ["restoration.0.methods: dora is not in the grid"]),
         ("finetuning.data", ["level7"], ["finetuning.data.0", "level4", "'mixed'", "'level7'"]),

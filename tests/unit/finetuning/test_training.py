@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from knowshift.configuration.finetuning import LoraSettings, Recipe
 from knowshift.finetuning.checkpoint import Checkpoint
-from knowshift.finetuning.loop import adamw, can_pack, summed_loss, train
+from knowshift.finetuning.loop import adamw, can_pack, target_losses, train
 from knowshift.finetuning.lora import ADAPTER, add_adapters, initialise_adapters
 from knowshift.finetuning.saved_state import TrainingState
 from knowshift.finetuning.schedule import batches, learning_rate_at
@@ -48,7 +48,7 @@ def test_every_example_is_seen_once_per_epoch() -> None:
 def test_the_loss_is_that_of_transformers(tiny_model: Path, loss_on: str, packed: bool) -> None:
     model = load_model(tiny_model, "float32")
     batch = examples(5)
-    ours = summed_loss(model, batch, loss_on, packed)
+    ours = target_losses(model, batch, loss_on, packed).sum()
     longest = max(len(ids) for ids, _ in batch)
     ids = torch.tensor([row + [0] * (longest - len(row)) for row, _ in batch])
     labels = torch.tensor(
@@ -70,9 +70,15 @@ def test_a_model_that_mixes_the_examples_of_a_row_is_found_out(tiny_model: Path)
     model = load_model(tiny_model, "float32")
     assert can_pack(model, examples(), "answer")
     assert can_pack(model, examples(1), "answer")
-    # What a recurrent layer would do: every position sees the sum of all before it in its row.
-    model.get_decoder().layers[0].register_forward_hook(lambda module, inputs, output: output + output.cumsum(1))
-    assert not can_pack(model, examples(), "answer")
+    # What a recurrent layer would do: every position sees a little of the sum of all before it in its row.
+    share = [1.0]
+    model.get_decoder().layers[0].register_forward_hook(
+        lambda module, inputs, output: output + share[0] * output.cumsum(1)
+    )
+    for share[0] in (1.0, 0.1, 0.01):
+        assert not can_pack(model, examples(), "answer")
+    share[0] = 0.0
+    assert can_pack(model, examples(), "answer")
 
 
 def trained(model: torch.nn.Module, recipe: Recipe, **settings) -> list[dict]:

@@ -1,0 +1,85 @@
+"""Texts as token ids: where BOS stands, and chat prompts that are the same on every day."""
+
+import datetime
+from pathlib import Path
+
+import pytest
+from tokenizers import processors
+from transformers import PreTrainedTokenizerFast
+
+import tiny
+from knowshift.models.loading import load_tokenizer
+from knowshift.models.tokenizing import ChatPrompt, encode, encode_examples, starts_with_bos
+from knowshift.runtime.errors import KnowshiftError
+
+TEXT = "Where does hometrain1 live ?"
+
+
+def tokenizer(adds: bool, folder: Path) -> PreTrainedTokenizerFast:
+    """Return the tiny tokenizer, loaded from disk, which adds BOS to plain text or does not."""
+    made = tiny.tokenizer()
+    if not adds:
+        made.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A")
+    made.save_pretrained(folder)
+    return load_tokenizer(folder)
+
+
+@pytest.mark.parametrize("adds", [True, False])
+def test_bos_stands_where_the_tokenizer_puts_it_or_as_asked(adds: bool, tmp_path: Path) -> None:
+    words = tokenizer(adds, tmp_path)
+    assert starts_with_bos(words) == adds
+    assert encode(words, [TEXT, "lives"]) == [words(TEXT)["input_ids"], words("lives")["input_ids"]]
+    plain = words(TEXT, add_special_tokens=False)["input_ids"]
+    assert encode(words, [TEXT], "never") == [plain]
+    assert encode(words, [TEXT], "always") == [[words.bos_token_id, *plain]]
+    for bos in ("as_tokenizer", "always", "never"):
+        ((ids, start),) = encode_examples(words, [TEXT], [" Rome"], bos)
+        assert [ids[:start]] == encode(words, [TEXT], bos) and ids[-1] == words.eos_token_id
+        assert words.decode(ids[start:-1]).strip() == "Rome"
+
+
+def test_bos_needs_a_token() -> None:
+    words = tiny.tokenizer()
+    words.bos_token = None
+    assert not starts_with_bos(words) and encode(words, [TEXT]) == encode(words, [TEXT], "never")
+    with pytest.raises(KnowshiftError, match=r"models\.\*\.bos is always"):
+        encode(words, [TEXT], "always")
+
+
+@pytest.mark.parametrize("begins", ["", "{{ bos_token }}"])
+def test_a_chat_template_decides_on_bos(begins: str, tmp_path: Path) -> None:
+    words = tokenizer(True, tmp_path)
+    words.chat_template = begins + "<|question|> {{ messages[0].content }} <|answer|>"
+    (ids,) = encode(words, [ChatPrompt(words).ask(TEXT)], "never")
+    assert ids.count(words.bos_token_id) == (ids[0] == words.bos_token_id) == bool(begins)
+
+
+class Tomorrow(datetime.datetime):
+    """The clock of another day."""
+
+    @classmethod
+    def now(cls, tz: datetime.tzinfo | None = None) -> datetime.datetime:
+        return datetime.datetime(2031, 12, 24, tzinfo=tz)
+
+
+TEMPLATE = (
+    "{% if date_string is not defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
+    "{{ date_string }}|{{ strftime_now('%Y-%m-%d') }}|{{ messages[0].content }}"
+    "|{% if enable_thinking is not defined or enable_thinking %}think{% endif %}|{% if thinking %}think{% endif %}"
+)
+
+
+def test_the_date_is_pinned_and_thinking_is_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = tokenizer(False, tmp_path)
+    words.chat_template = TEMPLATE
+    asked = ChatPrompt(words, "Be short.").ask(TEXT)
+    assert asked == f"01 Jan 2025|2025-01-01|{TEXT} Be short.||"
+    monkeypatch.setattr("transformers.utils.chat_template_utils.datetime", Tomorrow)
+    assert ChatPrompt(words, "Be short.").ask(TEXT) == asked
+    words.chat_template = "{% set form = '%Y' %}{{ strftime_now(form) }}"
+    with pytest.raises(KnowshiftError, match="today's date"):
+        ChatPrompt(words).ask(TEXT)
+    words.chat_template = TEMPLATE
+    assert ChatPrompt(words, pinned_date="2024-07-26", thinking=True).ask(TEXT) == (
+        f"26 Jul 2024|2024-07-26|{TEXT}|think|think"
+    )
