@@ -45,13 +45,16 @@ def _with_zero(study: Study) -> list[RestoredCondition]:
     return found
 
 
-def shares_held(concentration: pd.DataFrame) -> dict[tuple[str, str, float], float]:
-    """(run, region, percent) to the share of the summed relative change that the most changed parameters hold.
+def shares_held(
+    concentration: pd.DataFrame, measure: str = "share_without_zeros"
+) -> dict[tuple[str, str, float], float]:
+    """(run, region, percent) to the share of a summed change that the most changed parameters hold.
 
     Args:
         concentration: A table in the schema `CONCENTRATION`.
+        measure: The column of the share; the default is of the summed relative change.
     """
-    columns = (concentration[name] for name in ("run", "region", "percent", "share_without_zeros"))
+    columns = (concentration[name] for name in ("run", "region", "percent", measure))
     return {(run, region, percent): share for run, region, percent, share in zip(*columns, strict=True)}
 
 

@@ -1,6 +1,6 @@
 """How accuracy on well-known facts moves with divergence from the pre-trained model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from knowshift.analysis.answer_matrix import Answerer, Panel
 from knowshift.analysis.columns import estimate_columns, interval_columns, known, table
+from knowshift.analysis.contrasts import Arm, Contrast, contrast
 from knowshift.analysis.estimates import Estimate, bootstrap_means, mean_of, spearman_estimate
 from knowshift.analysis.schemas import CORRELATIONS, SHIFTS
 from knowshift.analysis.study import BASE, TESTS, Condition, Study
@@ -22,6 +23,7 @@ class Shift:
     Attributes:
         runs: The runs whose divergence was measured.
         facts: The number of level-4 facts that were measured in all of these runs.
+        values: (N, R) the divergence in nats of each of these facts and runs.
         kl: Run to its mean divergence in nats.
         accuracy: Run to its accuracy.
     """
@@ -44,6 +46,7 @@ class Shift:
         )
         measured = np.logical_not(np.isnan(kl).any(axis=1)) if self.runs else np.zeros(len(facts), bool)
         self.facts = int(measured.sum())
+        self.values = kl[measured]
         right = panel.correct[np.ix_(rows, [panel.columns[Answerer(run)] for run in self.runs])]
         values = np.column_stack([measured, np.where(measured[:, None], kl, 0.0), right])
         strata = np.zeros(len(facts), int)
@@ -57,6 +60,15 @@ class Shift:
             run: Estimate(float(right[:, at].mean()) if len(facts) else np.nan, replicates[:, 1 + count + at])
             for at, run in enumerate(self.runs)
         }
+
+    def compare(self, arms: Sequence[Arm]) -> Contrast:
+        """A contrast of mean divergences, with its variance over draws and facts.
+
+        Args:
+            arms: What is compared; their columns are answerers.
+        """
+        columns = {Answerer(run): column for column, run in enumerate(self.runs)}
+        return contrast(self.values, columns, np.zeros(self.facts, int), 1, arms)
 
     def mean_kl(self, condition: Condition) -> Estimate:
         """The divergence of a condition in nats, mean over its seeds."""
