@@ -130,9 +130,7 @@ def _harmless(
         and np.mean([undone[one] for one in sweep if one.percent == percent]) <= MOST_UNDONE
     ]
     if not percents:
-        return replace(
-            part, note=f"no share that all cells were restored by is known to hold at most 90 % of the {of}"
-        )
+        return replace(part, note=f"no share that all cells were restored by is known to hold at most 90 % of the {of}")
     chosen = [one for one in sweep if one.percent == percents[-1]]
     share = float(np.mean([undone[one] for one in chosen]))
     arms = [

@@ -190,7 +190,7 @@ def _divergence(study: Study, shift: Shift | None) -> list[Part]:
     conditions = [
         condition
         for condition in study.conditions
-        if condition.method == study.main_method and all(run in shift.kl for run in condition.runs)
+        if condition.method == study.main_method and all(run in shift.runs for run in condition.runs)
     ]
     tracks = _tracks(tracks, study, shift, conditions)
     kinds, sizes = study.curves(study.main_method, FEWEST_SIZES)
@@ -218,8 +218,8 @@ def _tracks(part: Part, study: Study, shift: Shift, conditions: Sequence[Conditi
     part = replace(part, compared=f"{cells} cells of data kind and size, {shift.facts} facts")
     if not several:
         return replace(part, note="it needs a data kind that was run at two sizes or more")
-    kl = [np.array([shift.mean_kl(one).value for one in mine]) for mine in several.values()]
-    lost = [np.array([-shift.mean_accuracy(one).value for one in mine]) for mine in several.values()]
+    means = [np.array([shift.means(one) for one in mine]) for mine in several.values()]
+    kl, lost = [mine[:, 0] for mine in means], [-mine[:, 1] for mine in means]
     seeds = min(len(one.runs) for mine in several.values() for one in mine if one.asked != "all")
     found = RankCorrelation(kl, lost, seeds, study.rng("permutation", "KL within data kinds"))
     note = None

@@ -15,6 +15,7 @@ import numpy as np
 FEWEST_SEEDS = 3  # draws per data kind below which no verdict is given
 POWER = 0.8  # probability with which the smallest detectable effect is seen
 _SMALLEST_TAIL = 1e-12  # p values below count as this
+_ROUNDING = 1e-24  # variances below count as none
 
 
 @dataclass(frozen=True)
@@ -153,46 +154,46 @@ def crossed(blocks: Sequence[np.ndarray], strata: np.ndarray, count: int) -> Con
         blocks: For each group (N, n): the contrast in every fact and draw; the value is the sum of the groups' means.
         strata, count: As in `contrast`.
     """
-    rows = [np.flatnonzero(strata == stratum) for stratum in range(count)]
-    sizes = np.array([len(row) for row in rows])
+    sizes = np.bincount(strata, minlength=count)
     draws = np.array([block.shape[1] for block in blocks])
     seeds, facts = int(draws.min(initial=np.iinfo(np.int64).max)), int(sizes.sum())
     if not sizes.all() or not seeds:
         return Contrast(np.nan, seeds, facts, *[np.nan] * 5)
-    # Per group and stratum: means of draws, and the interaction of draws and facts.
-    means = [np.stack([block[row].mean(0) for row in rows]) for block in blocks]  # (S, n)
-    value = float(sum(mean.mean() for mean in means))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        over_draws = np.array([mean.mean(0).var(ddof=1) if mean.shape[1] > 1 else np.nan for mean in means]) / draws
-        across = np.sum([block.mean(1) for block in blocks], axis=0)  # (N,) the contrast in every fact
-        over_facts = np.array([across[row].var(ddof=1) if len(row) > 1 else np.nan for row in rows]) / sizes / count**2
-        between = sum(_interaction(block, mean, rows) / count**2 for block, mean in zip(blocks, means, strict=True))
-        seed_df = over_draws.sum() ** 2 / (over_draws**2 / (draws - 1)).sum() if over_draws.any() else (draws - 1).sum()
-        fact_df = over_facts.sum() ** 2 / (over_facts**2 / (sizes - 1)).sum() if over_facts.any() else (sizes - 1).sum()
-    return Contrast(
-        value,
-        seeds,
-        facts,
-        float(over_draws.sum()),
-        float(seed_df),
-        float(max(over_facts.sum() - between, 0.0)),
-        float(fact_df),
-        float(between),
-    )
+
+    def sums(numbers: np.ndarray) -> np.ndarray:
+        """(S,) the sum over the facts of each stratum."""
+        return np.bincount(strata, numbers, count)
+
+    value, over_draws, between = 0.0, [], 0.0
+    across = np.zeros(len(strata))  # the contrast in every fact, less its stratum's mean
+    for block, number in zip(blocks, draws, strict=True):
+        means = np.stack([sums(block[:, draw]) / sizes for draw in range(number)], axis=1)  # (S, n)
+        value += float(means.mean())
+        apart = block - means[strata]  # what sets facts apart, in each draw
+        mean = apart.mean(1)
+        across += mean
+        if number > 1:
+            over_draws.append(means.mean(0).var(ddof=1) / number)
+            squares = sums(((apart - mean[:, None]) ** 2).sum(1))
+            between += float((squares / (np.maximum(sizes - 1, 1) * (number - 1)) / sizes).sum() / number / count**2)
+        else:
+            over_draws.append(np.nan)
+    over_facts = sums(across**2) / np.maximum(sizes - 1, 1) / sizes / count**2
+    seed_variance, seed_df = _pooled(np.array(over_draws), draws - 1)
+    fact_variance, fact_df = _pooled(over_facts, sizes - 1)
+    return Contrast(value, seeds, facts, seed_variance, seed_df, max(fact_variance - between, 0.0), fact_df, between)
 
 
-def _interaction(block: np.ndarray, means: np.ndarray, rows: Sequence[np.ndarray]) -> float:
-    """The sum over strata of the interaction's variance in the group's mean; 0 with one draw, where it is not known."""
-    draws, total = block.shape[1], 0.0
-    if draws < 2:
-        return total
-    for row, mean in zip(rows, means, strict=True):
-        if len(row) > 1:
-            here = block[row]
-            # The sum of squares of rows and columns together, less what either explains alone.
-            squares = ((here - mean) ** 2).sum() - draws * ((here.mean(1) - mean.mean()) ** 2).sum()
-            total += squares / ((len(row) - 1) * (draws - 1)) / (draws * len(row))
-    return float(max(total, 0.0))
+def _pooled(variances: np.ndarray, df: np.ndarray) -> tuple[float, float]:
+    """The sum of independent variances, and its degrees of freedom by Welch and Satterthwaite's formula.
+
+    What is left by rounding where nothing varies counts as 0.
+    """
+    variances = np.where(variances < _ROUNDING, 0.0, variances)
+    total, known = float(variances.sum()), np.maximum(df, 1)
+    if not total:
+        return 0.0, float(max(df.sum(), 1))
+    return total, float(total**2 / (variances**2 / known).sum())
 
 
 @dataclass(frozen=True)
