@@ -121,7 +121,12 @@ RESTORATIONS = pa.schema(
         *_interval("gain", "accuracy less unrestored"),
         field("gained", _COUNT, "questions that only the restored models answer, over all seeds"),
         field("lost", _COUNT, "questions that only the unrestored models answer, over all seeds"),
-        field("p", _REAL, "paired permutation test of the gain, two-sided; null at 0 %", null=True),
+        field(
+            "p",
+            _REAL,
+            "paired permutation test of the gain over facts, of these runs, two-sided; null at 0 %",
+            null=True,
+        ),
         field("p_corrected", _REAL, "after Holm, over all restorations of the model on the set", null=True),
         field(
             "undone",
