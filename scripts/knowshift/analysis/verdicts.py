@@ -155,7 +155,7 @@ class Part:
             "%", " %"
         )
         seeds = self.evidence.seeds_needed(self.level, self.bound)
-        more = f"about {seeds} seeds" if seeds else "more questions or cells as well as more seeds"
+        more = f"about {seeds} seeds" if seeds else "more seeds and more questions"
         return f"{sentence}: it needs a larger effect, or {more}."
 
     @property

@@ -141,14 +141,14 @@ def test_a_verdict_that_is_open_says_what_is_missing() -> None:
     few, small, far = correct(
         [
             Part(1, "a", "", "", evidence=single(known_contrast(0.5, seeds=2))),
-            Part(1, "b", "", "", evidence=single(known_contrast(0.02))),
+            Part(1, "b", "", "", evidence=single(known_contrast(0.025))),
             Part(1, "c", "", "", evidence=single(known_contrast(0.001))),
         ]
     )
     assert few.needed == "It needs at least 3 seeds, and there are 2."
-    assert small.needed is not None and small.needed.startswith("It lies 2.0 points from the bound, and ")
+    assert small.needed is not None and small.needed.startswith("It lies 2.5 points from the bound, and ")
     assert "would have been seen with 80 % probability: it needs a larger effect, or about " in small.needed
-    assert far.needed is not None and far.needed.endswith("or more questions or cells as well as more seeds.")
+    assert far.needed is not None and far.needed.endswith("or more seeds and more questions.")
 
 
 def test_a_rank_correlation_within_groups_by_every_order() -> None:
