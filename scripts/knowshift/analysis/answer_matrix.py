@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from knowshift.analysis.contrasts import Arm, Contrast, contrast
 from knowshift.analysis.estimates import Estimate, bootstrap_means, mean_of, stratum_means
 from knowshift.mastery.schemas import LEVELS
 from knowshift.randomness import derive_seed
@@ -168,6 +169,14 @@ class Panel:
         """The accuracy on the questions of one level, mean over models."""
         columns = [self.columns[key] for key in keys]
         return Estimate(float(self.means[level, columns].mean()), self.replicates[:, level, columns].mean(1))
+
+    def compare(self, arms: Sequence[Arm]) -> Contrast:
+        """A contrast of headline accuracies, with its variance over draws and facts.
+
+        Args:
+            arms: What is compared; their columns are answerers.
+        """
+        return contrast(self.correct, self.columns, self.strata, len(LEVELS), arms)
 
     def differences(self, ones: Sequence[Answerer], others: Sequence[Answerer]) -> np.ndarray:
         """(N, P) the difference of P pairs of models: 1 if only the first is right, -1 if only the second, else 0."""

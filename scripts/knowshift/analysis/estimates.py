@@ -10,7 +10,8 @@ from statistics import NormalDist
 import numpy as np
 
 REPLICATES = 2000  # resamples of the bootstrap
-PERMUTATIONS = 20_000  # random sign patterns of a permutation test
+PERMUTATIONS = 20_000  # random permutations of a test, at least
+PER_TEST = 1000  # permutations per test of a family, so that correction leaves p values their resolution
 ENDS = (2.5, 97.5)  # percentiles of the replicates at the ends of a 95 % interval
 _CHUNK = 1 << 22  # random numbers drawn at a time, which bounds memory
 
@@ -48,37 +49,12 @@ class Estimate:
             return float("nan")
         return float(np.nanpercentile(self.replicates, end))
 
-    @property
-    def reflected(self) -> "Estimate":
-        """The estimate with its replicates mirrored at the value, which gives the basic bootstrap interval.
-
-        The basic interval (Davison and Hinkley 1997) corrects the bias that resampling adds to the largest or smallest
-        of several values.
-        """
-        return Estimate(self.value, 2 * self.value - self.replicates)
-
 
 def mean_of(estimates: Sequence[Estimate]) -> Estimate:
     """The unweighted mean of several estimates."""
     return Estimate(
         float(np.mean([estimate.value for estimate in estimates])),
         np.mean([estimate.replicates for estimate in estimates], axis=0),
-    )
-
-
-def largest_of(estimates: Sequence[Estimate]) -> Estimate:
-    """The largest of several estimates, chosen anew in every resample."""
-    return Estimate(
-        float(np.max([estimate.value for estimate in estimates])),
-        np.max([estimate.replicates for estimate in estimates], axis=0),
-    )
-
-
-def smallest_of(estimates: Sequence[Estimate]) -> Estimate:
-    """The smallest of several estimates, chosen anew in every resample."""
-    return Estimate(
-        float(np.min([estimate.value for estimate in estimates])),
-        np.min([estimate.replicates for estimate in estimates], axis=0),
     )
 
 
@@ -138,6 +114,8 @@ def permutation_p(
     Args:
         differences: (N,) one model minus the other for each fact (mean over seeds).
         weights: (N,) the weight of each fact in the sum.
+        rng: Of the permutations.
+        permutations: Their number.
 
     Returns:
         The p value: the share of sign patterns whose sum is at least as far from 0, the observed one included.
@@ -148,9 +126,21 @@ def permutation_p(
         return 1.0
     observed = abs(terms.sum())
     sizes, counts = np.unique(np.abs(terms).round(15), return_counts=True)
-    sums = (2 * rng.binomial(counts, 0.5, (permutations, len(counts))) - counts) @ sizes
-    extreme = np.count_nonzero(np.abs(sums) >= observed - 1e-9 * sizes.max())
+    extreme, step = 0, max(1, _CHUNK // len(counts))
+    for start in range(0, permutations, step):
+        here = min(step, permutations - start)
+        sums = (2 * rng.binomial(counts, 0.5, (here, len(counts))) - counts) @ sizes
+        extreme += np.count_nonzero(np.abs(sums) >= observed - 1e-9 * sizes.max())
     return (1 + extreme) / (1 + permutations)
+
+
+def permutations_for(tests: int) -> int:
+    """How many permutations each test of a family needs, so that the smallest p value survives the correction.
+
+    Args:
+        tests: The number of tests in the family.
+    """
+    return max(PERMUTATIONS, PER_TEST * tests)
 
 
 def holm(p: np.ndarray) -> np.ndarray:

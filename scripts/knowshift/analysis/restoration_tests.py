@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from knowshift.analysis.answer_matrix import Answerer, Panel
 from knowshift.analysis.columns import estimate_columns, interval_columns, known, table
-from knowshift.analysis.estimates import Estimate, holm, mean_of, permutation_p
+from knowshift.analysis.estimates import Estimate, holm, mean_of, permutation_p, permutations_for
 from knowshift.analysis.schemas import RESTORATIONS
 from knowshift.analysis.study import RestoredCondition, Study
 
@@ -20,13 +20,13 @@ def tabulate_restorations(study: Study, concentration: pd.DataFrame) -> pa.Table
         study: The study.
         concentration: A table in the schema `CONCENTRATION`.
     """
-    held = shares_held(concentration)
-    rows = []
+    held, rows, restorations = shares_held(concentration), [], _with_zero(study)
+    permutations = permutations_for(sum(one.percent > 0 for one in restorations))
     for name, panel in study.panels.items():
-        mine = [_compare(study, panel, restoration) for restoration in _with_zero(study)]
+        mine = [_compare(study, panel, restoration, permutations) for restoration in restorations]
         rows += _corrected([row | {"set": name} for row in mine])
     if study.trained:
-        mine = [_compare_trained(study, restoration) for restoration in _with_zero(study)]
+        mine = [_compare_trained(study, restoration, permutations) for restoration in restorations]
         rows += _corrected([row | {"set": "training_set"} for row in mine])
     for row in rows:
         row["undone"] = mean_undone(held, row.pop("restored"))
@@ -45,13 +45,16 @@ def _with_zero(study: Study) -> list[RestoredCondition]:
     return found
 
 
-def shares_held(concentration: pd.DataFrame) -> dict[tuple[str, str, float], float]:
-    """(run, region, percent) to the share of the summed relative change that the most changed parameters hold.
+def shares_held(
+    concentration: pd.DataFrame, measure: str = "share_without_zeros"
+) -> dict[tuple[str, str, float], float]:
+    """(run, region, percent) to the share of a summed change that the most changed parameters hold.
 
     Args:
         concentration: A table in the schema `CONCENTRATION`.
+        measure: The column of the share; the default is of the summed relative change.
     """
-    columns = (concentration[name] for name in ("run", "region", "percent", "share_without_zeros"))
+    columns = (concentration[name] for name in ("run", "region", "percent", measure))
     return {(run, region, percent): share for run, region, percent, share in zip(*columns, strict=True)}
 
 
@@ -71,7 +74,7 @@ def mean_undone(held: Mapping[tuple[str, str, float], float], restored: Restored
     return float(np.mean(known_shares))
 
 
-def _compare(study: Study, panel: Panel, restoration: RestoredCondition) -> dict:
+def _compare(study: Study, panel: Panel, restoration: RestoredCondition, permutations: int) -> dict:
     """The row of a restored condition on a set of held-out questions."""
     unrestored = restoration.unrestored
     restored = restoration.answerers if restoration.percent else unrestored
@@ -81,12 +84,15 @@ def _compare(study: Study, panel: Panel, restoration: RestoredCondition) -> dict
     p = None
     if restoration.percent and not np.isnan(before.value):
         rng = study.rng("permutation", panel.name, *map(str, restoration.columns.values()))
-        p = permutation_p(differences.mean(1), panel.weights, rng)
+        p = permutation_p(differences.mean(1), panel.weights, rng, permutations)
     return _restoration_row(restoration, panel.questions, each, before, differences, p)
 
 
-def _compare_trained(study: Study, restoration: RestoredCondition) -> dict:
-    """The row of a restored condition on the training sets of its runs."""
+def _compare_trained(study: Study, restoration: RestoredCondition, permutations: int) -> dict:
+    """The row of a restored condition on the training sets of its runs.
+
+    A fact may stand in the training sets of several runs; its differences get one sign together in the permutation.
+    """
     given, runs = study.answers["training_set"], restoration.runs
     keys = restoration.answerers if restoration.percent else restoration.unrestored
     each = [study.trained[run][key] for run, key in zip(runs, keys, strict=True)]
@@ -94,10 +100,12 @@ def _compare_trained(study: Study, restoration: RestoredCondition) -> dict:
     apart = [
         given[key].correct.astype(np.int8) - given[Answerer(run)].correct for run, key in zip(runs, keys, strict=True)
     ]
-    differences = np.concatenate(apart)
     weights = np.concatenate([np.full(len(part), 1 / (len(apart) * len(part))) for part in apart])
+    differences = np.concatenate(apart)
+    facts = np.concatenate([given[Answerer(run)].facts for run in runs])
+    by_fact = np.bincount(np.unique(facts, return_inverse=True)[1], differences * weights)
     rng = study.rng("permutation", "training_set", *map(str, restoration.columns.values()))
-    p = permutation_p(differences, weights, rng) if restoration.percent else None
+    p = permutation_p(by_fact, np.ones(len(by_fact)), rng, permutations) if restoration.percent else None
     return _restoration_row(restoration, max(map(len, apart)), each, before, differences, p)
 
 

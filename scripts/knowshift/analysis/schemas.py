@@ -87,7 +87,12 @@ RESTORATIONS = pa.schema(
         *_interval("gain", "accuracy less unrestored"),
         field("gained", _COUNT, "questions that only the restored models answer, over all seeds"),
         field("lost", _COUNT, "questions that only the unrestored models answer, over all seeds"),
-        field("p", _REAL, "paired permutation test of the gain, two-sided; null at 0 %", null=True),
+        field(
+            "p",
+            _REAL,
+            "paired permutation test of the gain over facts, of these runs, two-sided; null at 0 %",
+            null=True,
+        ),
         field("p_corrected", _REAL, "after Holm, over all restorations of the model on the set", null=True),
         field(
             "undone",
@@ -204,11 +209,24 @@ CLAIMS = pa.schema(
         field("measure", _TEXT, "what the value is"),
         field("unit", _TEXT, "points, nats or correlation"),
         field("value", _REAL, "in the unit; accuracies as a share (0.1 is ten points)", null=True),
-        field("low", _REAL, "lower end of the 95 % interval over facts", null=True),
+        field("low", _REAL, "lower end of the interval over draws and facts, at `confidence`", null=True),
         field("high", _REAL, "upper end", null=True),
+        field("confidence", _REAL, "of the interval, after Holm over all parts; null: no interval", null=True),
         field("bound", _REAL, "it holds above this and does not below; null for a claim as a whole", null=True),
+        field("seeds", _COUNT, "draws of the training set, of the data kind with fewest", null=True),
+        field("standard_error", _REAL, "over draws and facts, in the unit", null=True),
+        field("df", _REAL, "degrees of freedom of the variance over draws", null=True),
+        field("p", _REAL, "of the distance from the bound, two-sided; null: not tested", null=True),
+        field("p_corrected", _REAL, "after Holm, over all parts of all claims that were tested", null=True),
+        field(
+            "detectable",
+            _REAL,
+            "smallest distance from the bound that would have been seen with 80 % probability, in the unit",
+            null=True,
+        ),
         field("compared", _TEXT, "the data kinds, sizes and shares that the value is of"),
-        field("note", _TEXT, "why it cannot be told, or how this run differs from the paper's", null=True),
+        field("note", _TEXT, "why there is no value, or how this run differs from the paper's", null=True),
+        field("needed", _TEXT, "what it would take to tell; null: it was told, or has no value", null=True),
     ]
 )
 

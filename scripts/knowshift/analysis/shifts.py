@@ -1,6 +1,7 @@
 """How accuracy on well-known facts moves with divergence from the pre-trained model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import pyarrow as pa
 
 from knowshift.analysis.answer_matrix import Answerer, Panel
 from knowshift.analysis.columns import estimate_columns, interval_columns, known, table
+from knowshift.analysis.contrasts import Arm, Contrast, contrast
 from knowshift.analysis.estimates import Estimate, bootstrap_means, mean_of, spearman_estimate
 from knowshift.analysis.schemas import CORRELATIONS, SHIFTS
 from knowshift.analysis.study import BASE, TESTS, Condition, Study
@@ -22,12 +24,12 @@ class Shift:
     Attributes:
         runs: The runs whose divergence was measured.
         facts: The number of level-4 facts that were measured in all of these runs.
-        kl: Run to its mean divergence in nats.
-        accuracy: Run to its accuracy.
+        values: (N, R) the divergence in nats of each of these facts and runs.
+        right: (M, R) whether each run answers each level-4 fact of the set, measured or not.
     """
 
     def __init__(self, study: Study, panel: Panel, divergences: Mapping[str, pd.Series]) -> None:
-        """Average and resample.
+        """Pick the level-4 facts.
 
         Args:
             study: The study.
@@ -44,19 +46,46 @@ class Shift:
         )
         measured = np.logical_not(np.isnan(kl).any(axis=1)) if self.runs else np.zeros(len(facts), bool)
         self.facts = int(measured.sum())
-        right = panel.correct[np.ix_(rows, [panel.columns[Answerer(run)] for run in self.runs])]
-        values = np.column_stack([measured, np.where(measured[:, None], kl, 0.0), right])
-        strata = np.zeros(len(facts), int)
-        replicates = bootstrap_means(values, strata, 1, study.rng("bootstrap", "level 4", panel.name))[:, 0]
-        count = len(self.runs)
+        self.values = kl[measured]
+        self.right = panel.correct[np.ix_(rows, [panel.columns[Answerer(run)] for run in self.runs])]
+        self._measured, self._rng = measured, study.rng("bootstrap", "level 4", panel.name)
+
+    @cached_property
+    def _replicates(self) -> np.ndarray:
+        """(B, 1 + 2 R) means over resampled facts: the share measured, then KL where measured, then right answers."""
+        kl = np.zeros(self.right.shape)
+        kl[self._measured] = self.values
+        values = np.column_stack([self._measured, kl, self.right])
+        return bootstrap_means(values, np.zeros(len(values), int), 1, self._rng)[:, 0]
+
+    @cached_property
+    def kl(self) -> dict[str, Estimate]:
+        """Run to its mean divergence in nats, with an interval over facts."""
         with np.errstate(invalid="ignore", divide="ignore"):
-            means = kl[measured].mean(0) if self.facts else np.full(count, np.nan)
-            kl_replicates = replicates[:, 1 : 1 + count] / replicates[:, :1]
-        self.kl = {run: Estimate(float(means[at]), kl_replicates[:, at]) for at, run in enumerate(self.runs)}
-        self.accuracy = {
-            run: Estimate(float(right[:, at].mean()) if len(facts) else np.nan, replicates[:, 1 + count + at])
-            for at, run in enumerate(self.runs)
-        }
+            replicates = self._replicates[:, 1 : 1 + len(self.runs)] / self._replicates[:, :1]
+        means = self.values.mean(0) if self.facts else np.full(len(self.runs), np.nan)
+        return {run: Estimate(float(means[at]), replicates[:, at]) for at, run in enumerate(self.runs)}
+
+    @cached_property
+    def accuracy(self) -> dict[str, Estimate]:
+        """Run to its accuracy on level 4, with an interval over facts."""
+        replicates = self._replicates[:, 1 + len(self.runs) :]
+        means = self.right.mean(0) if len(self.right) else np.full(len(self.runs), np.nan)
+        return {run: Estimate(float(means[at]), replicates[:, at]) for at, run in enumerate(self.runs)}
+
+    def means(self, condition: Condition) -> tuple[float, float]:
+        """The divergence in nats and the accuracy on level 4 of a condition, mean over facts and seeds."""
+        columns = [self.runs.index(run) for run in condition.runs]
+        return float(self.values[:, columns].mean()), float(self.right[:, columns].mean())
+
+    def compare(self, arms: Sequence[Arm]) -> Contrast:
+        """A contrast of mean divergences, with its variance over draws and facts.
+
+        Args:
+            arms: What is compared; their columns are answerers.
+        """
+        columns = {Answerer(run): column for column, run in enumerate(self.runs)}
+        return contrast(self.values, columns, np.zeros(self.facts, int), 1, arms)
 
     def mean_kl(self, condition: Condition) -> Estimate:
         """The divergence of a condition in nats, mean over its seeds."""

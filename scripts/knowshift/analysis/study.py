@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from knowshift.analysis.answer_matrix import Answerer, Answers, Panel
+from knowshift.analysis.contrasts import Arm
 from knowshift.analysis.estimates import Estimate, bootstrap_means
 from knowshift.randomness import derive_seed
 
@@ -46,6 +47,10 @@ class Condition:
     def answerers(self) -> list[Answerer]:
         """The fine-tuned models, one per run."""
         return [Answerer(run) for run in self.runs]
+
+    def arm(self, weight: float) -> Arm:
+        """The condition as an arm of a contrast."""
+        return Arm(weight, self.data, dict(zip(self.seeds, self.answerers, strict=True)))
 
 
 def reference_columns(method: str) -> dict:
@@ -86,6 +91,12 @@ class RestoredCondition:
     def unrestored(self) -> list[Answerer]:
         """The fine-tuned models of the same runs, with nothing restored."""
         return [Answerer(run) for run in self.runs]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds, in the order of the runs."""
+        by_run = dict(zip(self.condition.runs, self.condition.seeds, strict=True))
+        return tuple(by_run[run] for run in self.runs)
 
 
 class Study:
@@ -160,6 +171,21 @@ class Study:
             for kind in kinds
         ]
         return sorted(set.intersection(*found)) if found else []
+
+    def curves(self, method: str, fewest: int) -> tuple[list[str], list[int]]:
+        """The data kinds that a method was run on at common sizes, as many sizes as `fewest`, and those sizes, rising.
+
+        Kinds with more sizes come first; a kind that would leave fewer common sizes is left out. Without any such kind
+        both are empty.
+        """
+        kinds = sorted(self.kinds.get(method, []), key=lambda kind: -len(self.sizes(method, kind)))
+        chosen: list[str] = []
+        common: set[int] = set()
+        for kind in kinds:
+            shared = set(self.sizes(method, kind)) & (common if chosen else set(self.sizes(method, kind)))
+            if len(shared) >= fewest:
+                chosen, common = [*chosen, kind], shared
+        return sorted(chosen), sorted(common)
 
     def common_size(self, method: str) -> int | None:
         """The largest size that every data kind of a method was run at."""

@@ -120,6 +120,20 @@ def points(value: float | None) -> str:
     return NOTHING if value is None or absent(value) else f"{100 * value:+.1f}".replace("-", "−")
 
 
+def distance(value: float, unit: str) -> str:
+    """Format a distance in the unit of a claim's number: points (of shares from 0 to 1), nats or correlation."""
+    return (
+        f"{100 * value:.1f} points" if unit == "points" else f"{value:.2f} nats" if unit == "nats" else f"{value:.2f}"
+    )
+
+
+def p_value(value: float | None) -> str:
+    """Format a p value."""
+    if value is None or absent(value):
+        return NOTHING
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
 def ranged(value: str, low: str, high: str) -> str:
     """Append an interval to a formatted number, unless one of the three is missing."""
     return value if NOTHING in (value, low, high) else f"{value} [{low}, {high}]"

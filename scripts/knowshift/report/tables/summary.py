@@ -11,8 +11,10 @@ from knowshift.report.tables.layout import (
     TableCell,
     absent,
     count,
+    distance,
     naming,
     number,
+    p_value,
     percent_ranged,
     pivot,
     points,
@@ -44,8 +46,11 @@ def claims(frames: Frames) -> PrintedTable:
         "claim",
         "statement",
         "verdict",
-        "number [95 % interval]",
+        "number [interval]",
         "holds above",
+        "seeds",
+        "p, corrected",
+        "would have seen",
         "of",
         "compared",
         "note",
@@ -61,15 +66,20 @@ def claims(frames: Frames) -> PrintedTable:
             row["verdict"],
             ranged(show(row["value"]), show(row["low"]), show(row["high"])),
             "" if whole else show(row["bound"]),
+            count(row["seeds"]),
+            p_value(row["p_corrected"]),
+            NOTHING if absent(row["detectable"]) else distance(row["detectable"], row["unit"]),
             f"{row['measure']} ({row['unit']})",
             row["compared"],
-            "" if absent(row["note"]) else row["note"],
+            "; ".join(row[name].rstrip(".") for name in ("note", "needed") if not absent(row[name])),
         ]
         tone = {"holds": "gain", "does not hold": "loss"}.get(row["verdict"], "")
         rows.append([TableCell(text, tone if text == row["verdict"] else "", whole) for text in texts])
     title = (
         "The paper's claims on this run. A part holds if its whole interval lies above the bound, does not hold if it"
         " lies below, and cannot be told otherwise; a claim holds if all its parts do, and does not if one does not."
+        " Intervals are over draws of the training set and over facts, and corrected for the number of parts. The"
+        " smallest distance from the bound that would have been seen with 80 % probability stands beside them."
     )
     return PrintedTable(title, columns, rows)
 
