@@ -53,6 +53,15 @@ def _interval(name: str, doc: str) -> list[pa.Field]:
     ]
 
 
+def _crossed(name: str, doc: str) -> list[pa.Field]:
+    """The columns of a number and its interval over facts and seeds."""
+    return [
+        field(name, _REAL, doc, null=True),
+        field(f"{name}_low", _REAL, "lower end of the 95 % interval over facts and, with two or more, seeds", null=True),
+        field(f"{name}_high", _REAL, "upper end", null=True),
+    ]
+
+
 _HEADLINE = "plain mean of the five level accuracies, mean over seeds; null if a level has no questions"
 
 SCORES = pa.schema(
@@ -248,7 +257,9 @@ CLAIMS = pa.schema(
 RECOMMENDATION = pa.schema(
     [
         field("reason", _TEXT, "why nothing can be recommended; null: the rest is there", null=True),
-        *[field.with_nullable(True) for field in [field("run", _TEXT), *_CELL, *_RESTORED]],
+        field("run", _TEXT, "the recipe's run that is best on dev; the command exports it", null=True),
+        *[field.with_nullable(True) for field in [*_CELL, *_RESTORED]],
+        field("seeds", _COUNT, "that all recipes have; accuracies and gains are means over them", null=True),
         field(
             "dev_accuracy",
             _REAL,
@@ -257,11 +268,20 @@ RECOMMENDATION = pa.schema(
         ),
         field("dev_questions", _COUNT, null=True),
         field("candidates", _COUNT, "recipes it was chosen from", null=True),
+        field("behind", _REAL, "dev accuracy of the recipe that is best on dev, less this one's", null=True),
+        field("behind_error", _REAL, "standard error of that difference, over facts and seeds", null=True),
+        field("unrestored_method", _TEXT, "of the unrestored recipe that is best on dev", null=True),
+        field("unrestored_data", _TEXT, "its data kind", null=True),
+        field("unrestored_size", _COUNT, "its number of training facts", null=True),
+        field("note", _TEXT, "what makes the choice uncertain; null: nothing", null=True),
         field("set", _TEXT, "test or test_ood", null=True),
         field("questions", _COUNT, null=True),
-        *_interval("accuracy", "of the exported model: plain mean of the five level accuracies"),
-        *_interval("gain_unrestored", "accuracy less that of the same run with nothing restored"),
-        *_interval("gain_pretrained", "accuracy less the pre-trained model's"),
+        *_crossed("accuracy", "plain mean of the five level accuracies, mean over seeds"),
+        *_crossed("gain", "accuracy less that of the unrestored recipe that is best on dev"),
+        *_crossed("gain_unrestored", "accuracy less that of the same runs with nothing restored"),
+        *_crossed("gain_pretrained", "accuracy less the pre-trained model's"),
+        field("unrestored_accuracy", _REAL, "of the unrestored recipe that is best on dev, mean over seeds", null=True),
+        field("run_accuracy", _REAL, "of the one run that is exported", null=True),
         field("command", _TEXT, "that exports the model", null=True),
     ]
 )
