@@ -205,7 +205,7 @@ FACT_OUTPUTS = pa.schema(
 
 _STATE = [field("state", _TEXT, "before, after or restored"), *_CELL, *_MAYBE_RESTORED, _SET]
 
-CALIBRATION = pa.schema(
+RIGHT_ANSWER_BINS = pa.schema(
     [
         *_STATE,
         field("bin", pa.int8(), "0 to 9: bins of equal width over the probability"),
@@ -214,15 +214,46 @@ CALIBRATION = pa.schema(
         field("accuracy", _REAL, "share of the bin's questions that are answered"),
     ]
 )
-CALIBRATION_ERRORS = pa.schema(
+RIGHT_ANSWER_GAPS = pa.schema(
     [
         *_STATE,
         _SEEDS,
         _QUESTIONS,
-        field("probability", _REAL, "mean over all questions and seeds"),
+        field("probability", _REAL, "of the right answer, mean over all questions and seeds"),
         field("accuracy", _REAL, "share answered, over all questions and seeds"),
-        field("error", _REAL, "expected calibration error: mean distance of the two over the bins, by questions"),
-        field("spread", _REAL, "of the error over seeds", null=True),
+        field("gap", _REAL, "mean distance of the two over the bins, weighted by questions"),
+        field("spread", _REAL, "of the gap over seeds", null=True),
+    ]
+)
+
+_CONFIDENCE = "probability of the given answer, product over its tokens and its end"
+CONFIDENCE_BINS = pa.schema(
+    [
+        *_STATE,
+        field("bin", pa.int8(), "0 to 9: bins of equal width over the confidence"),
+        field("questions", _COUNT, "in the bin, over all seeds"),
+        field("confidence", _REAL, f"{_CONFIDENCE}, mean over the bin"),
+        field("accuracy", _REAL, "share of the bin's answers that are right"),
+    ]
+)
+
+
+def _by_seed(name: str, doc: str) -> list[pa.Field]:
+    """The columns of a measure that is null where it is not defined, and of its spread."""
+    return [field(name, _REAL, doc, null=True), field(f"{name}_spread", _REAL, "over seeds", null=True)]
+
+
+CONFIDENCE_ERRORS = pa.schema(
+    [
+        *_STATE,
+        _SEEDS,
+        _QUESTIONS,
+        field("confidence", _REAL, f"{_CONFIDENCE}, mean over all questions and seeds"),
+        field("accuracy", _REAL, "share of right answers, over all questions and seeds"),
+        *_by_seed("error", "expected calibration error: mean distance of the two over ten bins, by questions"),
+        *_by_seed("auroc", "chance that a right answer has more confidence than a wrong one; null: all right or wrong"),
+        *_by_seed("error_per_token", "the same error with the geometric mean over tokens as the confidence"),
+        *_by_seed("auroc_per_token", "the same chance with the geometric mean over tokens as the confidence"),
     ]
 )
 
@@ -298,8 +329,10 @@ ANALYSES: dict[str, pa.Schema] = {
     "restored_modules": RESTORED_MODULES,
     "flows": FLOWS,
     "fact_outputs": FACT_OUTPUTS,
-    "calibration": CALIBRATION,
-    "calibration_errors": CALIBRATION_ERRORS,
+    "right_answer_bins": RIGHT_ANSWER_BINS,
+    "right_answer_gaps": RIGHT_ANSWER_GAPS,
+    "confidence_bins": CONFIDENCE_BINS,
+    "confidence_errors": CONFIDENCE_ERRORS,
     "loss_curves": LOSS_CURVES,
     "claims": CLAIMS,
     "recommendation": RECOMMENDATION,
