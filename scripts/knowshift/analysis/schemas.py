@@ -57,7 +57,9 @@ def _crossed(name: str, doc: str) -> list[pa.Field]:
     """The columns of a number and its interval over facts and seeds."""
     return [
         field(name, _REAL, doc, null=True),
-        field(f"{name}_low", _REAL, "lower end of the 95 % interval over facts and, with two or more, seeds", null=True),
+        field(
+            f"{name}_low", _REAL, "lower end of the 95 % interval over facts and, with two or more, seeds", null=True
+        ),
         field(f"{name}_high", _REAL, "upper end", null=True),
     ]
 

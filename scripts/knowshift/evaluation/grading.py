@@ -59,7 +59,9 @@ class Grader:
             the grade by `rule`.
         """
         rows = []
-        for row in outcomes.select(["fact_id", "set", "output", "gold_logprob", *(field.name for field in GIVEN)]).to_pylist():
+        for row in outcomes.select(
+            ["fact_id", "set", "output", "gold_logprob", *(field.name for field in GIVEN)]
+        ).to_pylist():
             fact = self.facts[row["fact_id"]]
             grades = grade_output(row["output"], self.synonyms.names(fact["object"], fact["aliases"]))
             rows.append({**row, "level": fact["level"], **grades, "correct": grades[self.rule]})

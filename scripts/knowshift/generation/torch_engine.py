@@ -63,8 +63,8 @@ class Engine:
     ) -> list[list[list[int]]]:
         """Complete every prompt, once per sample; see `GenerationEngine.generate`.
 
-        Any thread may call `on_prompt`, `on_done` and `on_scores`, one call at a time. `top_logits` is not used: this engine gives
-        all logits.
+        Any thread may call `on_prompt`, `on_done` and `on_scores`, one call at a time. `top_logits` is not used: this
+        engine gives all logits.
         """
         queue = PromptQueue(prompts, decoding, on_prompt, on_done, on_scores)
         if self.model.device.type != "cpu":

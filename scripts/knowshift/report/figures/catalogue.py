@@ -5,13 +5,24 @@ import pandas as pd
 
 from knowshift.canonical import canonical_json
 from knowshift.report.contents import FIGURES
-from knowshift.report.figures import accuracy, divergence, flow, mastery, parameters, restoration, theme, training
+from knowshift.report.figures import (
+    accuracy,
+    confidence,
+    divergence,
+    flow,
+    mastery,
+    parameters,
+    restoration,
+    theme,
+    training,
+)
 from knowshift.report.frames import Frames
 
 # Modules that `contents` names. Each of their public functions draws one figure; it returns None if the cells that the
 # figure would show were not run.
 MODULES = {
     "accuracy": accuracy,
+    "confidence": confidence,
     "divergence": divergence,
     "flow": flow,
     "mastery": mastery,
