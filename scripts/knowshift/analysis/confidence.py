@@ -66,7 +66,7 @@ def tabulate_confidence(study: Study, path: Path, rule: str) -> tuple[pa.Table, 
 
 
 def _measures(answers: list[pd.DataFrame]) -> dict:
-    """Calibration error and AUROC, mean over the models of one condition with their spread, by whole answer and token."""
+    """Calibration error and AUROC by whole answer and per token: mean over a condition's models, and spread."""
     columns: dict = {}
     for score, ending in (("confidence", ""), ("per_token", "_per_token")):
         pairs = [(one[score].to_numpy(), one["correct"].to_numpy()) for one in answers]

@@ -19,7 +19,7 @@ BINS = 10  # of equal width over the probability
 
 
 def tabulate_right_answers(study: Study) -> tuple[pa.Table, pa.Table]:
-    """Compare probability and answers by bin and overall, in the schemas `RIGHT_ANSWER_BINS` and `RIGHT_ANSWER_GAPS`."""
+    """Compare probability and answers by bin and overall: schemas `RIGHT_ANSWER_BINS` and `RIGHT_ANSWER_GAPS`."""
     bins, gaps = [], []
     for head, keys in list_states(study):
         for panel in (study.panels[name] for name in TESTS if name in study.panels):

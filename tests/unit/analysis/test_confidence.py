@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from knowshift.analysis.answer_matrix import Answerer, read_answers
@@ -18,6 +18,7 @@ from knowshift.evaluation.schemas import ANSWERS
 RUNS = [Answerer("full-mixed-2-s1"), Answerer("full-mixed-2-s2")]
 
 
+@settings(deadline=None)  # the first example imports SciPy
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=1, max_size=40))
 def test_auroc_is_the_share_of_pairs_in_the_right_order(answers: list[tuple[int, bool]]) -> None:
     scores, correct = np.array([score for score, _ in answers]), np.array([right for _, right in answers])
@@ -33,8 +34,8 @@ def made_study(path: Path) -> Study:
     confidences = {BASE: [0.5] * 4, RUNS[0]: [0.9, 0.9, 0.7, 0.2], RUNS[1]: [0.1, 0.3, 0.5, 0.7]}
     right = {BASE: [False] * 4, RUNS[0]: [True, False, True, False], RUNS[1]: [False, False, True, True]}
     rows = [
-        {**key._asdict(), "fact_id": str(fact), "set": "test", "level": 1, "output": "x", "whole_words": right[key][fact],
-         "substring": True, "exact": False, "gold_logprob": -1.0, "answer_tokens": 2,
+        {**key._asdict(), "fact_id": str(fact), "set": "test", "level": 1, "output": "x",
+         "whole_words": right[key][fact], "substring": True, "exact": False, "gold_logprob": -1.0, "answer_tokens": 2,
          "answer_logprob": float(np.log(confidence)) / 2}
         for key, mine in confidences.items() for fact, confidence in enumerate(mine)
     ]  # fmt: skip
