@@ -314,8 +314,8 @@ class Tables:
         for cell in self.states():
             for name in HELD_OUT:
                 yield {**cell, "set": name, "seeds": 3, "questions": 125, "confidence": 0.6, "accuracy": 0.55,
-                       "error": 0.11, "error_spread": 0.01, "auroc": 0.78, "auroc_spread": 0.02, "error_per_token": 0.3,
-                       "error_per_token_spread": None, "auroc_per_token": 0.75, "auroc_per_token_spread": None}  # fmt: skip
+                       "error": 0.11, "error_spread": 0.01, "auroc": 0.78, "auroc_spread": 0.02,
+                       "error_per_token": 0.3, "auroc_per_token": 0.75, "auroc_per_token_spread": None}  # fmt: skip
 
     def right_answer_gaps(self) -> Iterator[dict]:
         """Rows of the table `right_answer_gaps`."""
