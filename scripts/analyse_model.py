@@ -1,4 +1,4 @@
-r"""Compute the statistics of one model: intervals, tests, flows, calibration, verdicts on the claims, a recommendation.
+r"""Compute the statistics of one model: intervals, tests, flows, confidence, verdicts on the claims, a recommendation.
 
     python scripts/analyse_model.py --tables results/NAME/tables --mastery results/NAME/mastery.parquet \
         --divergences results/NAME/runs/*/divergence.parquet --orders results/NAME/orders/*.parquet \

@@ -125,7 +125,9 @@ def test_every_analysis_says_something_of_the_tiny_experiment(experiment: Path) 
         "strategies",
         "restored_layers",
         "restored_modules",
-        "calibration",
+        "right_answer_bins",
+        "confidence_bins",
+        "confidence_errors",
         "loss_curves",
     ):
         assert len(table(experiment, name)), name

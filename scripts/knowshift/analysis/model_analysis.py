@@ -8,9 +8,9 @@ import pandas as pd
 import pyarrow as pa
 
 from knowshift.analysis.answer_matrix import read_answers
-from knowshift.analysis.calibration import tabulate_calibration
 from knowshift.analysis.churn import tabulate_churn
 from knowshift.analysis.claims import tabulate_claims
+from knowshift.analysis.confidence import tabulate_confidence
 from knowshift.analysis.flows import tabulate_fact_outputs, tabulate_flows
 from knowshift.analysis.knowledge import knowledge_of
 from knowshift.analysis.level_reliability import tabulate_level_reliability
@@ -18,6 +18,7 @@ from knowshift.analysis.loss_curves import tabulate_loss
 from knowshift.analysis.recommendation import recommend, tabulate_strategies
 from knowshift.analysis.restoration_tests import tabulate_restorations
 from knowshift.analysis.restored_locations import tabulate_where
+from knowshift.analysis.right_answers import tabulate_right_answers
 from knowshift.analysis.run_schemas import CONCENTRATION, RESTORED_WHERE, TRAINING_LOSS
 from knowshift.analysis.scores import tabulate_scores, tabulate_scores_by_level
 from knowshift.analysis.shifts import measure_shifts, tabulate_shifts
@@ -65,7 +66,8 @@ def analyse_model(
     where = read_table(tables / "restored_where.parquet", RESTORED_WHERE).to_pandas()
     shifts = measure_shifts(study, _read_divergences(divergences, fact_ids))
     shift_table, correlations = tabulate_shifts(study, shifts)
-    calibration, calibration_errors = tabulate_calibration(study)
+    right_answer_bins, right_answer_gaps = tabulate_right_answers(study)
+    confidence_bins, confidence_errors = tabulate_confidence(study, graded, matching)
     restored_layers, restored_modules = tabulate_where(study, where)
     reliability, regression = tabulate_level_reliability(mastery)
     return {
@@ -84,8 +86,10 @@ def analyse_model(
         "level_reliability": reliability,
         "level_regression": regression,
         "fact_outputs": tabulate_fact_outputs(study, graded, mastery, facts),
-        "calibration": calibration,
-        "calibration_errors": calibration_errors,
+        "right_answer_bins": right_answer_bins,
+        "right_answer_gaps": right_answer_gaps,
+        "confidence_bins": confidence_bins,
+        "confidence_errors": confidence_errors,
         "loss_curves": tabulate_loss(study, losses),
         "claims": tabulate_claims(study, shifts, concentration),
         "recommendation": recommend(study, folder),

@@ -16,6 +16,17 @@ _CELL, _SEEDS, _SET, _QUESTIONS = fields.CELL, fields.SEEDS, fields.SET, fields.
 _RESTORED, _MAYBE_RESTORED = fields.RESTORED, fields.MAYBE_RESTORED
 _estimate, _interval = fields.estimate_fields, fields.interval_fields
 
+def _crossed(name: str, doc: str) -> list[pa.Field]:
+    """The columns of a number and its interval over facts and seeds."""
+    return [
+        field(name, _REAL, doc, null=True),
+        field(
+            f"{name}_low", _REAL, "lower end of the 95 % interval over facts and, with two or more, seeds", null=True
+        ),
+        field(f"{name}_high", _REAL, "upper end", null=True),
+    ]
+
+
 _HEADLINE = "plain mean of the five level accuracies, mean over seeds; null if a level has no questions"
 
 SCORES = pa.schema(
@@ -168,7 +179,7 @@ FACT_OUTPUTS = pa.schema(
 
 _STATE = [field("state", _TEXT, "before, after or restored"), *_CELL, *_MAYBE_RESTORED, _SET]
 
-CALIBRATION = pa.schema(
+RIGHT_ANSWER_BINS = pa.schema(
     [
         *_STATE,
         field("bin", pa.int8(), "0 to 9: bins of equal width over the probability"),
@@ -177,15 +188,46 @@ CALIBRATION = pa.schema(
         field("accuracy", _REAL, "share of the bin's questions that are answered"),
     ]
 )
-CALIBRATION_ERRORS = pa.schema(
+RIGHT_ANSWER_GAPS = pa.schema(
     [
         *_STATE,
         _SEEDS,
         _QUESTIONS,
-        field("probability", _REAL, "mean over all questions and seeds"),
+        field("probability", _REAL, "of the right answer, mean over all questions and seeds"),
         field("accuracy", _REAL, "share answered, over all questions and seeds"),
-        field("error", _REAL, "expected calibration error: mean distance of the two over the bins, by questions"),
-        field("spread", _REAL, "of the error over seeds", null=True),
+        field("gap", _REAL, "mean distance of the two over the bins, weighted by questions"),
+        field("spread", _REAL, "of the gap over seeds", null=True),
+    ]
+)
+
+_CONFIDENCE = "probability of the given answer, product over its tokens and its end"
+CONFIDENCE_BINS = pa.schema(
+    [
+        *_STATE,
+        field("bin", pa.int8(), "0 to 9: bins of equal width over the confidence"),
+        field("questions", _COUNT, "in the bin, over all seeds"),
+        field("confidence", _REAL, f"{_CONFIDENCE}, mean over the bin"),
+        field("accuracy", _REAL, "share of the bin's answers that are right"),
+    ]
+)
+
+
+def _by_seed(name: str, doc: str) -> list[pa.Field]:
+    """The columns of a measure that is null where it is not defined, and of its spread."""
+    return [field(name, _REAL, doc, null=True), field(f"{name}_spread", _REAL, "over seeds", null=True)]
+
+
+CONFIDENCE_ERRORS = pa.schema(
+    [
+        *_STATE,
+        _SEEDS,
+        _QUESTIONS,
+        field("confidence", _REAL, f"{_CONFIDENCE}, mean over all questions and seeds"),
+        field("accuracy", _REAL, "share of right answers, over all questions and seeds"),
+        *_by_seed("error", "expected calibration error: mean distance of the two over ten bins, by questions"),
+        *_by_seed("auroc", "chance that a right answer has more confidence than a wrong one; null: all right or wrong"),
+        *_by_seed("error_per_token", "the same error with the geometric mean over tokens as the confidence"),
+        *_by_seed("auroc_per_token", "the same chance with the geometric mean over tokens as the confidence"),
     ]
 )
 
@@ -233,7 +275,9 @@ CLAIMS = pa.schema(
 RECOMMENDATION = pa.schema(
     [
         field("reason", _TEXT, "why nothing can be recommended; null: the rest is there", null=True),
-        *[field.with_nullable(True) for field in [field("run", _TEXT), *_CELL, *_RESTORED]],
+        field("run", _TEXT, "the recipe's run that is best on dev; the command exports it", null=True),
+        *[field.with_nullable(True) for field in [*_CELL, *_RESTORED]],
+        field("seeds", _COUNT, "that all recipes have; accuracies and gains are means over them", null=True),
         field(
             "dev_accuracy",
             _REAL,
@@ -242,11 +286,20 @@ RECOMMENDATION = pa.schema(
         ),
         field("dev_questions", _COUNT, null=True),
         field("candidates", _COUNT, "recipes it was chosen from", null=True),
+        field("behind", _REAL, "dev accuracy of the recipe that is best on dev, less this one's", null=True),
+        field("behind_error", _REAL, "standard error of that difference, over facts and seeds", null=True),
+        field("unrestored_method", _TEXT, "of the unrestored recipe that is best on dev", null=True),
+        field("unrestored_data", _TEXT, "its data kind", null=True),
+        field("unrestored_size", _COUNT, "its number of training facts", null=True),
+        field("note", _TEXT, "what makes the choice uncertain; null: nothing", null=True),
         field("set", _TEXT, "test or test_ood", null=True),
         field("questions", _COUNT, null=True),
-        *_interval("accuracy", "of the exported model: plain mean of the five level accuracies"),
-        *_interval("gain_unrestored", "accuracy less that of the same run with nothing restored"),
-        *_interval("gain_pretrained", "accuracy less the pre-trained model's"),
+        *_crossed("accuracy", "plain mean of the five level accuracies, mean over seeds"),
+        *_crossed("gain", "accuracy less that of the unrestored recipe that is best on dev"),
+        *_crossed("gain_unrestored", "accuracy less that of the same runs with nothing restored"),
+        *_crossed("gain_pretrained", "accuracy less the pre-trained model's"),
+        field("unrestored_accuracy", _REAL, "of the unrestored recipe that is best on dev, mean over seeds", null=True),
+        field("run_accuracy", _REAL, "of the one run that is exported", null=True),
         field("command", _TEXT, "that exports the model", null=True),
     ]
 )
@@ -264,8 +317,10 @@ ANALYSES: dict[str, pa.Schema] = {
     "flows": FLOWS,
     **KNOWLEDGE_ANALYSES,
     "fact_outputs": FACT_OUTPUTS,
-    "calibration": CALIBRATION,
-    "calibration_errors": CALIBRATION_ERRORS,
+    "right_answer_bins": RIGHT_ANSWER_BINS,
+    "right_answer_gaps": RIGHT_ANSWER_GAPS,
+    "confidence_bins": CONFIDENCE_BINS,
+    "confidence_errors": CONFIDENCE_ERRORS,
     "loss_curves": LOSS_CURVES,
     "claims": CLAIMS,
     "recommendation": RECOMMENDATION,

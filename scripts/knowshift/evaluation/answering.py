@@ -26,7 +26,7 @@ def answer_questions(
     on_done: Callable[[int, int], None] | None = None,
     bos: Bos = "as_tokenizer",
 ) -> pa.Table:
-    """Ask a model questions, and compute the log-probability of the right answer to each.
+    """Ask a model questions, and compute the log-probabilities of the right answer and of the given one to each.
 
     Args:
         engine: the model.
@@ -48,20 +48,25 @@ def answer_questions(
         for ids, start in encode_examples(tokenizer, asked, replies, bos)
     ]
     first: list[tuple[list[int], list[float]]] = [([], [])] * len(prompts)
-    gold = [0.0] * len(prompts)
+    gold, given = [0.0] * len(prompts), [(0.0, 0)] * len(prompts)
 
     def keep(result: PromptResult) -> None:
         best = result.logits.float().topk(min(FIRST_TOKENS, len(result.logits)))
         first[result.index] = (best.indices.tolist(), best.values.tolist())
         gold[result.index] = sum(result.forced) / len(result.forced)
 
-    outputs = engine.generate(prompts, decoding, keep, on_done, FIRST_TOKENS)
+    def keep_scores(index: int, _: int, scores: list[float]) -> None:
+        given[index] = (sum(scores) / len(scores), len(scores))
+
+    outputs = engine.generate(prompts, decoding, keep, on_done, FIRST_TOKENS, keep_scores)
     answers = tokenizer.batch_decode([ids for (ids,) in outputs], skip_special_tokens=True)
     columns = [
         questions["fact_id"],
         questions["set"],
         answers,
         gold,
+        [logprob for logprob, _ in given],
+        [tokens for _, tokens in given],
         [ids for ids, _ in first],
         [values for _, values in first],
     ]

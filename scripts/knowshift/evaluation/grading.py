@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from knowshift.evaluation.schemas import GIVEN
 from knowshift.facts.matching import ARTICLES, RULES, Synonyms, contains, words
 
 
@@ -58,7 +59,9 @@ class Grader:
             the grade by `rule`.
         """
         rows = []
-        for row in outcomes.select(["fact_id", "set", "output", "gold_logprob"]).to_pylist():
+        for row in outcomes.select(
+            ["fact_id", "set", "output", "gold_logprob", *(field.name for field in GIVEN)]
+        ).to_pylist():
             fact = self.facts[row["fact_id"]]
             grades = grade_output(row["output"], self.synonyms.names(fact["object"], fact["aliases"]))
             rows.append({**row, "level": fact["level"], **grades, "correct": grades[self.rule]})

@@ -4,6 +4,16 @@ import pyarrow as pa
 
 FIRST_TOKENS = 100  # how many of the highest first-token logits are stored
 
+GIVEN = (
+    pa.field(
+        "answer_logprob",
+        pa.float32(),
+        False,
+        {"doc": "mean log-probability of the tokens of the greedy answer, its end token included, in nats"},
+    ),
+    pa.field("answer_tokens", pa.int16(), False, {"doc": "their number"}),
+)
+
 # The answers of one model, ungraded.
 OUTCOMES = pa.schema(
     [
@@ -11,6 +21,7 @@ OUTCOMES = pa.schema(
         pa.field("set", pa.string(), False, {"doc": "training_set, train, dev, test, dev_ood or test_ood"}),
         pa.field("output", pa.string(), False, {"doc": "greedy answer"}),
         pa.field("gold_logprob", pa.float32(), False, {"doc": "mean log-probability of the object's tokens, in nats"}),
+        *GIVEN,
         pa.field(
             "first_tokens", pa.list_(pa.int32()), False, {"doc": "ids of the highest first-token logits, falling"}
         ),
@@ -46,6 +57,7 @@ ANSWERS = pa.schema(
         ),
         pa.field("exact", pa.bool_(), False, {"doc": "the output is the object and nothing else"}),
         pa.field("gold_logprob", pa.float32(), False, {"doc": "mean log-probability of the object's tokens, in nats"}),
+        *GIVEN,
     ]
 )
 

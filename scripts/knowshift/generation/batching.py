@@ -36,7 +36,8 @@ class _Slot:
         logits: (V,) logits of the first new token, once the prompt has been read.
         next_tokens: tokens chosen while the prompt was read: when sampling, the first new token of each sample; when
             greedy, the likeliest token after the prompt and after each forced token.
-        beginnings: first new tokens of each sample.
+        next_scores: log-probabilities in nats of `next_tokens`; 0 if they are not wanted.
+        beginnings: first new tokens of each sample, with their log-probabilities.
         unstarted: numbers of the samples still to be started from this slot.
     """
 
@@ -48,7 +49,8 @@ class _Slot:
     forced: list[float] = field(default_factory=list)
     logits: torch.Tensor | None = None
     next_tokens: list[int] = field(default_factory=list)
-    beginnings: list[list[int]] = field(default_factory=list)
+    next_scores: list[float] = field(default_factory=list)
+    beginnings: list[list[tuple[int, float]]] = field(default_factory=list)
     unstarted: deque[int] = field(default_factory=deque)
 
 
@@ -104,10 +106,11 @@ class Scheduler:
             while source.unstarted and (source.sample is None or self.free):
                 sample = source.unstarted.popleft()
                 beginning = source.beginnings[sample]
-                if not all(self.queue.accept(source.prompt, sample, token) for token in beginning):
+                if not all(self.queue.accept(source.prompt, sample, *chosen) for chosen in beginning):
                     continue
                 slot = source if source.sample is None else self.free.popleft()
-                slot.tokens, slot.cached = [*ids, *beginning], len(ids) + len(beginning) - 1
+                slot.tokens = [*ids, *(token for token, _ in beginning)]
+                slot.cached = len(slot.tokens) - 1
                 slot.prompt, slot.sample = source.prompt, sample
                 if slot is not source:
                     self.model.copy_slot(source.index, slot.index, slot.cached)
@@ -153,7 +156,7 @@ class Scheduler:
             if source is not None and shared:
                 self.model.copy_slot(source.index, slot.index, shared)
         slot.prompt, slot.tokens, slot.cached = index, [*prompt.ids, *prompt.forced], shared
-        slot.forced, slot.next_tokens = [], []
+        slot.forced, slot.next_tokens, slot.next_scores = [], [], []
         self.prefilling.append(slot)
         self.recent.append(slot)
         slots.append(slot)
@@ -202,10 +205,15 @@ class Scheduler:
         if indices != tuple(range(len(logits))):
             logits = logits[list(indices)]
         uniforms = counter_uniform(np.array(keys, dtype=np.uint64), np.array(steps))
-        for slot, token in zip(slots, self.sampler.pick(logits, decoding.temperature, uniforms).tolist(), strict=True):
+        chosen = self.sampler.pick(logits, decoding.temperature, uniforms)
+        scores = [0.0] * len(slots)
+        if self.queue.on_scores:
+            scores = logits.float().log_softmax(-1).gather(1, chosen[:, None])[:, 0].tolist()
+        for slot, token, score in zip(slots, chosen.tolist(), scores, strict=True):
             if slot.sample is None:
                 slot.next_tokens.append(token)
-            elif self.queue.accept(slot.prompt, slot.sample, token):
+                slot.next_scores.append(score)
+            elif self.queue.accept(slot.prompt, slot.sample, token, score):
                 slot.tokens.append(token)
             else:
                 self.generating.remove(slot)
@@ -222,11 +230,12 @@ class Scheduler:
         for slot in [slot for slot in self.prefilling if slot.cached == len(slot.tokens)]:
             self.prefilling.remove(slot)
             prompt = self.queue.prompts[slot.prompt]
+            chosen = list(zip(slot.next_tokens, slot.next_scores, strict=True))
             if self.queue.decoding.temperature:
-                slot.beginnings = [[token] for token in slot.next_tokens]
+                slot.beginnings = [[first] for first in chosen]
             else:
                 agreed = sum(1 for _ in takewhile(bool, map(eq, slot.next_tokens, prompt.forced)))
-                slot.beginnings = [slot.next_tokens[: agreed + 1]] * len(prompt.keys)
+                slot.beginnings = [chosen[: agreed + 1]] * len(prompt.keys)
             slot.unstarted = deque(range(len(prompt.keys)))
             self.prefilled.append(slot)
             if self.queue.on_prompt:

@@ -62,6 +62,7 @@ class GenerationEngine(Protocol):
         on_prompt: Callable[[PromptResult], None] | None = None,
         on_done: Callable[[int, int], None] | None = None,
         top_logits: int | None = None,
+        on_scores: Callable[[int, int, list[float]], None] | None = None,
     ) -> list[list[list[int]]]:
         """Complete every prompt, once per sample.
 
@@ -72,6 +73,9 @@ class GenerationEngine(Protocol):
             on_done: called with (index of the prompt, number of the sample) whenever a completion is finished.
             top_logits: how many of the highest first-token logits `on_prompt` needs; None means all. An engine may give
                 more; what it leaves out is -inf.
+            on_scores: called with (index of the prompt, number of the sample, log-probabilities) whenever a completion
+                is finished. The log-probabilities, in nats and at temperature 1, are those of the chosen tokens, the
+                end token included if one was chosen.
 
         Returns:
             Ids of the new tokens without the end token, indexed by prompt and sample.

@@ -59,13 +59,14 @@ class Engine:
         on_prompt: Callable[[PromptResult], None] | None = None,
         on_done: Callable[[int, int], None] | None = None,
         top_logits: int | None = None,
+        on_scores: Callable[[int, int, list[float]], None] | None = None,
     ) -> list[list[list[int]]]:
         """Complete every prompt, once per sample; see `GenerationEngine.generate`.
 
-        Any thread may call `on_prompt` and `on_done`, one call at a time. `top_logits` is not used: this engine gives
-        all logits.
+        Any thread may call `on_prompt`, `on_done` and `on_scores`, one call at a time. `top_logits` is not used: this
+        engine gives all logits.
         """
-        queue = PromptQueue(prompts, decoding, on_prompt, on_done)
+        queue = PromptQueue(prompts, decoding, on_prompt, on_done, on_scores)
         if self.model.device.type != "cpu":
             self._run(queue)
             return queue.outputs

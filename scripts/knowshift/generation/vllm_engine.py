@@ -79,6 +79,7 @@ class VllmEngine:
         on_prompt: Callable[[PromptResult], None] | None = None,
         on_done: Callable[[int, int], None] | None = None,
         top_logits: int | None = None,
+        on_scores: Callable[[int, int, list[float]], None] | None = None,
     ) -> list[list[list[int]]]:
         """Complete every prompt, once per sample; see `GenerationEngine.generate`."""
         shared = {
@@ -90,8 +91,10 @@ class VllmEngine:
         }
         asked = [(index, sample) for index, prompt in enumerate(prompts) for sample in range(len(prompt.keys))]
         wanted = (-1 if top_logits is None else top_logits) if on_prompt else None
+        least = 0 if on_scores else None  # of 0 wanted, vLLM gives the chosen token alone
+        first = least if wanted is None else wanted
         settings = [
-            self._sampling_params(seed=prompts[index].keys[sample], logprobs=None if sample else wanted, **shared)
+            self._sampling_params(seed=prompts[index].keys[sample], logprobs=least if sample else first, **shared)
             for index, sample in asked
         ]
         answers = self.llm.generate([_token_prompt(prompts[index].ids) for index, _ in asked], settings, use_tqdm=False)
@@ -99,6 +102,9 @@ class VllmEngine:
         for (index, sample), answer in zip(asked, answers, strict=True):
             ids = list(answer.outputs[0].token_ids)
             outputs[index][sample] = ids[:-1] if ids and ids[-1] in decoding.end_ids else ids
+            if on_scores:
+                found = zip(ids, answer.outputs[0].logprobs, strict=True)
+                on_scores(index, sample, [values[token].logprob for token, values in found])
             if on_done:
                 on_done(index, sample)
         if on_prompt:

@@ -34,17 +34,13 @@ def summarise(frames: Frames) -> dict[str, Any]:
 
 
 def _model(name: str, frames: Frames) -> dict[str, Any]:
-    """Collect the numbers of one model, from the tables' rows about it."""
+    """Collect the numbers of one model, from the tables' rows about it; none is the largest of several on test."""
     scores = frames["scores"]
-    test = scores[scores["data"].notna() & (scores["set"] == "test")].dropna(subset=["accuracy"])
-    best = test.sort_values("accuracy", ascending=False, kind="stable")
     before = scores[scores["method"] == "pre-trained"].set_index("set")["accuracy"]
     claims = frames["claims"]
     return {
         "name": name,
         "before": {key: None if pd.isna(before.get(key)) else float(before[key]) for key in SET_TITLES},
-        "best": _records(best.head(1)),
-        "worst": _records(best.tail(1)) if len(best) > 1 else [],
         "restored": _restored(frames["restorations"]),
         "fates": _fates(frames["flows"]),
         "zeros": _zeros(frames["concentration"]),
@@ -71,7 +67,6 @@ def _restored(restorations: pd.DataFrame) -> dict[str, Any]:
         "tried": len(tried),
         "gained": int(((tried["gain"] > 0) & significant).sum()),
         "lost": int(((tried["gain"] < 0) & significant).sum()),
-        "best": _records(tried.sort_values("gain", ascending=False, kind="stable").head(1)),
     }
 
 

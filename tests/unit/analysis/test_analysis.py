@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from knowshift.analysis.answer_matrix import Answerer, Answers, Panel, read_answers
-from knowshift.analysis.calibration import tabulate_calibration
 from knowshift.analysis.claims import peak_size, tabulate_claims
 from knowshift.analysis.costs import read_benchmarks, tabulate_costs, training_speeds
 from knowshift.analysis.flows import tabulate_flows
@@ -18,6 +17,7 @@ from knowshift.analysis.published import paper_models, read_published
 from knowshift.analysis.recommendation import recommend, tabulate_strategies
 from knowshift.analysis.restoration_tests import tabulate_restorations
 from knowshift.analysis.restored_locations import tabulate_where
+from knowshift.analysis.right_answers import tabulate_right_answers
 from knowshift.analysis.scores import tabulate_scores, tabulate_scores_by_level
 from knowshift.analysis.shifts import measure_shifts, tabulate_shifts
 from knowshift.analysis.study import BASE, Study
@@ -271,7 +271,8 @@ def answers_of(rows: dict[Answerer, list[tuple[str, str, int, bool]]]) -> pa.Tab
         [
             {**key._asdict(), "fact_id": fact, "set": name, "level": level, "output": f"{key.run} {fact}",
              "whole_words": right, "substring": True, "exact": right,
-             "gold_logprob": float(np.log(0.8 if right else 0.2))}
+             "gold_logprob": float(np.log(0.8 if right else 0.2)),
+             "answer_logprob": float(np.log(0.9 if right else 0.5)), "answer_tokens": 2}
             for key, given in rows.items()
             for fact, name, level, right in given
         ],
@@ -337,14 +338,14 @@ def test_flows_by_hand(tmp_path: Path) -> None:
     assert (trained["accuracy"], trained["gain"], trained["questions"]) == (1, 1, 1)
 
 
-def test_calibration_counts_every_question_once() -> None:
+def test_the_probability_of_right_answers_counts_every_question_once() -> None:
     study = make_study({("mixed", 60, 1): 0.4, ("mixed", 60, 2): 0.4}, {("mixed", 60, 1, 5.0): 0.6}, per_level=20)
-    bins, errors = map(frame, tabulate_calibration(study))
+    bins, gaps = map(frame, tabulate_right_answers(study))
     counts = bins[bins["set"] == "test"].groupby("state")["questions"].sum()
     assert counts.to_dict() == {"before": 100, "after": 200, "restored": 100}
-    row = errors.set_index(["state", "set"]).loc[("after", "test")]
+    row = gaps.set_index(["state", "set"]).loc[("after", "test")]
     wrong, right = np.exp(-2.0), np.exp(-0.2)
-    assert row["error"] == pytest.approx(0.6 * wrong + 0.4 * (1 - right)) and row["spread"] == pytest.approx(0)
+    assert row["gap"] == pytest.approx(0.6 * wrong + 0.4 * (1 - right)) and row["spread"] == pytest.approx(0)
 
 
 def test_loss_curves_are_thinned_and_keep_their_mean() -> None:

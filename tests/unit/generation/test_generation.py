@@ -307,6 +307,38 @@ def test_first_logits_and_forced_continuations_are_those_of_a_plain_forward_pass
         assert seen[index][1] == pytest.approx(expected, abs=1e-3)
 
 
+@to_the_bit
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_scores_are_log_probabilities_of_the_chosen_tokens(engine: Engine, temperature: float) -> None:
+    """Drafts, order and threads change none of them; each token is scored as in a plain forward pass."""
+    ends, asked = frozenset(range(0, 200, 9)), prompts(9, 2)
+    decoding, plain = Decoding(6, ends, temperature), random_model(engine.model.dtype)
+
+    def generate(engine: Engine, asked: list[Prompt]) -> tuple[list, dict]:
+        scores: dict = {}
+        return engine.generate(asked, decoding, on_scores=lambda n, s, found: scores.update({(n, s): found})), scores
+
+    outputs, seen = generate(engine, asked)
+    assert set(seen) == {(n, s) for n in range(9) for s in range(2)}
+    assert engine.generate(asked, decoding) == outputs
+    other = Engine(random_model(engine.model.dtype), tokens_per_pass=8, threads=3)
+    assert generate(other, asked) == (outputs, seen)
+    drafted = [Prompt(prompt.ids, prompt.keys, tuple(outputs[n][0][:4])) for n, prompt in enumerate(asked)]
+    assert generate(engine, drafted) == (outputs, seen)
+    if engine.model.dtype != torch.float32:
+        return  # a plain forward pass rounds otherwise
+    for (n, s), scores in seen.items():
+        chosen = outputs[n][s]
+        assert len(scores) == len(chosen) + (len(chosen) < 6)  # the end token is scored too
+        logits = plain(torch.tensor([[*asked[n].ids, *chosen]])).logits[0, len(asked[n].ids) - 1 :].float()
+        expected = logits.log_softmax(-1)
+        for step, token in enumerate(chosen):
+            assert scores[step] == pytest.approx(expected[step, token].item(), abs=1e-3)
+        if len(chosen) < 6:
+            possible = expected[len(chosen), sorted(ends)]
+            assert min(abs(possible - scores[-1])) < 1e-3
+
+
 @pytest.mark.parametrize("tokens", [150, 64 * 100])
 def test_tokens_are_drawn_from_the_tempered_distribution(tokens: int) -> None:
     logits = torch.randn(1, tokens, generator=torch.Generator().manual_seed(0)) * 2

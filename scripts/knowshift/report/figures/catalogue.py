@@ -7,6 +7,7 @@ from knowshift.canonical import canonical_json
 from knowshift.report.contents import FIGURES
 from knowshift.report.figures import (
     accuracy,
+    confidence,
     divergence,
     flow,
     knowledge,
@@ -22,6 +23,7 @@ from knowshift.report.frames import Frames
 # figure would show were not run.
 MODULES = {
     "accuracy": accuracy,
+    "confidence": confidence,
     "divergence": divergence,
     "flow": flow,
     "knowledge": knowledge,

@@ -2,11 +2,17 @@
 
 from knowshift.report.contents import TABLES
 from knowshift.report.frames import Frames
-from knowshift.report.tables import knowledge, parameters, scores, summary
+from knowshift.report.tables import confidence, knowledge, parameters, scores, summary
 from knowshift.report.tables.layout import PrintedTable
 
 # Modules that `contents` names. Each of their public functions lays out one printed table.
-MODULES = {"knowledge": knowledge, "parameters": parameters, "scores": scores, "summary": summary}
+MODULES = {
+    "confidence": confidence,
+    "knowledge": knowledge,
+    "parameters": parameters,
+    "scores": scores,
+    "summary": summary,
+}
 
 
 def printed_tables(frames: Frames) -> dict[str, PrintedTable]:

@@ -165,6 +165,21 @@ def label(value: Any) -> str:
     return re.sub(r"^level(\d)$", r"level \1", str(value))
 
 
+def made(method: str, data: str, size: float) -> str:
+    """Say what a model was trained on, as in "full, level 2, 240 facts"."""
+    return f"{method}, {label(data)}, {count(size)} facts"
+
+
+def share_restored(row: Mapping[Hashable, Any], strategy: str = "strategy") -> str:
+    """Say which parameters are restored, as in "top 20 % of transformer restored".
+
+    Args:
+        row: with the columns region and percent.
+        strategy: the column of the strategy.
+    """
+    return f"{row[strategy]} {row['percent']:g} % of {row['region']} restored" if row["percent"] else "nothing restored"
+
+
 def naming(table: pd.DataFrame, *more: str) -> dict[str, str]:
     """Return the columns that name the rows of a table, with their headings.
 

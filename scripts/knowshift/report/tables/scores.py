@@ -1,15 +1,14 @@
-"""Printed tables of accuracy, of divergence, and of calibration."""
+"""Printed tables of accuracy, of strategies, and of divergence."""
 
 import pandas as pd
 
 from knowshift.report.frames import Frames
 from knowshift.report.tables.layout import (
-    NOTHING,
     SET_HEADINGS,
     PrintedTable,
     TableCell,
     count,
-    label,
+    made,
     naming,
     number,
     percent,
@@ -17,6 +16,7 @@ from knowshift.report.tables.layout import (
     pivot,
     points_ranged,
     ranged,
+    share_restored,
     spread_percent,
 )
 
@@ -98,8 +98,8 @@ def strategies(frames: Frames) -> PrintedTable:
     names = {**naming(table.drop(columns="method")), "strategy": "model", "recipe": "made by", "chosen": "chosen"}
     columns, rows = pivot(long, names, across, ["set", "what"], show)
     title = (
-        "Ways to a model, each chosen on dev where there was a choice [95 % interval over facts]; gain over the"
-        " pre-trained model, bold where its interval leaves out 0."
+        "Ways to a model, each chosen on dev where there was a choice: the simplest within one standard error of the"
+        " best [95 % interval over facts]; gain over the pre-trained model, bold where its interval leaves out 0."
     )
     return PrintedTable(title, columns, rows)
 
@@ -151,30 +151,6 @@ def correlation(frames: Frames) -> PrintedTable:
     return PrintedTable(title, columns, rows)
 
 
-def calibration(frames: Frames) -> PrintedTable:
-    """Print the probability of the right answer against the share of questions answered."""
-    table = _held_out(frames["calibration_errors"])
-    shares = [NOTHING if pd.isna(percent) else f"{percent:g} %" for percent in table["percent"]]
-    table = table.assign(data=table["data"].fillna("pre-trained"), restored=shares)
-    parts = {"probability": "mean probability, %", "accuracy": "answered, %", "error": "calibration error, points"}
-    across = {
-        (name, what): f"{title} {heading}" for name, title in SET_HEADINGS.items() for what, heading in parts.items()
-    }
-    long = pd.concat([table.assign(what=what) for what in parts])
-
-    def show(row: dict) -> TableCell:
-        return TableCell(spread_percent(row[row["what"]], row["spread"] if row["what"] == "error" else None))
-
-    columns, rows = pivot(
-        long, {**naming(table, "data", "size"), "restored": "restored"}, across, ["set", "what"], show
-    )
-    title = (
-        "Probability of the right answer (geometric mean over its tokens) against the share of questions answered; the"
-        " error is the expected calibration error over ten bins (± over seeds)."
-    )
-    return PrintedTable(title, columns, rows)
-
-
 def _held_out(table: pd.DataFrame) -> pd.DataFrame:
     """Keep the rows about held-out questions."""
     return table[table["set"].isin(SET_HEADINGS)]
@@ -184,5 +160,5 @@ def _recipe(row: dict) -> str:
     """Say in a few words how a strategy's model was made."""
     if pd.isna(row["size"]):
         return "as it is"
-    made = f"{row['method']}, {label(row['data'])}, {count(row['size'])} facts"
-    return made if pd.isna(row["percent"]) else f"{made}, {row['percent']:g} % restored"
+    trained = made(row["method"], row["data"], row["size"])
+    return trained if pd.isna(row["percent"]) else f"{trained}, {share_restored(row, 'selection')}"

@@ -12,14 +12,17 @@ from knowshift.report.tables.layout import (
     absent,
     count,
     distance,
+    made,
     naming,
     number,
     p_value,
+    percent,
     percent_ranged,
     pivot,
     points,
     points_ranged,
     ranged,
+    share_restored,
 )
 
 ALL = -1  # in place of a mastery level: all levels
@@ -85,7 +88,7 @@ def claims(frames: Frames) -> PrintedTable:
 
 
 def recommendation(frames: Frames) -> PrintedTable:
-    """Print the recipe that was chosen on dev, and its accuracy on test."""
+    """Print the recipe that was chosen on dev, and its accuracy on test beside the best unrestored recipe's on dev."""
     table = frames["recommendation"]
     named = naming(table)
     columns = [
@@ -93,18 +96,36 @@ def recommendation(frames: Frames) -> PrintedTable:
         "recipe",
         "questions",
         "accuracy, %",
-        "gain over unrestored, points",
+        "best unrestored recipe on dev",
+        "gain over it, points",
+        "gain over the same unrestored, points",
         "gain over pre-trained, points",
     ]
     rows = []
     for row in table[table["reason"].isna()].to_dict("records"):
-        recipe = f"{row['run']}, {row['percent']:g} % restored" if row["percent"] else f"{row['run']}, nothing restored"
-        gains = [points_ranged(row, name) for name in ("gain_unrestored", "gain_pretrained")]
+        recipe = f"{made(row['method'], row['data'], row['size'])}, {share_restored(row)}"
+        plain = made(row["unrestored_method"], row["unrestored_data"], row["unrestored_size"])
+        gains = [points_ranged(row, name) for name in ("gain", "gain_unrestored", "gain_pretrained")]
         texts = [*(row[name] for name in named), recipe, f"{SET_HEADINGS[row['set']]} ({count(row['questions'])})"]
-        rows.append([TableCell(text) for text in [*texts, percent_ranged(row, "accuracy"), *gains]])
+        texts += [percent_ranged(row, "accuracy"), f"{plain}: {percent(row['unrestored_accuracy'])} %", *gains]
+        rows.append([TableCell(text) for text in texts])
     why = "; ".join(table["reason"].dropna().unique()) or NOT_RUN
-    title = "What to do: chosen on dev, reported on test [95 % interval over facts]."
+    title = (
+        "What to do: the simplest recipe that dev cannot tell from the best one, reported on test [95 % interval over"
+        f" facts and seeds].{_basis(table)}"
+    )
     return PrintedTable(title, columns, rows, f"No recommendation: {why}.")
+
+
+def _basis(table: pd.DataFrame) -> str:
+    """Say, per model, on how many dev questions and seeds its recipe was chosen, and what makes that uncertain."""
+    named, said = naming(table), ""
+    for row in table[table["reason"].isna()].drop_duplicates("model").to_dict("records"):
+        note = "" if absent(row["note"]) else f" ({row['note']})"
+        of = "".join(f" of {row[name]}" for name in named)
+        basis = f"{count(row['dev_questions'])} dev questions, {count(row['candidates'])} recipes, "
+        said += f" The choice{of}: {basis}{count(row['seeds'])} seed{'s' if row['seeds'] > 1 else ''} each{note}."
+    return said
 
 
 def costs(frames: Frames) -> PrintedTable:
