@@ -27,7 +27,7 @@ rule measure_changes:
     resources:
         mem_mb=memory(2000),
     params:
-        spec=lambda wc: canonical_json({"region": pattern_of(wc.region)}),
+        spec=lambda wc: canonical_json({"region": pattern_of(wc.region), "seed": SETTINGS.seed}),
         code=digest("measure_changes"),
         script=script("measure_changes"),
         base=subpath(input.base, parent=True),

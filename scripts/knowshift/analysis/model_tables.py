@@ -149,20 +149,37 @@ def tabulate_concentration(
     """
     rows = []
     for (run, region), (histogram, tensors) in changes.items():
-        count, total, zeros, zero_total = (
-            histogram[name].to_numpy() for name in ("count", "sum", "zero_count", "zero_sum")
-        )
+        columns = {name: histogram[name].to_numpy() for name in histogram.column_names}
+        count, seen = columns["count"], columns["visible_bfloat16"]
+        unchanged = sum(tensors["unchanged"].to_pylist())
+        changed = np.where(columns["bin"] == 0, count - unchanged, count)  # a bin of 0 may hold the tiniest changes
+
+        def held(prefix: str, of: str, percent: float, columns: dict[str, np.ndarray] = columns) -> float:
+            """The share of a sum that the most changed parameters hold, exact zeros left out."""
+            counts, sums = columns[f"{prefix}count"], columns[f"{prefix}{of}"]
+            if not prefix:
+                counts, sums = counts - columns["zero_count"], sums - columns[f"zero_{of}"]
+            return concentration(counts, sums, percent)
+
         for percent in sorted({*PAPER_PERCENTS, *percents.get(region, ())} - {0, 100}):
             rows.append(
                 {
                     "run": run,
                     "region": region,
                     "percent": percent,
-                    "share": concentration(count, total, percent),
-                    "share_without_zeros": concentration(count - zeros, total - zero_total, percent),
+                    "share": concentration(count, columns["sum"], percent),
+                    "share_without_zeros": held("", "sum", percent),
+                    "null_share": held("null_", "sum", percent),
+                    "share_of_absolute": held("", "absolute", percent),
+                    "null_share_of_absolute": held("null_", "absolute", percent),
+                    "share_of_squares": held("", "squares", percent),
+                    "null_share_of_squares": held("null_", "squares", percent),
+                    "changes_undone": concentration(count, changed, percent),
+                    "changes_undone_bfloat16": concentration(count, seen, percent),
+                    "visible_bfloat16": float(seen.sum() / max(changed.sum(), 1)),
                     "parameters": int(count.sum()),
-                    "zero_before": int(zeros.sum()),
-                    "unchanged": sum(tensors["unchanged"].to_pylist()),
+                    "zero_before": int(columns["zero_count"].sum()),
+                    "unchanged": unchanged,
                 }
             )
     return pa.Table.from_pylist(rows, schema=CONCENTRATION)
