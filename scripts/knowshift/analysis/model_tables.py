@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from knowshift.analysis.answer_matrix import Answerer, read_answers
+from knowshift.analysis.precision import tabulate_precision
 from knowshift.analysis.run_schemas import CONCENTRATION, RESTORED_WHERE, TRAINING_LOSS
 from knowshift.analysis.run_scores import tabulate_runs
 from knowshift.evaluation.grading import Grader
@@ -35,6 +37,7 @@ class ModelFiles:
         steps: `RUN/steps.parquet` of the runs.
         histograms: `RUN/changes/REGION.histogram.parquet`, each beside `REGION.tensors.parquet`.
         restored: `RUN/restored/STRATEGY-REGION-PERCENT.parquet`, each beside a table of its selection.
+        precision: `RUN/restored-DTYPE/STRATEGY-REGION-PERCENT.parquet`, answered in further number formats.
         synonyms: CSV files of synonyms.
     """
 
@@ -47,11 +50,17 @@ class ModelFiles:
     steps: Sequence[Path] = ()
     histograms: Sequence[Path] = ()
     restored: Sequence[Path] = ()
+    precision: Sequence[Path] = ()
     synonyms: Sequence[Path] = ()
 
 
 def tabulate_model(
-    files: ModelFiles, cells: pa.Table, percents: Mapping[str, Sequence[float]], matching: str, graded: Path
+    files: ModelFiles,
+    cells: pa.Table,
+    percents: Mapping[str, Sequence[float]],
+    matching: str,
+    dtype: str,
+    graded: Path,
 ) -> dict[str, pa.Table]:
     """Grade all answers, write them, and make the other tables of the model.
 
@@ -60,6 +69,7 @@ def tabulate_model(
         cells: The cells of the grid, in the schema `CELLS`.
         percents: Region to the shares of its parameters, in percent, that runs are restored by.
         matching: The matching rule that decides which answers are right.
+        dtype: The number format that the models answered in.
         graded: Where to write the graded answers, in the schema `ANSWERS`.
 
     Returns:
@@ -71,12 +81,20 @@ def tabulate_model(
     write_tables(graded, _grade_all(files, restored, grader), ANSWERS)
     answers = read_answers(graded, matching, mastery["fact_id"].to_pylist())
     divergences = {path.parent.name: read_table(path, DIVERGENCE) for path in files.divergences}
+    concentrations = tabulate_concentration(read_changes(files.histograms), percents)
+    arms = {
+        (path.parent.name.removeprefix("restored-"), restored_model(path)): grader.grade(read_table(path, OUTCOMES))
+        for path in sorted(files.precision)
+    }
+    facts = {fact: row for row, fact in enumerate(mastery["fact_id"].to_pylist())}
+    levels = mastery["level"].to_numpy()
     return {
         "mastery": read_table(files.levels, LEVEL_COUNTS),
         "cells": cells,
-        **tabulate_runs(answers, mastery["level"].to_numpy(), divergences),
+        **tabulate_runs(answers, levels, divergences),
         "training_loss": tabulate_training_loss(files.steps),
-        "concentration": tabulate_concentration(read_changes(files.histograms), percents),
+        "concentration": concentrations,
+        "precision": tabulate_precision(answers, arms, dtype, facts, levels, concentrations),
         "restored_where": tabulate_restored_where(restored),
     }
 

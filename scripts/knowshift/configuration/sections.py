@@ -11,6 +11,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from knowshift.allowed_values import Dtype
 from knowshift.configuration.evaluation import Divergence, Evaluation
 from knowshift.configuration.facts import ENTITYQUESTIONS, Facts
 from knowshift.configuration.finetuning import GRID_KEYS, METHOD, Finetuning
@@ -83,6 +84,25 @@ class Configuration(Seeded):
             if entry.model not in self.models:
                 raise ValueError(f"exports.{number}.model: {entry.model} is not among {list(self.models)}")
         return self
+
+    def answering_dtype(self, model: str) -> Dtype:
+        """Return the number format that a model is asked in, before and after fine-tuning and restored."""
+        return self.models[model].dtype or self.evaluation.dtype
+
+    def narrow_answers(self) -> list[str]:
+        """List the models, by name, that are restored by changes which their answers are too coarse to see whole."""
+        widths = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+        def narrow(entry: Restoration, model: str) -> bool:
+            grid = self.finetuning
+            deltas = [grid.recipe(method).dtype for method in entry.methods or grid.methods]
+            return max(map(widths.__getitem__, deltas)) > widths[self.answering_dtype(model)]
+
+        return [
+            model
+            for model in self.models
+            if any(narrow(entry, model) for entry in self.restoration if model in (entry.models or [model]))
+        ]
 
 
 def json_schema() -> str:
