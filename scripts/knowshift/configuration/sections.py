@@ -95,7 +95,7 @@ class Configuration(Seeded):
 
         def narrow(entry: Restoration, model: str) -> bool:
             grid = self.finetuning
-            deltas = [grid.recipe(method).dtype for method in entry.methods or grid.methods]
+            deltas = [grid.training(method)[1].dtype for method in entry.methods or grid.methods]
             return max(map(widths.__getitem__, deltas)) > widths[self.answering_dtype(model)]
 
         return [
