@@ -85,7 +85,8 @@ rule tabulate_model:
         "python {params.script:q} --mastery {input.mastery:q} --levels {input.levels:q}"
         " --base-outcomes {input.base:q} --instruct-outcomes {input.instruct:q} --outcomes {input.outcomes:q}"
         " --divergences {input.divergences:q} --steps {input.steps:q} --histograms {input.histograms:q}"
-        " --restored {input.restored:q} --precision {input.precision:q} --synonyms {input.synonyms:q} --spec {params.spec:q}"
+        " --restored {input.restored:q} --precision {input.precision:q} --synonyms {input.synonyms:q}"
+        " --spec {params.spec:q}"
         " --output {params.tables:q} 2> {log:q}"
 
 

@@ -39,9 +39,7 @@ def main() -> None:
     parser.path("--steps", "Training tables of the runs.", required=False, many=True)
     parser.path("--histograms", "Histograms of relative changes (REGION.histogram.parquet).", required=False, many=True)
     parser.path("--restored", "Outcomes of restored models.", required=False, many=True)
-    parser.path(
-        "--precision", "Outcomes of restored models in further number formats.", required=False, many=True
-    )
+    parser.path("--precision", "Outcomes of restored models in further number formats.", required=False, many=True)
     parser.path("--synonyms", "CSV files of synonyms.", required=False, many=True)
     parser.path("--output", "Directory for the tables (Parquet).")
     arguments, options = parser.read()

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from knowshift.analysis.costs import STAGES
 from knowshift.analysis.published import paper_models, read_published
-from knowshift.analysis.run_schemas import CONCENTRATION, MODEL_TABLES
+from knowshift.analysis.run_schemas import CONCENTRATION, MODEL_TABLES, PRECISION
 from knowshift.analysis.schemas import ANALYSES, COSTS
 from knowshift.facts.schemas import FACT_COUNTS
 from knowshift.finetuning.schemas import CELLS
@@ -21,7 +21,7 @@ from knowshift.report.figures.flow import FATES
 from knowshift.runtime.parquet import write_table
 
 # The report does not read these tables; they stay empty.
-EMPTY = {name: schema for name, schema in MODEL_TABLES.items() if name != "concentration"}
+EMPTY = {name: schema for name, schema in MODEL_TABLES.items() if name not in ("concentration", "precision")}
 PUBLISHED = Path(__file__).parents[2] / "resources/published"
 HELD_OUT = ["test", "test_ood"]
 HOW = {"strategy": "top", "region": "transformer", "percent": 20.0}  # what is restored where only one share is shown
@@ -73,7 +73,8 @@ class Tables:
 
     def write(self, folder: Path) -> None:
         """All tables that the report reads, below `folder`."""
-        schemas = {"mastery": LEVEL_COUNTS, "cells": CELLS, "concentration": CONCENTRATION, **ANALYSES}
+        schemas = {"mastery": LEVEL_COUNTS, "cells": CELLS, "concentration": CONCENTRATION, "precision": PRECISION,
+                   **ANALYSES}  # fmt: skip
         rows = {name: list(getattr(self, name)()) for name in schemas} | {name: [] for name in EMPTY}
         for name, schema in {**schemas, **EMPTY}.items():
             joined = pa.schema([pa.field("model", pa.string(), False), *schema])
@@ -320,7 +321,22 @@ class Tables:
                 for percent, share in curve.items():
                     yield {"model": row["model"], "run": row["run"], "region": "transformer", "percent": float(percent),
                            "share": 0.999, "share_without_zeros": share - 0.03 * (row["data"] == "level0"),
+                           "null_share": share - 0.02, "share_of_absolute": percent ** 0.9 / 100 ** 0.9,
+                           "null_share_of_absolute": percent / 100, "share_of_squares": percent ** 0.8 / 100 ** 0.8,
+                           "null_share_of_squares": percent / 100, "changes_undone": percent / 100,
+                           "changes_undone_bfloat16": min(1.0, percent / 45), "visible_bfloat16": 0.36,
                            "parameters": 106_000_000, "zero_before": 31_000, "unchanged": 120_000}  # fmt: skip
+
+    def precision(self) -> Iterator[dict]:
+        """Rows of the table `precision`."""
+        for row in self.cells():
+            if row["state"] == "run" and self.grid.restored_sizes:
+                for dtype, visible in {"float32": 1.0, "bfloat16": 0.36}.items():
+                    for percent in (0.0, 20.0, 60.0):
+                        yield {"model": row["model"], "run": row["run"], **HOW, "percent": percent, "dtype": dtype,
+                               "set": "test", "questions": 100, "correct": 40, "share_correct": 0.4,
+                               "accuracy": 0.4 - percent / 600 / visible, "gain": -percent / 600 / visible,
+                               "visible": visible, "undone": min(1.0, percent / 100 / visible)}  # fmt: skip
 
     def loss_curves(self) -> Iterator[dict]:
         """Rows of the table `loss_curves`."""
