@@ -71,6 +71,12 @@ class Configuration(Seeded):
                 for value in getattr(entry, key) or ():
                     if value not in allowed:
                         raise ValueError(f"restoration.{number}.{key}: {value} is not in the grid, which has {allowed}")
+            for model in entry.models or self.models:
+                if self.answering_dtype(model) != "float32" and "float32" in entry.more_dtypes:
+                    raise ValueError(
+                        f"restoration.{number}.more_dtypes: float32 is wider than the {self.answering_dtype(model)} of"
+                        " evaluation, for which jobs get their memory: evaluate in float32, and add the narrower one"
+                    )
         if taken := sorted(set(self.named_regions) & set(REGIONS)):
             raise ValueError(f"named_regions.{taken[0]}: this name is that of a region already")
         used = {f"regions.{number}": region for number, region in enumerate(self.regions)}
