@@ -3,7 +3,6 @@
 #   makes   MODEL/runs/RUN/changes/, MODEL/runs/RUN/restored/, MODEL/runs/RUN/restored-DTYPE/, MODEL/exports/
 from knowshift.allowed_values import HISTOGRAM_STRATEGIES
 
-
 if workflow.is_main_process and (names := SETTINGS.narrow_answers()):
     logger.warning(
         f"Restored models of {', '.join(names)} answer in a narrower number format than their changes are stored in, so"
