@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import get_args
 
-from knowshift.allowed_values import Strategy
+from knowshift.allowed_values import Dtype, Strategy
 from knowshift.configuration import checking
 from knowshift.configuration import sections
 import neutral
@@ -45,6 +45,7 @@ wildcard_constraints:
     strategy="|".join(get_args(Strategy)),
     region=f"{sections.REGION_NAME}|{LAYERS}",
     percent=r"\d+(\.\d+)?",
+    arm=f"(-({'|'.join(get_args(Dtype))}))?",  # of `more_dtypes`, in the folder restored-DTYPE
 
 
 @cache

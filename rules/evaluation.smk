@@ -7,7 +7,7 @@ from knowshift.evaluation.options import QUESTIONS_PER_CHUNK
 def evaluation_spec(model, **more):
     """Return the spec of a rule that asks a model questions: the settings that they all share, and `more`."""
     chosen = fields(SETTINGS.evaluation, "per_level", "max_new_tokens", "engine", "tokens_per_pass")
-    chosen["dtype"] = SETTINGS.models[model].dtype or SETTINGS.evaluation.dtype
+    chosen["dtype"] = SETTINGS.answering_dtype(model)
     chosen["bos"] = SETTINGS.models[model].bos
     return canonical_json({**chosen, "seed": SETTINGS.seed, **more})
 

@@ -59,6 +59,7 @@ rule tabulate_model:
             path for region in SETTINGS.regions for path in of_runs(f"changes/{region}.histogram.parquet")(wc)
         ],
         restored=lambda wc: restored_outcomes(wc.model, feasible_runs(wc.model)),
+        precision=lambda wc: precision_outcomes(wc.model, feasible_runs(wc.model)),
         synonyms=[located(path) for path in SETTINGS.facts.synonyms],
     output:
         expand(f"{RESULTS}/{{{{model}}}}/tables/{{table}}.parquet", table=[*TABULATED, "answers"]),
@@ -69,11 +70,12 @@ rule tabulate_model:
     resources:
         mem_mb=memory(2000),
     params:
-        spec=canonical_json(
+        spec=lambda wc: canonical_json(
             {
                 "grid": fields(SETTINGS.finetuning, *sections.GRID_KEYS),
                 "percents": restored_percents(),
                 "matching": SETTINGS.facts.matching,
+                "dtype": SETTINGS.answering_dtype(wc.model),
             }
         ),
         code=digest("tabulate_model"),
@@ -86,7 +88,8 @@ rule tabulate_model:
         " --base-outcomes {input.base:q} --few-shot-outcomes {input.few_shot:q} --facts {input.facts:q}"
         " --instruct-outcomes {input.instruct:q} --outcomes {input.outcomes:q}"
         " --divergences {input.divergences:q} --steps {input.steps:q} --histograms {input.histograms:q}"
-        " --restored {input.restored:q} --synonyms {input.synonyms:q} --spec {params.spec:q}"
+        " --restored {input.restored:q} --precision {input.precision:q} --synonyms {input.synonyms:q}"
+        " --spec {params.spec:q}"
         " --output {params.tables:q} 2> {log:q}"
 
 

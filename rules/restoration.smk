@@ -1,7 +1,13 @@
 # Measure which parameters moved most, and restore a share of them to their values before training.
 #   needs   MODEL/base/, MODEL/runs/RUN/delta/, MODEL/mastery.parquet
-#   makes   MODEL/runs/RUN/changes/, MODEL/runs/RUN/restored/, MODEL/exports/
+#   makes   MODEL/runs/RUN/changes/, MODEL/runs/RUN/restored/, MODEL/runs/RUN/restored-DTYPE/, MODEL/exports/
 from knowshift.allowed_values import HISTOGRAM_STRATEGIES
+
+if workflow.is_main_process and (names := SETTINGS.narrow_answers()):
+    logger.warning(
+        f"Restored models of {', '.join(names)} answer in a narrower number format than their changes are stored in, so"
+        " small changes are rounded away before anything is restored: set evaluation.dtype to float32."
+    )
 
 
 def pattern_of(region):
@@ -27,7 +33,7 @@ rule measure_changes:
     resources:
         mem_mb=memory(2000),
     params:
-        spec=lambda wc: canonical_json({"region": pattern_of(wc.region)}),
+        spec=lambda wc: canonical_json({"region": pattern_of(wc.region), "seed": SETTINGS.seed}),
         code=digest("measure_changes"),
         script=script("measure_changes"),
         base=subpath(input.base, parent=True),
@@ -56,7 +62,8 @@ def restored_part(wildcards):
 
 def restore_spec(wildcards):
     """Return the spec of a restored model's answers: what it is asked, how, and what is restored."""
-    return evaluation_spec(wildcards.model, **run_questions(wildcards.run), **restored_part(wildcards))
+    more = {"dtype": wildcards.arm[1:]} if wildcards.arm else {}
+    return evaluation_spec(wildcards.model, **run_questions(wildcards.run), **restored_part(wildcards), **more)
 
 
 def restored_outcomes(model, runs):
@@ -70,6 +77,22 @@ def restored_outcomes(model, runs):
     ]
 
 
+def precision_outcomes(model, runs):
+    """List the restored models among `runs` that answer in a further number format, by their outcomes.
+
+    The folder `restored-DTYPE` beside `restored` also has the models with nothing restored, for comparison.
+    """
+    return [
+        f"{RESULTS}/{model}/runs/{cell.run}/restored-{dtype}/{entry.strategy}-{entry.region}-{number(percent)}.parquet"
+        for cell in runs
+        for entry in SETTINGS.restoration
+        if is_restored(entry, model, cell)
+        for dtype in entry.more_dtypes
+        if dtype != SETTINGS.answering_dtype(model)
+        for percent in sorted({0, *entry.percents})
+    ]
+
+
 rule evaluate_restored:
     input:
         base=rules.resolve_model.output.manifest,
@@ -80,12 +103,12 @@ rule evaluate_restored:
         prompt=located(SETTINGS.facts.prompt),
         histogram=histogram_of,
     output:
-        outcomes=f"{RESULTS}/{{model}}/runs/{{run}}/restored/{{strategy}}-{{region}}-{{percent}}.parquet",
-        selection=f"{RESULTS}/{{model}}/runs/{{run}}/restored/{{strategy}}-{{region}}-{{percent}}.selection.parquet",
+        outcomes=f"{RESULTS}/{{model}}/runs/{{run}}/restored{{arm}}/{{strategy}}-{{region}}-{{percent}}.parquet",
+        selection=f"{RESULTS}/{{model}}/runs/{{run}}/restored{{arm}}/{{strategy}}-{{region}}-{{percent}}.selection.parquet",
     log:
-        f"{RESULTS}/logs/evaluate_restored/{{model}}.{{run}}.{{strategy}}-{{region}}-{{percent}}.log",
+        f"{RESULTS}/logs/evaluate_restored/{{model}}.{{run}}{{arm}}.{{strategy}}-{{region}}-{{percent}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/evaluate_restored/{{model}}.{{run}}.{{strategy}}-{{region}}-{{percent}}.tsv"
+        f"{RESULTS}/benchmarks/evaluate_restored/{{model}}.{{run}}{{arm}}.{{strategy}}-{{region}}-{{percent}}.tsv"
     conda:
         "../envs/knowshift.yaml"
     threads: 1
@@ -101,7 +124,7 @@ rule evaluate_restored:
         script=script("evaluate_restored"),
         base=subpath(input.base, parent=True),
     message:
-        "Answers of {wildcards.run} with {wildcards.percent} % ({wildcards.strategy}, {wildcards.region}) restored"
+        "Answers of {wildcards.run} with {wildcards.percent} % ({wildcards.strategy}, {wildcards.region}) restored{wildcards.arm}"
     shell:
         "{resources.python} {params.script:q} --model {params.base:q} --delta {input.delta:q}"
         " --mastery {input.mastery:q} --order {input.order:q} --prompt {input.prompt:q} --histogram {input.histogram:q}"

@@ -34,7 +34,11 @@ rule evaluations:
 
 def restored_of_models():
     """Make the input functions for all restored models, one per model."""
-    return [lambda wc, model=model: restored_outcomes(model, feasible_runs(model)) for model in SETTINGS.models]
+    return [
+        lambda wc, model=model, list_outcomes=list_outcomes: list_outcomes(model, feasible_runs(model))
+        for model in SETTINGS.models
+        for list_outcomes in (restored_outcomes, precision_outcomes)
+    ]
 
 
 rule restorations:

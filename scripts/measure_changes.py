@@ -1,4 +1,4 @@
-r"""Histogram and statistics of the relative changes of a region's parameters; no share to restore is needed for them.
+r"""Histogram and statistics of the changes of a region's parameters; no share to restore is needed for them.
 
     python scripts/measure_changes.py --base base/ --delta delta/ --region transformer \
         --histogram histogram.parquet --tensors tensors.parquet
@@ -6,11 +6,16 @@ r"""Histogram and statistics of the relative changes of a region's parameters; n
 
 from cli.command_line import CommandLine, quick_imports, run
 from knowshift.configuration.restoration import RegionChoice
+from knowshift.configuration.section import Seeded
+
+
+class Options(RegionChoice, Seeded):
+    """Whose changes are measured, and the seed of the permutations that the null line takes."""
 
 
 def main() -> None:
     """Read the command line, compare the weights, and write the tables."""
-    parser = CommandLine(__doc__, RegionChoice)
+    parser = CommandLine(__doc__, Options)
     parser.versions()
     parser.path("--histogram", "Histogram to write (Parquet).")
     parser.path("--tensors", "Statistics per tensor to write (Parquet).")
@@ -22,7 +27,7 @@ def main() -> None:
         from knowshift.weights.deltas import open_versions
 
     versions = open_versions(arguments.base, arguments.tuned, arguments.delta)
-    histogram, tensors = measure_changes(versions, options.region, arguments.threads)
+    histogram, tensors = measure_changes(versions, options.region, arguments.threads, options.seed)
     write_table(arguments.histogram, histogram, HISTOGRAM, {"region": options.region})
     write_table(arguments.tensors, tensors, TENSORS, {"region": options.region})
 

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import Field
 
 from cli.command_line import CommandLine, quick_imports, run
+from knowshift.allowed_values import Dtype
 from knowshift.configuration.facts import MatchingRule
 
 
@@ -23,6 +24,7 @@ class Options(MatchingRule):
         description="Percentages of parameters that runs are restored by, for each region; the table of concentration "
         "has them beside the paper's.",
     )
+    dtype: Dtype = Field(default="float32", description="Number format that the models answered in.")
 
 
 def main() -> None:
@@ -39,6 +41,7 @@ def main() -> None:
     parser.path("--steps", "Training tables of the runs.", required=False, many=True)
     parser.path("--histograms", "Histograms of relative changes (REGION.histogram.parquet).", required=False, many=True)
     parser.path("--restored", "Outcomes of restored models.", required=False, many=True)
+    parser.path("--precision", "Outcomes of restored models in further number formats.", required=False, many=True)
     parser.path("--synonyms", "CSV files of synonyms.", required=False, many=True)
     parser.path("--output", "Directory for the tables (Parquet).")
     arguments, options = parser.read()
@@ -64,11 +67,12 @@ def main() -> None:
         steps=arguments.steps or (),
         histograms=arguments.histograms or (),
         restored=arguments.restored or (),
+        precision=arguments.precision or (),
         synonyms=arguments.synonyms or (),
     )
     described = describe(planned, read_table(arguments.levels, LEVEL_COUNTS))
     graded = arguments.output / "answers.parquet"
-    made = tabulate_model(files, described, options.percents, options.matching, graded)
+    made = tabulate_model(files, described, options.percents, options.matching, options.dtype, graded)
     for name, schema in (MODEL_TABLES | {"mastery": LEVEL_COUNTS, "cells": CELLS}).items():
         write_table(arguments.output / f"{name}.parquet", made[name].replace_schema_metadata(None), schema)
 

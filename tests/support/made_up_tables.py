@@ -13,7 +13,7 @@ from made_up_knowledge import HELD_OUT, KnowledgeTables
 
 from knowshift.analysis.costs import STAGES
 from knowshift.analysis.published import paper_models, read_published
-from knowshift.analysis.run_schemas import CONCENTRATION, MODEL_TABLES
+from knowshift.analysis.run_schemas import CONCENTRATION, MODEL_TABLES, PRECISION
 from knowshift.analysis.schemas import ANALYSES, COSTS
 from knowshift.facts.schemas import FACT_COUNTS
 from knowshift.finetuning.schemas import CELLS
@@ -22,7 +22,7 @@ from knowshift.report.figures.flow import FATES
 from knowshift.runtime.parquet import write_table
 
 # The report does not read these tables; they stay empty.
-EMPTY = {name: schema for name, schema in MODEL_TABLES.items() if name != "concentration"}
+EMPTY = {name: schema for name, schema in MODEL_TABLES.items() if name not in ("concentration", "precision")}
 PUBLISHED = Path(__file__).parents[2] / "resources/published"
 NOT_TUNED = {"pre-trained": 0.31, "few-shot": 0.45, "most frequent object": 0.25, "instruct": 0.52}  # accuracies
 HOW = {"strategy": "top", "region": "transformer", "percent": 20.0}  # what is restored where only one share is shown
@@ -74,7 +74,8 @@ class Tables(KnowledgeTables):
 
     def write(self, folder: Path) -> None:
         """All tables that the report reads, below `folder`."""
-        schemas = {"mastery": LEVEL_COUNTS, "cells": CELLS, "concentration": CONCENTRATION, **ANALYSES}
+        schemas = {"mastery": LEVEL_COUNTS, "cells": CELLS, **ANALYSES}
+        schemas |= {"concentration": CONCENTRATION, "precision": PRECISION}
         rows = {name: list(getattr(self, name)()) for name in schemas} | {name: [] for name in EMPTY}
         for name, schema in {**schemas, **EMPTY}.items():
             joined = pa.schema([pa.field("model", pa.string(), False), *schema])
@@ -335,7 +336,20 @@ class Tables(KnowledgeTables):
                 for percent, share in curve.items():
                     yield {"model": row["model"], "run": row["run"], "region": "transformer", "percent": float(percent),
                            "share": 0.999, "share_without_zeros": share - 0.03 * (row["data"] == "level0"),
+                           "null_share": share - 0.02, "share_of_absolute": percent ** 0.9 / 100 ** 0.9,
+                           "null_share_of_absolute": percent / 100, "share_of_squares": percent ** 0.8 / 100 ** 0.8,
+                           "null_share_of_squares": percent / 100, "changes_undone": percent / 100,
+                           "changes_undone_bfloat16": min(1.0, percent / 45), "visible_bfloat16": 0.36,
                            "parameters": 106_000_000, "zero_before": 31_000, "unchanged": 120_000}  # fmt: skip
+
+    def precision(self) -> Iterator[dict]:
+        """Rows of the table `precision`."""
+        for row in self.cells():
+            if row["state"] == "run" and self.grid.restored_sizes:
+                for dtype, seen, percent in [("float32", 1.0, 0.0), ("float32", 1.0, 40.0), ("bfloat16", 0.4, 40.0)]:
+                    yield {"model": row["model"], "run": row["run"], **HOW, "percent": percent, "dtype": dtype,
+                           "set": "test", "questions": 100, "correct": 40, "share_correct": 0.4, "accuracy": 0.4 * seen,
+                           "gain": 0.4 * seen - 0.4, "visible": seen, "undone": percent / 100 / seen}  # fmt: skip
 
     def loss_curves(self) -> Iterator[dict]:
         """Rows of the table `loss_curves`."""

@@ -59,7 +59,7 @@ def jobs(folder: Path, *arguments: str, fails: bool = False, **more: Path) -> di
         assert bool(done.returncode) == fails, done.stderr[-5000:] + done.stdout[-2000:]
         ran: dict[str, set[str]] = {}
         for rule, wildcards in map(json.loads, file):
-            ran.setdefault(rule, set()).add("/".join(wildcards))
+            ran.setdefault(rule, set()).add("/".join(filter(None, wildcards)))
     ran.pop("all", None)
     return ran
 

@@ -85,6 +85,13 @@ DRY = {
         restore(strategy="bottom", percents=[20]),
         together({"evaluate_restored": {"tiny/full-mixed-8-s1/bottom/transformer/20"}}, tables()),
     ),
+    "add a number format that answers": (
+        restore(percents=[20], more_dtypes=["bfloat16"]),
+        together(
+            {"evaluate_restored": {f"tiny/full-mixed-8-s1/-bfloat16/top/transformer/{share}" for share in (0, 20)}},
+            tables(),
+        ),
+    ),
     "add a method": (
         several(
             put("finetuning.variants", {"bf16": {"method": "full", "dtype": "bfloat16"}}),

@@ -53,6 +53,7 @@ def make_report(folder: Path, grid: made_up_tables.Grid) -> Path:
             "epochs": 1,
             "learning_rate": 5e-05,
             "batch_size": 8,
+            "dtype": "float32",
         },
         "mastery": {
             "templates": 3,
@@ -64,6 +65,7 @@ def make_report(folder: Path, grid: made_up_tables.Grid) -> Path:
         },
         "evaluation": {"few_shot": 4},
         "divergence": {"top_tokens": 10},
+        "evaluation": {"dtype": "float32"},
     }
     for name, arguments in {
         "print_tables": ["--tables", tables, "--output", tables],

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from knowshift.analysis.answer_matrix import Answerer, read_answers
 from knowshift.analysis.baselines import most_frequent_outcomes
+from knowshift.analysis.precision import tabulate_precision
 from knowshift.analysis.run_schemas import CONCENTRATION, RESTORED_WHERE, TRAINING_LOSS
 from knowshift.analysis.run_scores import tabulate_runs
 from knowshift.analysis.study import BASE, FEW_SHOT, HELD_OUT, MOST_FREQUENT
@@ -40,6 +42,7 @@ class ModelFiles:
         steps: `RUN/steps.parquet` of the runs.
         histograms: `RUN/changes/REGION.histogram.parquet`, each beside `REGION.tensors.parquet`.
         restored: `RUN/restored/STRATEGY-REGION-PERCENT.parquet`, each beside a table of its selection.
+        precision: `RUN/restored-DTYPE/STRATEGY-REGION-PERCENT.parquet`, answered in further number formats.
         synonyms: CSV files of synonyms.
     """
 
@@ -54,11 +57,17 @@ class ModelFiles:
     steps: Sequence[Path] = ()
     histograms: Sequence[Path] = ()
     restored: Sequence[Path] = ()
+    precision: Sequence[Path] = ()
     synonyms: Sequence[Path] = ()
 
 
 def tabulate_model(
-    files: ModelFiles, cells: pa.Table, percents: Mapping[str, Sequence[float]], matching: str, graded: Path
+    files: ModelFiles,
+    cells: pa.Table,
+    percents: Mapping[str, Sequence[float]],
+    matching: str,
+    dtype: str,
+    graded: Path,
 ) -> dict[str, pa.Table]:
     """Grade all answers, write them, and make the other tables of the model.
 
@@ -67,6 +76,7 @@ def tabulate_model(
         cells: The cells of the grid, in the schema `CELLS`.
         percents: Region to the shares of its parameters, in percent, that runs are restored by.
         matching: The matching rule that decides which answers are right.
+        dtype: The number format that the models answered in.
         graded: Where to write the graded answers, in the schema `ANSWERS`.
 
     Returns:
@@ -78,12 +88,20 @@ def tabulate_model(
     write_tables(graded, _grade_all(files, restored, grader), ANSWERS)
     answers = read_answers(graded, matching, mastery["fact_id"].to_pylist())
     divergences = {path.parent.name: read_table(path, DIVERGENCE) for path in files.divergences}
+    concentrations = tabulate_concentration(read_changes(files.histograms), percents)
+    arms = {
+        (path.parent.name.removeprefix("restored-"), restored_model(path)): grader.grade(read_table(path, OUTCOMES))
+        for path in sorted(files.precision)
+    }
+    facts = {fact: row for row, fact in enumerate(mastery["fact_id"].to_pylist())}
+    levels = mastery["level"].to_numpy()
     return {
         "mastery": read_table(files.levels, LEVEL_COUNTS),
         "cells": cells,
-        **tabulate_runs(answers, mastery["level"].to_numpy(), divergences),
+        **tabulate_runs(answers, levels, divergences),
         "training_loss": tabulate_training_loss(files.steps),
-        "concentration": tabulate_concentration(read_changes(files.histograms), percents),
+        "concentration": concentrations,
+        "precision": tabulate_precision(answers, arms, dtype, facts, levels, concentrations),
         "restored_where": tabulate_restored_where(restored),
     }
 
@@ -164,20 +182,37 @@ def tabulate_concentration(
     """
     rows = []
     for (run, region), (histogram, tensors) in changes.items():
-        count, total, zeros, zero_total = (
-            histogram[name].to_numpy() for name in ("count", "sum", "zero_count", "zero_sum")
-        )
+        columns = {name: histogram[name].to_numpy() for name in histogram.column_names}
+        count, seen = columns["count"], columns["visible_bfloat16"]
+        unchanged = sum(tensors["unchanged"].to_pylist())
+        changed = np.where(columns["bin"] == 0, count - unchanged, count)  # a bin of 0 may hold the tiniest changes
+
+        def held(prefix: str, of: str, percent: float, columns: dict[str, np.ndarray] = columns) -> float:
+            """The share of a sum that the most changed parameters hold, exact zeros left out."""
+            counts, sums = columns[f"{prefix}count"], columns[f"{prefix}{of}"]
+            if not prefix:
+                counts, sums = counts - columns["zero_count"], sums - columns[f"zero_{of}"]
+            return concentration(counts, sums, percent)
+
         for percent in sorted({*PAPER_PERCENTS, *percents.get(region, ())} - {0, 100}):
             rows.append(
                 {
                     "run": run,
                     "region": region,
                     "percent": percent,
-                    "share": concentration(count, total, percent),
-                    "share_without_zeros": concentration(count - zeros, total - zero_total, percent),
+                    "share": concentration(count, columns["sum"], percent),
+                    "share_without_zeros": held("", "sum", percent),
+                    "null_share": held("null_", "sum", percent),
+                    "share_of_absolute": held("", "absolute", percent),
+                    "null_share_of_absolute": held("null_", "absolute", percent),
+                    "share_of_squares": held("", "squares", percent),
+                    "null_share_of_squares": held("null_", "squares", percent),
+                    "changes_undone": concentration(count, changed, percent),
+                    "changes_undone_bfloat16": concentration(count, seen, percent),
+                    "visible_bfloat16": float(seen.sum() / max(changed.sum(), 1)),
                     "parameters": int(count.sum()),
-                    "zero_before": int(zeros.sum()),
-                    "unchanged": sum(tensors["unchanged"].to_pylist()),
+                    "zero_before": int(columns["zero_count"].sum()),
+                    "unchanged": unchanged,
                 }
             )
     return pa.Table.from_pylist(rows, schema=CONCENTRATION)

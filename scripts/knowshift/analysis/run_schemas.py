@@ -72,7 +72,15 @@ CONCENTRATION = pa.schema(
         field("region", pa.string()),
         field("percent", pa.float64(), "parameters with the largest relative change"),
         field("share", pa.float64(), "of sum(r) that they hold, 0 to 1"),
-        field("share_without_zeros", pa.float64(), "the same, exact zeros before training left out"),
+        field("share_without_zeros", pa.float64(), "the same, exact zeros before training left out, as in all below"),
+        field("null_share", pa.float64(), "the same of changes permuted over each tensor's parameters: the null line"),
+        field("share_of_absolute", pa.float64(), "of sum(|d|) that the most changed parameters hold"),
+        field("null_share_of_absolute", pa.float64(), "the same of permuted changes"),
+        field("share_of_squares", pa.float64(), "of sum(d^2) that the most changed parameters hold"),
+        field("null_share_of_squares", pa.float64(), "the same of permuted changes"),
+        field("changes_undone", pa.float64(), "share of the region's changes that restoring these undoes, in float32"),
+        field("changes_undone_bfloat16", pa.float64(), "the same of the changes that bfloat16 sees"),
+        field("visible_bfloat16", pa.float64(), "share of the region's changes that bfloat16 sees; float32 sees all"),
         field("parameters", pa.int64()),
         field("zero_before", pa.int64()),
         field("unchanged", pa.int64()),
@@ -86,6 +94,19 @@ RESTORED = pa.schema(
         _SET,
         *_SCORES,
         field("gain", pa.float64(), "accuracy less the unrestored model's, same questions", null=True),
+    ]
+)
+
+PRECISION = pa.schema(
+    [
+        _RUN,
+        *_RESTORED,
+        field("dtype", pa.string(), "number format that the restored model answered in"),
+        _SET,
+        *_SCORES,
+        field("gain", pa.float64(), "accuracy less the unrestored model's in the same format", null=True),
+        field("visible", pa.float64(), "share of the region's changes that this format sees", null=True),
+        field("undone", pa.float64(), "share of these that are restored; null unless top", null=True),
     ]
 )
 
@@ -113,4 +134,5 @@ MODEL_TABLES: dict[str, pa.Schema] = {
     "concentration": CONCENTRATION,
     "restored": RESTORED,
     "restored_where": RESTORED_WHERE,
+    "precision": PRECISION,
 }

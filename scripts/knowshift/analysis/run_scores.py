@@ -52,8 +52,13 @@ def _by_answerer(answers: AnswersBySet) -> dict[Answerer, dict[str, Answers]]:
     return found
 
 
-def _score(given: Answers, levels: np.ndarray) -> dict:
-    """The columns of a model's accuracy on one set."""
+def score(given: Answers, levels: np.ndarray) -> dict:
+    """The columns of a model's accuracy on one set.
+
+    Args:
+        given: Its answers.
+        levels: (F,) the mastery level of every fact of the mastery table.
+    """
     questions, correct = len(given.facts), int(given.correct.sum())
     return {
         "questions": questions,
@@ -65,7 +70,7 @@ def _score(given: Answers, levels: np.ndarray) -> dict:
 
 def _accuracy(answers: AnswersBySet, levels: np.ndarray) -> pa.Table:
     rows = [
-        {"run": key.run, "set": name, **_score(given, levels)}
+        {"run": key.run, "set": name, **score(given, levels)}
         for key, sets in _by_answerer(answers).items()
         if key.percent is None
         for name, given in sets.items()
@@ -137,12 +142,12 @@ def _restored(answers: AnswersBySet, levels: np.ndarray) -> pa.Table:
             sweeps.setdefault(kind, {0.0: models[Answerer(key.run)]})[key.percent] = sets
     rows = []
     for (run, strategy, region), sweep in sweeps.items():
-        start = {name: _score(given, levels)["accuracy"] for name, given in models[Answerer(run)].items()}
+        start = {name: score(given, levels)["accuracy"] for name, given in models[Answerer(run)].items()}
         for percent, sets in sorted(sweep.items()):
             head = {"run": run, "strategy": strategy, "region": region, "percent": percent}
             for name, given in sets.items():
-                score = _score(given, levels)
-                known_both = score["accuracy"] is not None and start[name] is not None
-                gain = score["accuracy"] - start[name] if known_both else None
-                rows.append({**head, "set": name, **score, "gain": gain})
+                scored = score(given, levels)
+                known_both = scored["accuracy"] is not None and start[name] is not None
+                gain = scored["accuracy"] - start[name] if known_both else None
+                rows.append({**head, "set": name, **scored, "gain": gain})
     return table(rows, RESTORED)

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
-from knowshift.allowed_values import Strategy
+from knowshift.allowed_values import Dtype, Strategy
 from knowshift.configuration.finetuning import Data
 from knowshift.configuration.section import Percent, Positive, Section, Several
 from knowshift.runtime.errors import KnowshiftError
@@ -114,6 +114,11 @@ class Restoration(RestoredShares, NamedRegion, Selecting):
         default=None, description="Training set sizes among finetuning.sizes; null takes all of them."
     )
     seeds: list[int] | None = Field(default=None, description="Seeds among finetuning.seeds; null takes all of them.")
+    more_dtypes: list[Dtype] = Field(
+        default=[],
+        description="Number formats that these restored models, and the same ones with nothing restored, answer in "
+        "beside the one of evaluation: an arm of its own, which no claim reads.",
+    )
 
 
 class Export(RestoredShare, NamedRegion, Selecting):

@@ -11,6 +11,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from knowshift.allowed_values import Dtype
 from knowshift.configuration.evaluation import Divergence, Evaluation
 from knowshift.configuration.facts import ENTITYQUESTIONS, Facts
 from knowshift.configuration.finetuning import GRID_KEYS, METHOD, Finetuning
@@ -75,6 +76,12 @@ class Configuration(Seeded):
                 for value in getattr(entry, key) or ():
                     if value not in allowed:
                         raise ValueError(f"restoration.{number}.{key}: {value} is not in the grid, which has {allowed}")
+            for model in entry.models or self.models:
+                if self.answering_dtype(model) != "float32" and "float32" in entry.more_dtypes:
+                    raise ValueError(
+                        f"restoration.{number}.more_dtypes: float32 is wider than the {self.answering_dtype(model)} of"
+                        " evaluation, for which jobs get their memory: evaluate in float32, and add the narrower one"
+                    )
         if taken := sorted(set(self.named_regions) & set(REGIONS)):
             raise ValueError(f"named_regions.{taken[0]}: this name is that of a region already")
         used = {f"regions.{number}": region for number, region in enumerate(self.regions)}
@@ -88,6 +95,25 @@ class Configuration(Seeded):
             if entry.model not in self.models:
                 raise ValueError(f"exports.{number}.model: {entry.model} is not among {list(self.models)}")
         return self
+
+    def answering_dtype(self, model: str) -> Dtype:
+        """Return the number format that a model is asked in, before and after fine-tuning and restored."""
+        return self.models[model].dtype or self.evaluation.dtype
+
+    def narrow_answers(self) -> list[str]:
+        """List the models, by name, that are restored by changes which their answers are too coarse to see whole."""
+        widths = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+        def narrow(entry: Restoration, model: str) -> bool:
+            grid = self.finetuning
+            deltas = [grid.training(method)[1].dtype for method in entry.methods or grid.methods]
+            return max(map(widths.__getitem__, deltas)) > widths[self.answering_dtype(model)]
+
+        return [
+            model
+            for model in self.models
+            if any(narrow(entry, model) for entry in self.restoration if model in (entry.models or [model]))
+        ]
 
 
 def json_schema() -> str:

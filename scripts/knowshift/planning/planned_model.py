@@ -28,12 +28,13 @@ class ModelSize:
 
 @dataclass(frozen=True)
 class RestoredModel:
-    """A fine-tuned model of which one share of one region is restored."""
+    """A fine-tuned model of which one share of one region is restored, and which answers in one number format."""
 
     cell: Cell
     strategy: str
     region: str
     percent: float
+    dtype: str
 
 
 class PlannedModel:
@@ -75,12 +76,14 @@ class PlannedModel:
     @cached_property
     def restored(self) -> list[RestoredModel]:
         """The restored models; one that several entries under `restoration` ask for counts once."""
+        own = self.experiment.answering_dtype(self.name)
         every = (
-            RestoredModel(cell, entry.strategy, entry.region, percent)
+            RestoredModel(cell, entry.strategy, entry.region, percent, dtype)
             for cell in self.runs
             for entry in self.experiment.restoration
             if is_restored(entry, self.name, cell)
-            for percent in entry.percents
+            for dtype in dict.fromkeys([own, *entry.more_dtypes])
+            for percent in (entry.percents if dtype == own else sorted({0, *entry.percents}))
         )
         return list(dict.fromkeys(every))
 

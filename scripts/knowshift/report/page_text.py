@@ -44,6 +44,7 @@ def _model(name: str, frames: Frames) -> dict[str, Any]:
         "restored": _restored(frames["restorations"]),
         "fates": _fates(frames["flows"]),
         "zeros": _zeros(frames["concentration"]),
+        "null": _null_line(frames["concentration"]),
         "claims": [
             {**claim, "parts": _records(claims[(claims["claim"] == claim["claim"]) & claims["part"].notna()])}
             for claim in _records(claims[claims["part"].isna()])
@@ -97,3 +98,16 @@ def _zeros(concentration: pd.DataFrame) -> dict[str, Any] | None:
         "zeros": int(first["zero_before"]),
         "unchanged": float((concentration["unchanged"] / concentration["parameters"]).mean()),
     }
+
+
+def _null_line(concentration: pd.DataFrame) -> dict[str, float] | None:
+    """Return means over runs of what the most changed fifth of the first region holds, observed and by chance.
+
+    Without a fifth, the nearest share of parameters is taken.
+    """
+    if concentration.empty:
+        return None
+    rows = concentration[concentration["region"] == concentration["region"].iloc[0]]
+    percent = min(rows["percent"].unique(), key=lambda value: abs(value - 20))
+    means = rows[rows["percent"] == percent].drop(columns=["model", "run", "region"]).mean()
+    return {**{str(key): float(value) for key, value in means.items()}, "share": float(means["share_without_zeros"])}

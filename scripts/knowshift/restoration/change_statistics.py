@@ -4,68 +4,62 @@ They are read off a histogram (see `histograms`). It knows no shares, so a new s
 """
 
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
+from knowshift.randomness import derive_seed
+from knowshift.restoration.change_sums import SegmentSummer, SegmentSums, SummedBins
 from knowshift.restoration.concentration import count_of
-from knowshift.restoration.distinct_values import PairTable
-from knowshift.restoration.histograms import FilledBins, Histogram, histogram_of, merge_histograms
-from knowshift.restoration.relative_changes import BIN_SHIFT, BINS, keep_freed_memory, relative_changes
+from knowshift.restoration.histograms import FilledBins, merge_histograms
+from knowshift.restoration.relative_changes import BIN_SHIFT, BINS, keep_freed_memory
 from knowshift.restoration.schemas import HISTOGRAM, QUANTILES, TENSORS
 from knowshift.runtime.progress import progress
 from knowshift.weights.regions import layer_and_module
 from knowshift.weights.versions import Segment, Versions
 
 
-@dataclass(frozen=True)
-class _SegmentChanges:
-    """The relative changes of a segment of a tensor.
+class _BinTotals:
+    """The histogram of a whole region, an entry per bin, that those of segments are added to one after another."""
 
-    Attributes:
-        every: the histogram of all of them.
-        zeros: the histogram of those of parameters that were 0 before training.
-        unchanged: how many are 0.
-        largest: the largest.
-    """
+    def __init__(self) -> None:
+        self.count, self.low = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)
+        self.absolute, self.squares, self.visible = np.zeros(BINS), np.zeros(BINS), np.zeros(BINS, np.int64)
 
-    every: FilledBins
-    zeros: FilledBins
-    unchanged: int
-    largest: float
+    def add(self, part: SummedBins) -> None:
+        """Add the histogram of a segment."""
+        self.count[part.bins] += part.counts
+        self.low[part.bins] += part.low_sums
+        self.absolute[part.bins] += part.absolute
+        self.squares[part.bins] += part.squares
+        self.visible[part.bins] += part.visible
 
-
-def _measure_segment(table: PairTable, histogram: Histogram, versions: Versions, segment: Segment) -> _SegmentChanges:
-    """Measure one segment; `table` and `histogram` belong to the thread, and are empty before and after."""
-    if (distinct := table.distinct(versions, segment)) is not None:
-        changes = relative_changes(distinct.piece, skip_unchanged=False)
-        bits, counts, zeros = changes.r.view(np.int32), distinct.counts, changes.before == 0
-        every, of_zeros = histogram_of(bits, counts), histogram_of(bits[zeros], counts[zeros])
-        unchanged, largest = int(counts[bits == 0].sum()), int(bits.max(initial=0))
-    else:
-        zero_bits = [np.empty(0, np.int32)]
-        for piece in versions.pieces(*segment):
-            zeros, _ = histogram.add(piece)
-            if zeros:
-                changes = relative_changes(piece, skip_unchanged=False)
-                zero_bits.append(changes.r.view(np.int32)[changes.before == 0])
-        bits = np.concatenate(zero_bits)
-        unchanged, largest = histogram.unchanged, histogram.largest
-        every, of_zeros = histogram.drain(), histogram_of(bits, np.ones(len(bits), np.int64))
-    return _SegmentChanges(every, of_zeros, unchanged, float(np.int32(largest).view(np.float32)))
+    def columns(self, prefix: str, bins: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the counts and sums of some bins as columns of `HISTOGRAM`, whose names begin with `prefix`."""
+        columns = {
+            "count": self.count[bins],
+            "sum": FilledBins(bins, self.count[bins], self.low[bins]).sums(),
+            "absolute": self.absolute[bins],
+            "squares": self.squares[bins],
+            "visible_bfloat16": self.visible[bins],
+        }
+        return {prefix + name: values for name, values in columns.items()}
 
 
-def measure_changes(versions: Versions, region: str, threads: int = 1) -> tuple[pa.Table, pa.Table]:
+def measure_changes(versions: Versions, region: str, threads: int = 1, seed: int = 1) -> tuple[pa.Table, pa.Table]:
     """Make the histogram of r over a region, and statistics of r per tensor, in one pass over the weights.
 
-    Counts, sums and means are exact (sums are rounded once, to float64); quantiles are the lower edge of their bin.
+    Counts, sums and means of r are exact (sums are rounded once, to float64); sums of |d| and d^2 are added up in
+    float64; quantiles are the lower edge of their bin. The null line permutes the changes of each segment of a tensor
+    over the parameters of this segment; most tensors are one segment.
 
     Args:
         versions: the model before and after training.
         region: whose parameters are measured, see `regions`.
         threads: how many threads work.
+        seed: the seed of the permutations of the null line.
 
     Returns:
         Tables in the schemas `HISTOGRAM` (bins that are not empty) and `TENSORS`.
@@ -75,38 +69,39 @@ def measure_changes(versions: Versions, region: str, threads: int = 1) -> tuple[
     """
     keep_freed_memory()
     versions = versions.within(region)
-    count, low = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)
-    zero_count, zero_low = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)
+    every, zeros, null = _BinTotals(), _BinTotals(), _BinTotals()
     rows: list[dict] = []
     segments = versions.segments()
+    largest = max(segment.stop - segment.start for segment in segments)
     local = threading.local()
 
     def prepare() -> None:
-        local.table, local.histogram = PairTable(), Histogram()
+        local.summer = SegmentSummer(largest)
+
+    def sum_up(segment: Segment) -> SegmentSums:
+        return local.summer.sum(versions, segment, derive_seed(seed, "null line", segment.name, segment.start))
 
     with ThreadPoolExecutor(threads, initializer=prepare) as pool:
-        done = pool.map(lambda segment: _measure_segment(local.table, local.histogram, versions, segment), segments)
-        parts: list[_SegmentChanges] = []  # of the tensor at hand
+        done = pool.map(sum_up, segments)
+        parts: list[SegmentSums] = []  # of the tensor at hand
         for (name, _, stop), part in zip(progress(segments, what="comparing", unit="parts"), done, strict=True):
+            every.add(part.every)
+            zeros.add(part.zeros)
+            null.add(part.null)
             parts.append(part)
-            if stop < versions.parameters(name):
-                continue
-            every, zeros = merge_histograms([p.every for p in parts]), merge_histograms([p.zeros for p in parts])
-            count[every.bins] += every.counts
-            low[every.bins] += every.low_sums
-            zero_count[zeros.bins] += zeros.counts
-            zero_low[zeros.bins] += zeros.low_sums
-            rows.append(_tensor_row(name, every, zeros, sum(p.unchanged for p in parts), max(p.largest for p in parts)))
-            parts = []
-    bins = np.flatnonzero(count)
-    sums = FilledBins(bins, count[bins], low[bins]).sums()
-    zero_sums = FilledBins(bins, zero_count[bins], zero_low[bins]).sums()
-    histogram = pa.table([bins.astype(np.int32), count[bins], sums, zero_count[bins], zero_sums], schema=HISTOGRAM)
+            if stop == versions.parameters(name):
+                rows.append(_tensor_row(name, parts))
+                parts = []
+    bins = np.flatnonzero(every.count + null.count)
+    columns = every.columns("", bins) | zeros.columns("zero_", bins) | null.columns("null_", bins)
+    columns["bin"] = bins.astype(np.int32)
+    histogram = pa.table([columns[name] for name in HISTOGRAM.names], schema=HISTOGRAM)
     return histogram, pa.Table.from_pylist(rows, schema=TENSORS)
 
 
-def _tensor_row(name: str, every: FilledBins, zeros: FilledBins, unchanged: int, largest: float) -> dict:
-    """Make the row of `TENSORS` of one tensor; see `_SegmentChanges` for the arguments."""
+def _tensor_row(name: str, parts: Sequence[SegmentSums]) -> dict:
+    """Make the row of `TENSORS` of one tensor from its segments."""
+    every = merge_histograms([part.every for part in parts])
     layer, module = layer_and_module(name)
     parameters, total = int(every.counts.sum()), float(every.sums().sum())
     ranks = np.maximum([count_of(parameters, 100 * share) for share in QUANTILES.values()], 1)
@@ -117,10 +112,13 @@ def _tensor_row(name: str, every: FilledBins, zeros: FilledBins, unchanged: int,
         "layer": layer,
         "module": module,
         "parameters": parameters,
-        "unchanged": unchanged,
-        "zero_before": int(zeros.counts.sum()),
+        "unchanged": sum(part.unchanged for part in parts),
+        "zero_before": sum(int(part.zeros.counts.sum()) for part in parts),
         "sum": total,
         "mean": total / parameters,
+        "absolute": sum(float(part.every.absolute.sum()) for part in parts),
+        "squares": sum(float(part.every.squares.sum()) for part in parts),
+        "visible_bfloat16": sum(int(part.every.visible.sum()) for part in parts),
         **dict(zip(QUANTILES, quantiles, strict=True)),
-        "largest": largest,
+        "largest": max(part.largest for part in parts),
     }

@@ -19,6 +19,7 @@ NEAR = 128  # a table counts pairs whose values lie fewer than NEAR / 2 units in
 _BLOCK = 2048  # elements of a block: what is computed from them stays in the processor's first-level cache
 _STEP = 16  # entries of a table that are passed over at once if all are 0
 _ONE = uint64(1 << COUNT_SHIFT)
+_GOLDEN = uint64(0x9E3779B97F4A7C15)  # of SplitMix64, as in `randomness`
 _INFINITY = uint32(0x7F800000)  # the bits of a float32
 
 
@@ -81,6 +82,96 @@ def count_changes(before, after, shift, epsilon, bin_shift, packed, found):
                 found[hits] = value
                 hits += uint64(1)
     return unchanged, zeros, least, largest, hits
+
+
+@_compiled
+def compare(before, after, changes, visible):
+    """Compute the absolute changes d of a piece of a tensor, and whether bfloat16 tells the two values apart.
+
+    Args:
+        before: the bits of the float32 values before training, uint32 of shape (n,).
+        after: those after training, of the same type and shape.
+        changes: float32 of shape (n,): is filled with |after - before|.
+        visible: uint8 of shape (n,): is filled with 1 where the values still differ once both are rounded to bfloat16
+            (to the nearest, ties to even), else with 0.
+    """
+    for i in range(before.size):
+        p, s = uint32(before[i]), uint32(after[i])
+        changes[i] = abs(np.uint32(s).view(np.float32) - np.uint32(p).view(np.float32))
+        old = uint32(uint32(p + uint32(0x7FFF) + uint32(uint32(p >> uint32(16)) & uint32(1))) >> uint32(16))
+        new = uint32(uint32(s + uint32(0x7FFF) + uint32(uint32(s >> uint32(16)) & uint32(1))) >> uint32(16))
+        visible[i] = (old != new) & (uint32(uint32(old | new) & uint32(0x7FFF)) != 0)  # 0 and -0 are one value
+
+
+@_compiled
+def add_changes(before, changes, visible, zeros, epsilon, bin_shift, packed, absolute, squares, seen):
+    """Add changes to a histogram of relative changes r = d / (|before| + epsilon), with sums of d beside the counts.
+
+    Args:
+        before: the values before training, float32 of shape (n,).
+        changes: the absolute changes d, float32 of the same shape, none negative.
+        visible: uint8 of the same shape, see `compare`.
+        zeros: whether parameters that were exactly 0 before training count; if not, they are left out.
+        epsilon: float32, added to the denominator.
+        bin_shift: how many low bits of r a bin leaves out.
+        packed: uint64, an entry per bin: the number of values and, below it, the sum of their low bits.
+        absolute: float64, an entry per bin: the sum of d.
+        squares: float64, an entry per bin: the sum of d^2.
+        seen: uint64, an entry per bin: the sum of `visible`.
+
+    Returns:
+        How many r are 0; the smallest bits above 0, less 1; the largest bits. If the largest bits are those of a NaN,
+        adding has stopped.
+    """
+    bits, indices = np.empty(_BLOCK, np.uint32), np.empty(_BLOCK, np.uint32)
+    bin_shift, low = uint64(bin_shift), uint64((1 << bin_shift) - 1)
+    unchanged = uint64(0)
+    least, largest = uint32(0xFFFFFFFF), uint32(0)
+    for start in range(0, before.size, _BLOCK):
+        p, d, v = before[start : start + _BLOCK], changes[start : start + _BLOCK], visible[start : start + _BLOCK]
+        for i in range(p.size):
+            r = np.float32(d[i] / (abs(p[i]) + epsilon)).view(np.uint32)
+            bits[i] = r
+            least = min(least, uint32(r - uint32(1)))
+            largest = max(largest, r)
+        if largest > _INFINITY:
+            break
+        size, same = uint64(0), uint64(0)
+        for i in range(p.size):  # leave out those of 0: additions to one bin wait for one another
+            counts = zeros or p[i] != 0
+            indices[size] = i
+            size += uint64(counts and bits[i] != 0)
+            same += uint64(counts and bits[i] == 0)
+        unchanged += same
+        packed[0] += same * _ONE
+        for entry in range(size):
+            i = indices[entry]
+            value, change = uint64(bits[i]), np.float64(d[i])
+            bin_ = value >> bin_shift
+            packed[bin_] += value & low | _ONE
+            absolute[bin_] += change
+            squares[bin_] += change * change
+            seen[bin_] += uint64(v[i])
+    return unchanged, least, largest
+
+
+@_compiled
+def permute(values, key):
+    """Bring values into a random order, each order as likely as any other, in place (Fisher and Yates).
+
+    Args:
+        values: float32 of shape (n,), fewer than 2^24 + 1 of them.
+        key: uint64, the stream that the random numbers are drawn from, as `counter_bits` does.
+    """
+    for i in range(values.size - 1, 0, -1):
+        bits = uint64(key + uint64(i + 1) * _GOLDEN)
+        bits = uint64(uint64(bits ^ uint64(bits >> uint64(30))) * uint64(0xBF58476D1CE4E5B9))
+        bits = uint64(uint64(bits ^ uint64(bits >> uint64(27))) * uint64(0x94D049BB133111EB))
+        bits = uint64(bits ^ uint64(bits >> uint64(31)))
+        other = uint64(uint64(uint64(bits >> uint64(24)) * uint64(i + 1)) >> uint64(40))  # from 0 to i
+        held = values[i]
+        values[i] = values[other]
+        values[other] = held
 
 
 @_compiled

@@ -5,14 +5,25 @@ import pyarrow as pa
 # Quantiles of r in `TENSORS`: column and share of the parameters.
 QUANTILES = {"q10": 0.1, "median": 0.5, "q90": 0.9, "q99": 0.99}
 
-# A row per histogram bin that is not empty, in rising order of r.
+# A row per histogram bin that is not empty, in rising order of r. d is the change of a parameter, after less before.
+# The columns null_* are the same of changes that were permuted over the parameters of each tensor: a bin may hold only
+# these. They leave out parameters that were exactly 0 before training.
 HISTOGRAM = pa.schema(
     [
         pa.field("bin", pa.int32(), False, {"doc": "float32 bits of r, shifted right by 11"}),
         pa.field("count", pa.int64(), False),
         pa.field("sum", pa.float64(), False, {"doc": "sum of r in the bin"}),
+        pa.field("absolute", pa.float64(), False, {"doc": "sum of |d|"}),
+        pa.field("squares", pa.float64(), False, {"doc": "sum of d^2"}),
+        pa.field("visible_bfloat16", pa.int64(), False, {"doc": "parameters that still differ in bfloat16"}),
         pa.field("zero_count", pa.int64(), False, {"doc": "those whose value before training is exactly 0"}),
         pa.field("zero_sum", pa.float64(), False),
+        pa.field("zero_absolute", pa.float64(), False),
+        pa.field("zero_squares", pa.float64(), False),
+        pa.field("null_count", pa.int64(), False, {"doc": "parameters with permuted changes, without exact zeros"}),
+        pa.field("null_sum", pa.float64(), False),
+        pa.field("null_absolute", pa.float64(), False),
+        pa.field("null_squares", pa.float64(), False),
     ]
 )
 
@@ -27,6 +38,9 @@ TENSORS = pa.schema(
         pa.field("zero_before", pa.int64(), False, {"doc": "parameters that were exactly 0"}),
         pa.field("sum", pa.float64(), False, {"doc": "sum of r"}),
         pa.field("mean", pa.float64(), False, {"doc": "mean of r"}),
+        pa.field("absolute", pa.float64(), False, {"doc": "sum of |after - before|"}),
+        pa.field("squares", pa.float64(), False, {"doc": "sum of (after - before)^2"}),
+        pa.field("visible_bfloat16", pa.int64(), False, {"doc": "parameters that still differ in bfloat16"}),
         *[
             pa.field(name, pa.float64(), False, {"doc": f"{share:.0%} of r are at most this; low by up to 1/4096"})
             for name, share in QUANTILES.items()

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 import torch
 from hypothesis import given, settings
@@ -168,6 +169,7 @@ def test_few_changes_are_counted_like_many(dtype: torch.dtype, fewest: int, monk
         check_against_the_reference(members, strategy, [1, 5, 50])
     histogram, tensors = measure_changes(held(members), "all")
     bins, counts = np.unique(plain_changes(members).numpy().view(np.int32) >> 11, return_counts=True)
+    histogram = histogram.filter(pc.field("count") > 0)  # other bins hold permuted changes only
     assert histogram["bin"].to_pylist() == bins.tolist() and histogram["count"].to_pylist() == counts.tolist()
     assert tensors["zero_before"].to_pylist() == [100]
     assert tensors["unchanged"].to_pylist() == [int((base == tuned).sum())]

@@ -10,70 +10,76 @@ from knowshift.report.frames import Frames
 WHERE = 5.0  # `restored_where` shows the restored share nearest to this, in percent
 
 
-def concentration(frames: Frames) -> theme.Drawing | None:
-    """Draw the share of the summed relative change that the most changed parameters hold.
+# What the most changed parameters hold a share of: column of the table, column of its null line, and heading.
+HELD = (
+    ("share_without_zeros", "null_share", "of the summed relative change"),
+    ("share_of_absolute", "null_share_of_absolute", "of the summed absolute change"),
+    ("share_of_squares", "null_share_of_squares", "of the summed squared change"),
+)
 
-    Parameters that were exactly 0 before training are left out. Published shares of LLaMA-3-8B are a faint line.
+
+def concentration(frames: Frames) -> theme.Drawing | None:
+    """Draw the shares of the change that the most changed parameters hold, and their null lines, dashed.
+
+    A panel each for relative, absolute and squared changes. Parameters that were exactly 0 before training are left
+    out. The largest runs are shown, mean over seeds; published shares of LLaMA-3-8B are a faint line, dotted.
     """
     cells = frames["cells"][["model", "run", "method", "data", "facts"]]
     table = frames["concentration"].merge(cells, on=["model", "run"])
+    table = table[
+        table["region"] == ("transformer" if (table["region"] == "transformer").any() else table["region"].min())
+    ]
     if table.empty:
         return None
     table = table[table["facts"] == table.groupby(["model", "method", "data"])["facts"].transform("max")]
-    keys = ["model", "method", "region", "data", "facts", "percent"]
-    table = table.groupby(keys, as_index=False, sort=False)[["share_without_zeros"]].mean()
-    table["panel"] = theme.panel_names(table, table["region"])
-    table["name"] = [
-        theme.kind_name(data) + ("" if method == "full" else f", {method}")
-        for data, method in zip(table["data"], table["method"], strict=True)
-    ]
     published = frames["published"]
-    published = published[published["source"] == "update_concentration"]
-    published = published.groupby(["model", "percent"], as_index=False)["value"].mean()
-    published = published.merge(table[table["region"] == "transformer"][["panel"]].drop_duplicates(), how="cross")
-    published = published.rename(columns={"value": "published", "model": "paper"})
-    data = pd.concat([table, published])
-    domain = theme.axis_domain(table["share_without_zeros"], published["published"])
-    end = table["percent"].max()
-    ends = theme.spread_labels(table[table["percent"] == end], "share_without_zeros", domain)
-    data = data.merge(ends[["panel", "name", "percent", "label_at"]], on=["panel", "name", "percent"], how="left")
-    percents = sorted(table["percent"].unique())
+    published = (
+        published[published["source"] == "update_concentration"].groupby("percent", as_index=False)["value"].mean()
+    )
+    long = pd.concat(
+        [table.assign(panel=heading, share=table[column], null=table[null]) for column, null, heading in HELD]
+    )
+    long = long.groupby(["model", "method", "data", "facts", "panel", "percent"], as_index=False, sort=False)[
+        ["share", "null"]
+    ].mean()
+    long["name"] = [
+        theme.kind_name(data) + ("" if method == "full" else f", {method}")
+        for data, method in zip(long["data"], long["method"], strict=True)
+    ]
+    if long["model"].nunique() > 1:
+        long["name"] = long["model"] + ", " + long["name"]
+    long["above"] = 100 * (long["share"] - long["null"])
+    published = published.rename(columns={"value": "published"}).assign(panel=HELD[0][2])
     x = alt.X(
         "percent:Q",
-        title="most changed parameters, % of the region (log scale)",
+        title="most changed parameters, %",
         scale=alt.Scale(type="log", nice=False, padding=10),
-        axis=alt.Axis(values=percents, format="~g"),
+        axis=alt.Axis(values=sorted(table["percent"].unique()), format="~g"),
     )
-    y = theme.share("share_without_zeros", "share of the summed relative change", domain)
     color = theme.kind_color(table["data"])
     tip = [
         alt.Tooltip("name:N", title="training data"),
         alt.Tooltip("facts:Q"),
         alt.Tooltip("percent:Q", title="top %"),
-        alt.Tooltip("share_without_zeros:Q", title="share", format=PERCENT),
+        alt.Tooltip("share:Q", title="share", format=PERCENT),
+        alt.Tooltip("null:Q", title="null line", format=PERCENT),
+        alt.Tooltip("above:Q", title="above it, points", format="+.1f"),
     ]
-    middle = sorted(published["percent"].unique())[len(published["percent"].unique()) // 2] if len(published) else 0
+    mine = alt.Chart().transform_filter("isValid(datum.share)")
     paper = alt.Chart().transform_filter("isValid(datum.published)")
-    mine = alt.Chart().transform_filter("isValid(datum.share_without_zeros)")
     layers = [
-        paper.mark_line(color=theme.GREY, opacity=0.55, strokeDash=[2, 3]).encode(
-            x=x, y="published:Q", detail="paper:N"
+        paper.mark_line(color=theme.GREY, opacity=0.55, strokeDash=[2, 3]).encode(x=x, y="published:Q"),
+        mine.mark_line(strokeDash=theme.DASH, strokeWidth=1.6).encode(
+            x=x, y=theme.share("null", None, [0, 1]), color=color, detail="name:N", tooltip=tip
         ),
-        paper.mark_text(align="right", dx=-4, dy=-8, color=theme.GREY, fontSize=11)
-        .transform_filter(f"datum.percent == {middle}")
-        .encode(x=x, y="published:Q", text=alt.value("published, LLaMA-3-8B")),
-        mine.mark_line(point=True).encode(x=x, y=y, color=color, detail="name:N", tooltip=tip),
-        mine.transform_filter("isValid(datum.label_at)")
-        .mark_text(align="left", dx=10)
-        .encode(x=x, y="label_at:Q", text="name:N", color=color),
+        mine.mark_line(point=True, strokeWidth=1.2).encode(
+            x=x, y=theme.share("share", "share held", [0, 1]), color=color, detail="name:N", tooltip=tip
+        ),
     ]
     if published.empty:
-        layers = layers[2:]
-    several = table["panel"].nunique() > 1
-    chart = alt.layer(*theme.zoomed(layers, domain)).properties(
-        width=theme.PANEL if several else theme.WIDE - 60, height=theme.HEIGHT
-    )
-    return theme.panels(chart, data, sort=list(dict.fromkeys(table["panel"])))
+        layers = layers[1:]
+    chart = alt.layer(*layers).properties(width=theme.PANEL, height=theme.HEIGHT)
+    return theme.panels(chart, pd.concat([long, published]), sort=[heading for _, _, heading in HELD])
 
 
 def restored_where(frames: Frames) -> theme.Drawing | None:

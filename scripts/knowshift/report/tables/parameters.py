@@ -5,7 +5,17 @@ import re
 import pandas as pd
 
 from knowshift.report.frames import SIGNIFICANT, Frames
-from knowshift.report.tables.layout import SET_HEADINGS, PrintedTable, TableCell, naming, percent, pivot, spread_percent
+from knowshift.report.tables.layout import (
+    SET_HEADINGS,
+    PrintedTable,
+    TableCell,
+    absent,
+    naming,
+    percent,
+    pivot,
+    points,
+    spread_percent,
+)
 from knowshift.weights.regions import LAYERS
 
 TONES = (
@@ -14,25 +24,119 @@ TONES = (
 )
 
 
+# What the most changed parameters hold a share of: column of the table, column of its null line, heading.
+HELD = (
+    ("share_without_zeros", "null_share", "sum of r"),
+    ("share_of_absolute", "null_share_of_absolute", "sum of |d|"),
+    ("share_of_squares", "null_share_of_squares", "sum of d²"),
+)
+
+
 def concentration(frames: Frames) -> PrintedTable:
-    """Print how much of the summed relative change the most changed parameters hold."""
+    """Print how much of the change the most changed parameters hold, the null line, and what is above it."""
     cells = frames["cells"][["model", "run", "method", "data", "facts"]].rename(columns={"facts": "size"})
     table = frames["concentration"].merge(cells, on=["model", "run"])
-    keys = ["model", "method", "data", "size", "region", "of", "percent"]
-    long = pd.concat(
-        [table.assign(of="all"), table.assign(of="without exact zeros", share=table["share_without_zeros"])]
-    )
-    long = long.groupby(keys)["share"].agg(["mean", "std"]).reset_index()
+    keys = ["model", "method", "data", "size", "region", "of", "line", "percent"]
+    parts = []
+    for column, null, of in HELD:
+        for line, values in {
+            "observed": table[column],
+            "null line": table[null],
+            "above it": table[column] - table[null],
+        }.items():
+            parts.append(table.assign(of=of, line=line, value=values))
+    parts.append(table.assign(of="sum of r", line="with exact zeros", value=table["share"]))
+    long = pd.concat(parts).groupby(keys, sort=False)["value"].agg(["mean", "std"]).reset_index()
+    order = {name: number for number, name in enumerate(dict.fromkeys([of for _, _, of in HELD]))}
+    long = long.sort_values(["model", "method", "data", "size", "region", "of"], key=lambda c: c.map(order).fillna(-1)
+                            if c.name == "of" else c, kind="stable")  # fmt: skip
     across = {(share,): f"{share:g} %" for share in sorted(table["percent"].unique())}
     regions = {"region": "region"} if table["region"].nunique() > 1 else {}
-    named = {**naming(table, "data", "size"), **regions, "of": "parameters"}
+    named = {**naming(table, "data", "size"), **regions, "of": "share of", "line": "changes"}
     columns, rows = pivot(
-        long, named, across, ["percent"], lambda row: TableCell(spread_percent(row["mean"], row["std"]))
+        long,
+        named,
+        across,
+        ["percent"],
+        lambda row: TableCell(
+            points(row["mean"]) if row["line"] == "above it" else spread_percent(row["mean"], row["std"])
+        ),
     )
     title = (
-        "Share of the summed relative change, in percent, that the most changed parameters hold (mean ± over seeds)."
+        "What the parameters with the largest relative change r hold, in percent (mean ± over seeds): of the sum of r,"
+        " of the sum of the absolute changes |d| and of that of their squares. The null line is the same with changes"
+        " permuted over each tensor's parameters; above it, in points, is what the choice of parameters by training"
+        " adds. Parameters that were exactly 0 are left out but where the row says so."
     )
     return PrintedTable(title, columns, rows)
+
+
+def visible(frames: Frames) -> PrintedTable:
+    """Print which share of the changes each number format sees, and undoing which of them a restoration is."""
+    cells = frames["cells"][["model", "run", "method", "data", "facts"]].rename(columns={"facts": "size"})
+    table = frames["concentration"].merge(cells, on=["model", "run"])
+    formats = {"float32": "changes_undone", "bfloat16": "changes_undone_bfloat16"}
+    long = pd.concat(
+        [
+            table.assign(
+                dtype=dtype, value=table[column], seen=1.0 if dtype == "float32" else table["visible_bfloat16"]
+            )
+            for dtype, column in formats.items()
+        ]
+    )
+    keys = ["model", "method", "data", "size", "region", "dtype", "percent"]
+    long = long.groupby(keys, sort=False)[["value", "seen"]].mean().reset_index()
+    seen = long.drop_duplicates(keys[:-1]).assign(percent=-1.0, value=lambda rows: rows["seen"])
+    across = {(share,): f"undone by {share:g} %" for share in sorted(table["percent"].unique())}
+    regions = {"region": "region"} if table["region"].nunique() > 1 else {}
+    columns, rows = pivot(
+        pd.concat([seen, long]),
+        {**naming(table, "data", "size"), **regions, "dtype": "answers in"},
+        {(-1.0,): "changes seen", **across},
+        ["percent"],
+        lambda row: TableCell(percent(row["value"])),
+    )
+    title = (
+        "Changes that survive the number format that answers, in percent of the parameters that changed, and the share"
+        " of them that restoring the most changed parameters undoes (mean over seeds)."
+    )
+    return PrintedTable(title, columns, rows)
+
+
+def precision(frames: Frames) -> PrintedTable:
+    """Print the accuracy of restored models by the number format that they answered in."""
+    cells = frames["cells"][["model", "run", "method", "data", "facts"]].rename(columns={"facts": "size"})
+    table = frames["precision"].merge(cells, on=["model", "run"])
+    table = table[table["set"].isin(SET_HEADINGS)]
+    kinds = ["strategy", "region"]
+    keys = ["model", "method", "data", "size", *kinds, "set", "dtype", "percent"]
+    long = table.groupby(keys, sort=False).agg(
+        value=("accuracy", "mean"), std=("accuracy", "std"), seen=("visible", "mean"), undone=("undone", "mean")
+    )
+    long = long.reset_index()
+    seen = long.drop_duplicates(keys[:-1]).assign(percent=-1.0)
+    more = {column: column for column in kinds if table[column].nunique() > 1}
+    questions = {"set": "questions"} if table["set"].nunique() > 1 else {}
+    columns, rows = pivot(
+        pd.concat([seen, long]).replace({"set": SET_HEADINGS}),
+        {**naming(table, "data", "size"), **more, **questions, "dtype": "answers in"},
+        {(-1.0,): "changes seen", **{(share,): f"{share:g} %" for share in sorted(long["percent"].unique())}},
+        ["percent"],
+        _precision_cell,
+    )
+    title = (
+        "Accuracy in percent by the number format that answers and by share of parameters restored; in brackets the"
+        " share of the changes seen by that format that is undone."
+    )
+    return PrintedTable(title, columns, rows, "No entry under restoration asks for more_dtypes.")
+
+
+def _precision_cell(row: dict) -> TableCell:
+    """Show the accuracy of a restored model in one number format, or which share of the changes the format sees."""
+    if row["percent"] < 0:
+        return TableCell(percent(row["seen"]))
+    undone = "" if absent(row["undone"]) or not row["percent"] else f" ({percent(row['undone'], 0)})"
+    return TableCell(f"{spread_percent(row['value'], row['std'])}{undone}")
 
 
 def restored(frames: Frames) -> PrintedTable:
