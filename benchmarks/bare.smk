@@ -13,7 +13,7 @@ CELLS = [
     (method, data, size, seed)
     for method in GRID["methods"]
     for data in GRID["method_data"].get(method, GRID["data"])
-    for size in GRID["sizes"]
+    for size in GRID.get("data_sizes", {}).get(data, GRID["sizes"])
     for seed in (GRID["seeds"][:1] if size == "all" else GRID["seeds"])
 ]
 RUNS = [f"{method}-{data}-{size}-s{seed}" for method, data, size, seed in CELLS]

@@ -94,6 +94,14 @@ DRY = {
     ),
     # removes
     "remove a size": (put("finetuning.sizes", [8, 1000]), tables()),
+    "keep a data kind from a size": (put("finetuning.data_sizes", {"level0": ["all", 1000]}), tables()),
+    "add a size for one data kind": (
+        several(
+            config(lambda settings: settings["finetuning"]["sizes"].append(4)),
+            put("finetuning.data_sizes", {"level0": [8, 1000, "all"]}),
+        ),
+        together(trained([run.replace("-8-", "-4-") for run in RUNS if "mixed-8-" in run]), tables()),
+    ),
     "remove a seed": (put("finetuning.seeds", [1]), tables()),
     "remove a data kind": (put("finetuning.data", ["mixed"]), tables()),
     "remove a method": (

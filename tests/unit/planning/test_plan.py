@@ -78,6 +78,11 @@ def test_only_kept_deltas_stay_on_disk_and_unknown_levels_are_said() -> None:
     assert (some.jobs["keep_delta"], some.jobs["diff_weights"], every.jobs["diff_weights"]) == (2, 8, 10)
 
 
+def test_a_kind_of_data_may_have_fewer_sizes() -> None:
+    plan = small_plan({"m": ModelSize(1e9, 2e9, {})}, data_sizes={"level0": [50]})
+    assert plan.cells == 2 + 5 and plan.jobs["finetune"] == 7
+
+
 def test_the_roofline_by_hand() -> None:
     a100 = ACCELERATORS["a100"]
     # One row a pass: memory bounds. 2e9 bytes at 0.6 x 2.039e12 a second, 100 times.
