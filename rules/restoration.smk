@@ -46,23 +46,20 @@ def histogram_of(wildcards):
 
 
 def restored_part(wildcards):
-    """Return the strategy, the region and the percent of it that are restored."""
-    return {
-        "strategy": wildcards.strategy,
-        "region": pattern_of(wildcards.region),
-        "percent": float(wildcards.percent),
-    }
+    """Return the strategy, the region, and the percent of it that are restored; no percent for all shares together."""
+    percent = {"percent": float(wildcards.percent)} if "percent" in wildcards.keys() else {}
+    return {"strategy": wildcards.strategy, "region": pattern_of(wildcards.region), **percent}
 
 
 def restore_spec(wildcards):
-    """Return the spec of a restored model's answers: what it is asked, how, and what is restored."""
+    """Return the spec of restored models' answers: what they are asked, how, and what is restored."""
     return evaluation_spec(wildcards.model, **run_questions(wildcards.run), **restored_part(wildcards))
 
 
 def restored_outcomes(model, runs):
     """List the restored models that the configuration asks for among `runs`, by their outcomes."""
     return [
-        f"{RESULTS}/{model}/runs/{cell.run}/restored/{entry.strategy}-{entry.region}-{number(percent)}.parquet"
+        f"{RESULTS}/{model}/runs/{cell.run}/restored/{entry.strategy}-{entry.region}-{plain_number(percent)}.parquet"
         for cell in runs
         for entry in SETTINGS.restoration
         if is_restored(entry, model, cell)
@@ -70,6 +67,21 @@ def restored_outcomes(model, runs):
     ]
 
 
+@cache
+def restored_shares(model, run, strategy, region):
+    """List the shares of a region of a run that the configuration asks for, over all entries under restoration."""
+    asked = [entry for entry in SETTINGS.restoration if (entry.strategy, entry.region) == (strategy, region)]
+    asked = [entry for entry in asked if is_restored(entry, model, Cell.parse(run))]
+    return sorted({percent for entry in asked for percent in entry.percents})
+
+
+def shares_to_evaluate(wildcards, resources):
+    """List the shares of a job as JSON. Because it takes `resources`, Snakemake does not compare it."""
+    return canonical_json(restored_shares(wildcards.model, wildcards.run, wildcards.strategy, wildcards.region))
+
+
+# One process for all shares of a cell, strategy and region: it reads the model once. What it makes is temporary, so it
+# runs when, and only when, a share below is stale; shares that nothing has changed for it copies and does not compute.
 rule evaluate_restored:
     input:
         base=rules.resolve_model.output.manifest,
@@ -80,17 +92,16 @@ rule evaluate_restored:
         prompt=located(SETTINGS.facts.prompt),
         histogram=histogram_of,
     output:
-        outcomes=f"{RESULTS}/{{model}}/runs/{{run}}/restored/{{strategy}}-{{region}}-{{percent}}.parquet",
-        selection=f"{RESULTS}/{{model}}/runs/{{run}}/restored/{{strategy}}-{{region}}-{{percent}}.selection.parquet",
+        shares=temp(directory(f"{RESULTS}/{{model}}/runs/{{run}}/restored/{{strategy}}-{{region}}.shares")),
     log:
-        f"{RESULTS}/logs/evaluate_restored/{{model}}.{{run}}.{{strategy}}-{{region}}-{{percent}}.log",
+        f"{RESULTS}/logs/evaluate_restored/{{model}}.{{run}}.{{strategy}}-{{region}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/evaluate_restored/{{model}}.{{run}}.{{strategy}}-{{region}}-{{percent}}.tsv"
+        f"{RESULTS}/benchmarks/evaluate_restored/{{model}}.{{run}}.{{strategy}}-{{region}}.tsv"
     conda:
         "../envs/knowshift.yaml"
     threads: 1
     resources:
-        mem_mb=memory_to_ask(3, SETTINGS.evaluation),
+        mem_mb=memory_to_ask(4, SETTINGS.evaluation),
         gpu=gpus_to_ask("evaluate_restored", SETTINGS.evaluation),
         nodes=1,
         chunk=QUESTIONS_PER_CHUNK,  # questions between two saves
@@ -98,16 +109,72 @@ rule evaluate_restored:
     params:
         spec=restore_spec,
         code=digest("evaluate_restored"),
+        percents=shares_to_evaluate,
         script=script("evaluate_restored"),
         base=subpath(input.base, parent=True),
+        kept=f"{RESULTS}/{{model}}/runs/{{run}}/restored/{{strategy}}-{{region}}-",
     message:
-        "Answers of {wildcards.run} with {wildcards.percent} % ({wildcards.strategy}, {wildcards.region}) restored"
+        "Answers of {wildcards.run} with {params.percents} % ({wildcards.strategy}, {wildcards.region}) restored"
     shell:
         "{resources.python} {params.script:q} --model {params.base:q} --delta {input.delta:q}"
         " --mastery {input.mastery:q} --order {input.order:q} --prompt {input.prompt:q} --histogram {input.histogram:q}"
-        " --spec {params.spec:q}"
+        " --spec {params.spec:q} --percents {params.percents:q}"
         " --threads {threads} --gpus {resources.gpu} --chunk {resources.chunk} --code {params.code}"
-        " --output {output.outcomes:q} --selection {output.selection:q} 2> {log:q}"
+        " --kept {params.kept:q} --output {output.shares:q} 2> {log:q}"
+
+
+def evaluated_shares(wildcards):
+    """Return the folder with the answers of all shares, among them this one.
+
+    Raises:
+        WorkflowError: the configuration does not ask for this share.
+    """
+    cell = wildcards.model, wildcards.run, wildcards.strategy, wildcards.region
+    if wildcards.percent not in map(plain_number, restored_shares(*cell)):
+        raise WorkflowError(f"{'/'.join(cell)}: no entry under restoration asks for {wildcards.percent} %; add one")
+    return expand(rules.evaluate_restored.output.shares, **wildcards)
+
+
+localrules:
+    keep_restored,
+
+
+# Each share is an output of its own, which depends on all that its answers depend on.
+rule keep_restored:
+    input:
+        base=rules.resolve_model.output.manifest,
+        manifest=rules.diff_weights.output.manifest,
+        mastery=rules.grade_mastery.output.mastery,
+        order=order_of,
+        prompt=located(SETTINGS.facts.prompt),
+        histogram=histogram_of,
+        shares=evaluated_shares,
+    output:
+        outcomes=f"{RESULTS}/{{model}}/runs/{{run}}/restored/{{strategy}}-{{region}}-{{percent}}.parquet",
+        selection=f"{RESULTS}/{{model}}/runs/{{run}}/restored/{{strategy}}-{{region}}-{{percent}}.selection.parquet",
+    log:
+        f"{RESULTS}/logs/keep_restored/{{model}}.{{run}}.{{strategy}}-{{region}}-{{percent}}.log",
+    conda:
+        "../envs/knowshift.yaml"
+    params:
+        spec=restore_spec,
+        code=digest("evaluate_restored"),
+        record=subpath(output.outcomes, parent=True),
+    message:
+        "Keep {wildcards.percent} % of {wildcards.run} ({wildcards.strategy}, {wildcards.region})"
+    shell:
+        "(cp {input.shares:q}/{wildcards.percent}.parquet {output.outcomes:q}"
+        " && cp {input.shares:q}/{wildcards.percent}.selection.parquet {output.selection:q}"
+        " && cp {input.shares:q}/.{wildcards.percent}.made"
+        " {params.record:q}/.{wildcards.strategy}-{wildcards.region}-{wildcards.percent}.made) 2> {log:q}"
+
+
+def forget_forced():
+    """Forget what restored models were made from, if their answers are to be made anew whatever they depend on."""
+    settings = workflow.dag_settings
+    if settings.forceall or "evaluate_restored" in settings.forcerun:
+        for record in Path(RESULTS).glob("*/runs/*/restored/.*.made"):
+            record.unlink()
 
 
 rule export_model:
@@ -141,7 +208,7 @@ def exported_models():
     """Make an input function per export. It waits for the level counts, so a dry run plans no training in vain."""
 
     def exported(entry):
-        path = f"{entry.run}/{entry.strategy}-{entry.region}-{number(entry.percent)}/manifest.json"
+        path = f"{entry.run}/{entry.strategy}-{entry.region}-{plain_number(entry.percent)}/manifest.json"
         level_counts(entry.model)
         return f"{RESULTS}/{entry.model}/exports/{path}"
 

@@ -31,6 +31,7 @@ from edits import (
     put,
     remove_restored,
     restore,
+    restored,
     reverse_keys,
     several,
     tables,
@@ -66,13 +67,13 @@ DRY = {
     ),
     "add a restored share": (
         restore(percents=[40]),
-        together({"evaluate_restored": {"tiny/full-mixed-8-s1/top/transformer/40"}}, tables()),
+        together(restored(["full-mixed-8-s1/top/transformer/40"], with_others=True), tables()),
     ),
     "add a restored region": (
         restore(region="attention", percents=[20]),
         together(
             {"measure_changes": {"tiny/full-mixed-8-s1/attention"}},
-            {"evaluate_restored": {"tiny/full-mixed-8-s1/top/attention/20"}},
+            restored(["full-mixed-8-s1/top/attention/20"]),
             tables(),
         ),
     ),
@@ -82,7 +83,7 @@ DRY = {
     ),
     "add a restoration strategy": (
         restore(strategy="bottom", percents=[20]),
-        together({"evaluate_restored": {"tiny/full-mixed-8-s1/bottom/transformer/20"}}, tables()),
+        together(restored(["full-mixed-8-s1/bottom/transformer/20"]), tables()),
     ),
     "add a method": (
         several(
@@ -130,7 +131,7 @@ DRY = {
         together(
             {"evaluate_base": {"tiny"}, "evaluate_instruct": {"tiny"}},
             asked(RUNS),
-            {"evaluate_restored": each("tiny", RESTORED)},
+            restored(RESTORED),
             tables(),
         ),
     ),

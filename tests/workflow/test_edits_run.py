@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import tiny
-from edits import EXPORTS, NOTHING, PAGES, UNITS, Edit, asked, code, config, put, tables, trained
+from edits import EXPORTS, NOTHING, PAGES, UNITS, Edit, asked, code, config, put, restored, tables, trained
 from knowshift.finetuning.orders import drawable_digests
 from workflow import ONCE, Jobs, configure, each, jobs, together, would_run
 
@@ -96,8 +96,8 @@ def new_topic(domain: str) -> Edit:
 def regraded(model: str = "tiny") -> Jobs:
     """Return the jobs that grade completions, and evaluate all models on the questions that the levels now select."""
     grading = {rule: {model} for rule in ("grade_mastery", "count_levels", "evaluate_base")}
-    restored = {"evaluate_restored": {f"{model}/full-mixed-8-s1/top/transformer/20"}}
-    return together(grading, asked(FEW, model), restored, tables(model))
+    shares = restored(["full-mixed-8-s1/top/transformer/20"], model)
+    return together(grading, asked(FEW, model), shares, tables(model))
 
 
 def redrawn(kinds: Sequence[str], model: str = "tiny") -> Jobs:

@@ -85,6 +85,11 @@ class PlannedModel:
         )
         return list(dict.fromkeys(every))
 
+    @property
+    def sweeps(self) -> int:
+        """How many processes evaluate restored models: one for all shares of a cell, strategy and region."""
+        return len({(other.cell, other.strategy, other.region) for other in self.restored})
+
     @cached_property
     def kept_deltas(self) -> list[Cell]:
         """The trained cells whose delta stays on disk."""
