@@ -296,6 +296,21 @@ rule evaluate_restored:
         f"{ROOT}/resources/prompt.yaml",
         f"{RESULTS}/{{model}}/runs/{{run}}/changes/{{region}}.histogram.parquet",
     output:
+        temp(directory(f"{RESULTS}/{{model}}/runs/{{run}}/restored/top-{{region}}.shares")),
+    shell:
+        "true"
+
+
+rule keep_restored:
+    input:
+        f"{RESULTS}/{{model}}/base/manifest.json",
+        f"{RESULTS}/{{model}}/runs/{{run}}/delta.json",
+        f"{RESULTS}/{{model}}/mastery.parquet",
+        order_of,
+        f"{ROOT}/resources/prompt.yaml",
+        f"{RESULTS}/{{model}}/runs/{{run}}/changes/{{region}}.histogram.parquet",
+        f"{RESULTS}/{{model}}/runs/{{run}}/restored/top-{{region}}.shares",
+    output:
         f"{RESULTS}/{{model}}/runs/{{run}}/restored/top-{{region}}-{{percent}}.parquet",
         f"{RESULTS}/{{model}}/runs/{{run}}/restored/top-{{region}}-{{percent}}.selection.parquet",
     shell:

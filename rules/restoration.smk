@@ -101,7 +101,7 @@ rule evaluate_restored:
         "../envs/knowshift.yaml"
     threads: 1
     resources:
-        mem_mb=memory_to_ask(4, SETTINGS.evaluation),
+        mem_mb=memory_to_ask(3, SETTINGS.evaluation),
         gpu=gpus_to_ask("evaluate_restored", SETTINGS.evaluation),
         nodes=1,
         chunk=QUESTIONS_PER_CHUNK,  # questions between two saves

@@ -209,3 +209,40 @@ def test_a_second_model_reruns_nothing_of_the_first(few: Path, python: Path, tmp
 
     config(lambda settings: settings["models"].pop("other"))(folder)
     assert would_run(folder) == together({"tabulate_published": ONCE}, PAGES)
+
+
+def test_a_share_more_is_evaluated_alone_and_a_forced_rule_evaluates_all(
+    few: Path, python: Path, tmp_path: Path
+) -> None:
+    """One process evaluates all shares of a cell, and computes those that are stale."""
+    folder = Path(shutil.copytree(few, tmp_path / "copy", symlinks=True))
+    cell = "full-mixed-8-s1/top/transformer"
+    kept = folder / "results/tiny/runs/full-mixed-8-s1/restored"
+    log = folder / "results/logs/evaluate_restored/tiny.full-mixed-8-s1.top-transformer.log"
+    names = {"top-transformer-20.parquet", "top-transformer-20.selection.parquet"}
+
+    def tables_there() -> dict[str, bytes]:
+        assert not list(kept.glob("*.shares")) and not list(kept.glob(".*.unfinished"))
+        return {path.name: path.read_bytes() for path in kept.glob("*.parquet")}
+
+    before = tables_there()
+    assert set(before) >= names
+    both = {"evaluate_restored": {f"tiny/{cell}"}, "keep_restored": each("tiny", [f"{cell}/20", f"{cell}/40"])}
+    put("restoration", [{"data": ["mixed"], "percents": [20]}, {"data": ["mixed"], "percents": [40, 20]}])(folder)
+    assert would_run(folder) == together(both, tables())
+    assert jobs(folder, python=python) == together(both, tables())
+    after = tables_there()
+    assert after.items() > before.items() and "top-transformer-40.parquet" in after
+    assert "40.parquet" in log.read_text() and "20.parquet" not in log.read_text()
+    assert would_run(folder) == NOTHING
+
+    assert jobs(folder, "--forcerun", "evaluate_restored", python=python) == together(both, tables())
+    assert tables_there() == after
+    assert "40.parquet" in log.read_text() and "20.parquet" in log.read_text()
+
+    put("restoration", [{"data": ["mixed"], "percents": [40]}])(folder)
+    assert would_run(folder) == tables()
+    damaged = kept / "top-transformer-40.parquet"
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    jobs(folder, "--force", str(damaged.relative_to(folder)), python=python)
+    assert tables_there() == after
