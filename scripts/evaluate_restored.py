@@ -183,6 +183,8 @@ def main() -> None:
         candidates = [place for place in (f"{output}/", arguments.kept) if place]
         places = {share.name: place for share in shares for place in candidates if share.is_made(place)}
         lacking = [share for share in shares if share.name not in places]
+        todo, done = (", ".join(names) or "none" for names in ([share.name for share in lacking], places))
+        start_logging().info("shares to evaluate, in %%: %s; already there: %s", todo, done)
         if lacking and options.engine == "vllm":
             # An engine of vLLM keeps its device for as long as its process lives: a process for each share.
             with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:

@@ -233,12 +233,12 @@ def test_a_share_more_is_evaluated_alone_and_a_forced_rule_evaluates_all(
     assert jobs(folder, python=python) == together(both, tables())
     after = tables_there()
     assert after.items() > before.items() and "top-transformer-40.parquet" in after
-    assert "40.parquet" in log.read_text() and "20.parquet" not in log.read_text()
+    assert "shares to evaluate, in %: 40; already there: 20\n" in log.read_text()
     assert would_run(folder) == NOTHING
 
     assert jobs(folder, "--forcerun", "evaluate_restored", python=python) == together(both, tables())
     assert tables_there() == after
-    assert "40.parquet" in log.read_text() and "20.parquet" in log.read_text()
+    assert "shares to evaluate, in %: 20, 40; already there: none\n" in log.read_text()
 
     put("restoration", [{"data": ["mixed"], "percents": [40]}])(folder)
     assert would_run(folder) == tables()
