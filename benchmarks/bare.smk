@@ -13,7 +13,7 @@ CELLS = [
     (method, data, size, seed)
     for method in GRID["methods"]
     for data in GRID["method_data"].get(method, GRID["data"])
-    for size in GRID["sizes"]
+    for size in GRID.get("data_sizes", {}).get(data, GRID["sizes"])
     for seed in (GRID["seeds"][:1] if size == "all" else GRID["seeds"])
 ]
 RUNS = [f"{method}-{data}-{size}-s{seed}" for method, data, size, seed in CELLS]
@@ -300,6 +300,21 @@ rule evaluate_restored:
         order_of,
         f"{ROOT}/resources/prompt.yaml",
         f"{RESULTS}/{{model}}/runs/{{run}}/changes/{{region}}.histogram.parquet",
+    output:
+        temp(directory(f"{RESULTS}/{{model}}/runs/{{run}}/restored/top-{{region}}.shares")),
+    shell:
+        "true"
+
+
+rule keep_restored:
+    input:
+        f"{RESULTS}/{{model}}/base/manifest.json",
+        f"{RESULTS}/{{model}}/runs/{{run}}/delta.json",
+        f"{RESULTS}/{{model}}/mastery.parquet",
+        order_of,
+        f"{ROOT}/resources/prompt.yaml",
+        f"{RESULTS}/{{model}}/runs/{{run}}/changes/{{region}}.histogram.parquet",
+        f"{RESULTS}/{{model}}/runs/{{run}}/restored/top-{{region}}.shares",
     output:
         f"{RESULTS}/{{model}}/runs/{{run}}/restored/top-{{region}}-{{percent}}.parquet",
         f"{RESULTS}/{{model}}/runs/{{run}}/restored/top-{{region}}-{{percent}}.selection.parquet",

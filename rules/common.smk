@@ -6,7 +6,6 @@
 # override them.
 import json
 import re
-from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import get_args
@@ -16,7 +15,7 @@ from knowshift.configuration import checking
 from knowshift.configuration import sections
 import neutral
 from code_digests import digests
-from knowshift.canonical import canonical_json
+from knowshift.canonical import canonical_json, plain_number
 from knowshift.facts.source_rows import PROBED_SPLITS
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.finetuning.grid import Cell, cells, feasible, is_restored
@@ -72,11 +71,6 @@ def script(name):
 def fields(section, *names):
     """Return some values of a section of the configuration, by name."""
     return {name: getattr(section, name) for name in names}
-
-
-def number(value):
-    """Write a number as paths do, without trailing zeros or an exponent: 20.0 is 20."""
-    return f"{Decimal(str(value)).normalize():f}"
 
 
 DOMAINS = {"in_domain": SETTINGS.facts.in_domain, "out_of_domain": SETTINGS.facts.out_of_domain}

@@ -4,6 +4,7 @@ from cluster import orphans
 
 
 onstart:
+    forget_forced()
     if not workflow.local_exec and workflow.execution_settings.lock:
         code = [file for folder in ("rules", "scripts") for file in (BASE / folder).rglob("*.py")]
         if orphans.wait():

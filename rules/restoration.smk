@@ -52,16 +52,13 @@ def histogram_of(wildcards):
 
 
 def restored_part(wildcards):
-    """Return the strategy, the region and the percent of it that are restored."""
-    return {
-        "strategy": wildcards.strategy,
-        "region": pattern_of(wildcards.region),
-        "percent": float(wildcards.percent),
-    }
+    """Return the strategy, the region, and the percent of it that are restored; no percent for all shares together."""
+    percent = {"percent": float(wildcards.percent)} if "percent" in wildcards.keys() else {}
+    return {"strategy": wildcards.strategy, "region": pattern_of(wildcards.region), **percent}
 
 
 def restore_spec(wildcards):
-    """Return the spec of a restored model's answers: what it is asked, how, and what is restored."""
+    """Return the spec of restored models' answers: what they are asked, how, and what is restored."""
     more = {"dtype": wildcards.arm[1:]} if wildcards.arm else {}
     return evaluation_spec(wildcards.model, **run_questions(wildcards.run), **restored_part(wildcards), **more)
 
@@ -69,7 +66,7 @@ def restore_spec(wildcards):
 def restored_outcomes(model, runs):
     """List the restored models that the configuration asks for among `runs`, by their outcomes."""
     return [
-        f"{RESULTS}/{model}/runs/{cell.run}/restored/{entry.strategy}-{entry.region}-{number(percent)}.parquet"
+        f"{RESULTS}/{model}/runs/{cell.run}/restored/{entry.strategy}-{entry.region}-{plain_number(percent)}.parquet"
         for cell in runs
         for entry in SETTINGS.restoration
         if is_restored(entry, model, cell)
@@ -83,7 +80,7 @@ def precision_outcomes(model, runs):
     The folder `restored-DTYPE` beside `restored` also has the models with nothing restored, for comparison.
     """
     return [
-        f"{RESULTS}/{model}/runs/{cell.run}/restored-{dtype}/{entry.strategy}-{entry.region}-{number(percent)}.parquet"
+        f"{RESULTS}/{model}/runs/{cell.run}/restored-{dtype}/{entry.strategy}-{entry.region}-{plain_number(percent)}.parquet"
         for cell in runs
         for entry in SETTINGS.restoration
         if is_restored(entry, model, cell)
@@ -93,6 +90,33 @@ def precision_outcomes(model, runs):
     ]
 
 
+@cache
+def restored_shares(model, run, strategy, region, arm):
+    """List the shares of a region of a run that the configuration asks for, over all entries under restoration.
+
+    Args:
+        arm: "" for answers in the number format of `evaluation`, or "-DTYPE" for those in a further one.
+    """
+    asked = [entry for entry in SETTINGS.restoration if (entry.strategy, entry.region) == (strategy, region)]
+    asked = [entry for entry in asked if is_restored(entry, model, Cell.parse(run))]
+    if arm:
+        asked = [entry for entry in asked if arm[1:] in entry.more_dtypes]
+    shares = {percent for entry in asked for percent in entry.percents}
+    return sorted(shares | {0} if arm and asked else shares)
+
+
+def shares_to_evaluate(wildcards, resources):
+    """List the shares of a job as JSON. Because it takes `resources`, Snakemake does not compare it."""
+    return canonical_json(restored_shares(*sweep_of(wildcards)))
+
+
+def sweep_of(wildcards):
+    """Return what the restored models of one job have in common: model, run, strategy, region and arm."""
+    return wildcards.model, wildcards.run, wildcards.strategy, wildcards.region, wildcards.arm
+
+
+# One process for all shares of a cell, strategy and region: it reads the model once. What it makes is temporary, so it
+# runs when, and only when, a share below is stale; shares that nothing has changed for it copies and does not compute.
 rule evaluate_restored:
     input:
         base=rules.resolve_model.output.manifest,
@@ -103,12 +127,11 @@ rule evaluate_restored:
         prompt=located(SETTINGS.facts.prompt),
         histogram=histogram_of,
     output:
-        outcomes=f"{RESULTS}/{{model}}/runs/{{run}}/restored{{arm}}/{{strategy}}-{{region}}-{{percent}}.parquet",
-        selection=f"{RESULTS}/{{model}}/runs/{{run}}/restored{{arm}}/{{strategy}}-{{region}}-{{percent}}.selection.parquet",
+        shares=temp(directory(f"{RESULTS}/{{model}}/runs/{{run}}/restored{{arm}}/{{strategy}}-{{region}}.shares")),
     log:
-        f"{RESULTS}/logs/evaluate_restored/{{model}}.{{run}}{{arm}}.{{strategy}}-{{region}}-{{percent}}.log",
+        f"{RESULTS}/logs/evaluate_restored/{{model}}.{{run}}{{arm}}.{{strategy}}-{{region}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/evaluate_restored/{{model}}.{{run}}{{arm}}.{{strategy}}-{{region}}-{{percent}}.tsv"
+        f"{RESULTS}/benchmarks/evaluate_restored/{{model}}.{{run}}{{arm}}.{{strategy}}-{{region}}.tsv"
     conda:
         "../envs/knowshift.yaml"
     threads: 1
@@ -121,16 +144,72 @@ rule evaluate_restored:
     params:
         spec=restore_spec,
         code=digest("evaluate_restored"),
+        percents=shares_to_evaluate,
         script=script("evaluate_restored"),
         base=subpath(input.base, parent=True),
+        kept=f"{RESULTS}/{{model}}/runs/{{run}}/restored{{arm}}/{{strategy}}-{{region}}-",
     message:
-        "Answers of {wildcards.run} with {wildcards.percent} % ({wildcards.strategy}, {wildcards.region}) restored{wildcards.arm}"
+        "Answers of {wildcards.run} with {params.percents} % ({wildcards.strategy}, {wildcards.region}) restored"
     shell:
         "{resources.python} {params.script:q} --model {params.base:q} --delta {input.delta:q}"
         " --mastery {input.mastery:q} --order {input.order:q} --prompt {input.prompt:q} --histogram {input.histogram:q}"
-        " --spec {params.spec:q}"
+        " --spec {params.spec:q} --percents {params.percents:q}"
         " --threads {threads} --gpus {resources.gpu} --chunk {resources.chunk} --code {params.code}"
-        " --output {output.outcomes:q} --selection {output.selection:q} 2> {log:q}"
+        " --kept {params.kept:q} --output {output.shares:q} 2> {log:q}"
+
+
+def evaluated_shares(wildcards):
+    """Return the folder with the answers of all shares, among them this one.
+
+    Raises:
+        WorkflowError: the configuration does not ask for this share.
+    """
+    sweep = sweep_of(wildcards)
+    if wildcards.percent not in map(plain_number, restored_shares(*sweep)):
+        raise WorkflowError(f"{'/'.join(sweep)}: no entry under restoration asks for {wildcards.percent} %; add one")
+    return expand(rules.evaluate_restored.output.shares, **wildcards)
+
+
+localrules:
+    keep_restored,
+
+
+# Each share is an output of its own, which depends on all that its answers depend on.
+rule keep_restored:
+    input:
+        base=rules.resolve_model.output.manifest,
+        manifest=rules.diff_weights.output.manifest,
+        mastery=rules.grade_mastery.output.mastery,
+        order=order_of,
+        prompt=located(SETTINGS.facts.prompt),
+        histogram=histogram_of,
+        shares=evaluated_shares,
+    output:
+        outcomes=f"{RESULTS}/{{model}}/runs/{{run}}/restored{{arm}}/{{strategy}}-{{region}}-{{percent}}.parquet",
+        selection=f"{RESULTS}/{{model}}/runs/{{run}}/restored{{arm}}/{{strategy}}-{{region}}-{{percent}}.selection.parquet",
+    log:
+        f"{RESULTS}/logs/keep_restored/{{model}}.{{run}}{{arm}}.{{strategy}}-{{region}}-{{percent}}.log",
+    conda:
+        "../envs/knowshift.yaml"
+    params:
+        spec=restore_spec,
+        code=digest("evaluate_restored"),
+        record=subpath(output.outcomes, parent=True),
+    message:
+        "Keep {wildcards.percent} % of {wildcards.run} ({wildcards.strategy}, {wildcards.region})"
+    shell:
+        "(cp {input.shares:q}/{wildcards.percent}.parquet {output.outcomes:q}"
+        " && cp {input.shares:q}/{wildcards.percent}.selection.parquet {output.selection:q}"
+        " && cp {input.shares:q}/.{wildcards.percent}.made"
+        " {params.record:q}/.{wildcards.strategy}-{wildcards.region}-{wildcards.percent}.made) 2> {log:q}"
+
+
+def forget_forced():
+    """Forget what restored models were made from, if their answers are to be made anew whatever they depend on."""
+    settings = workflow.dag_settings
+    if settings.forceall or "evaluate_restored" in settings.forcerun:
+        for record in Path(RESULTS).glob("*/runs/*/restored*/.*.made"):
+            record.unlink()
 
 
 rule export_model:
@@ -164,7 +243,7 @@ def exported_models():
     """Make an input function per export. It waits for the level counts, so a dry run plans no training in vain."""
 
     def exported(entry):
-        path = f"{entry.run}/{entry.strategy}-{entry.region}-{number(entry.percent)}/manifest.json"
+        path = f"{entry.run}/{entry.strategy}-{entry.region}-{plain_number(entry.percent)}/manifest.json"
         level_counts(entry.model)
         return f"{RESULTS}/{entry.model}/exports/{path}"
 

@@ -1,23 +1,159 @@
-r"""Undo a part of a fine-tuning in memory and ask the restored model the same questions.
+r"""Undo parts of a fine-tuning in memory, and ask each restored model the same questions.
 
-    python scripts/evaluate_restored.py --model base/ --delta delta/ --strategy top --region transformer --percent 20 \
-        --mastery mastery.parquet --order order.parquet --prompt resources/prompt.yaml \
-        --output outcomes.parquet --selection selection.parquet
+    python scripts/evaluate_restored.py --model base/ --delta delta/ --strategy top --region transformer \
+        --percents '[1, 20]' --mastery mastery.parquet --order order.parquet --prompt resources/prompt.yaml \
+        --output shares/
+
+For every share, such as 20 %, `shares/` gets 20.parquet with the answers and 20.selection.parquet with what was
+restored. Base and delta are read once for all shares. An interrupted job goes on where it ended.
 """
 
+import gc
+import shutil
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cache, partial
+from multiprocessing import get_context
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from cli.command_line import CommandLine, quick_imports, run
-from knowshift.configuration.restoration import RestoredShare, Selecting
+from knowshift.canonical import plain_number
+from knowshift.configuration.restoration import RestoredShare, RestoredShares, Selecting
 from knowshift.evaluation.options import QUESTIONS_PER_CHUNK, RunOptions
+from knowshift.runtime.artefacts import whole_directory
+from knowshift.runtime.progress import start_logging
+from knowshift.runtime.resumption import digest_of, hidden_beside, holding, input_digests, is_made, record_made
+
+if TYPE_CHECKING:
+    from knowshift.restoration.in_memory import RestoredModels
 
 
-class Options(RunOptions, Selecting, RestoredShare):
-    """What is restored, and what the restored model is asked."""
+class Options(RunOptions, Selecting, RestoredShares):
+    """What is restored, and what the restored models are asked."""
+
+
+class ShareOptions(RunOptions, Selecting, RestoredShare):
+    """What is restored in one restored model, and what it is asked."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """One share of a region, and what its tables depend on.
+
+    Attributes:
+        options: what is restored, and what is asked.
+        key: JSON values on which the tables depend.
+    """
+
+    options: ShareOptions
+    key: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The share as paths write it, such as 20."""
+        return plain_number(self.options.percent)
+
+    def files(self, place: str) -> list[Path]:
+        """List the paths of its two tables, answers and selection; both begin with `place`."""
+        return [Path(f"{place}{self.name}{end}") for end in (".parquet", ".selection.parquet")]
+
+    def record(self, place: str) -> Path:
+        """Return the path of the record that says what those tables were made from."""
+        return hidden_beside(Path(f"{place}{self.name}"), "made")
+
+    def is_made(self, place: str) -> bool:
+        """Tell whether its tables are there, whole, and made from what they would be made from now."""
+        return bool(self.key["code"]) and is_made(self.record(place), self.key, self.files(place))
+
+
+def list_shares(arguments: Namespace, options: Options) -> list[Share]:
+    """List the shares that are asked for, rising, each of them once."""
+    files = [getattr(arguments, name) for name in ("model", "prompt", "delta", "mastery", "order", "histogram")]
+    shared = {"code": arguments.code, "inputs": input_digests(*files)}
+    rest, shares = options.model_dump(exclude={"percents"}), []
+    for percent in sorted({*options.percents}):
+        chosen = ShareOptions.model_validate({**rest, "percent": percent})
+        shares.append(Share(chosen, {**shared, "options": chosen.model_dump()}))
+    return shares
+
+
+def unfinished_place(folder: Path, share: Share) -> str:
+    """Return where a share's tables lie until all shares are there: in a folder of its own, named after its key."""
+    return f"{folder}/{share.name}-{digest_of(share.key)}/"
+
+
+def answer_shares(arguments: Namespace, shares: Sequence[Share], folder: Path) -> None:
+    """Restore each share, ask the restored model, and write the tables into folders below `folder`."""
+    start_logging()
+    with quick_imports():
+        import torch
+
+        from cli.asking import AskedModel, read_run_questions
+        from knowshift.models.loading import check_model
+        from knowshift.randomness import derive_seed
+        from knowshift.restoration.in_memory import RestoredModels
+        from knowshift.restoration.schemas import HISTOGRAM, SELECTION
+        from knowshift.runtime.device_lease import lease_device
+        from knowshift.runtime.parquet import read_table, write_table
+
+    first = shares[0].options
+    questions = read_run_questions(arguments, first)
+    check_model(arguments.model)
+
+    @cache
+    def models() -> RestoredModels:
+        return RestoredModels(
+            arguments.model,
+            arguments.delta,
+            first.strategy,
+            first.region,
+            [share.options.percent for share in shares],
+            derive_seed(first.seed, "restore"),
+            arguments.threads or 1,
+            read_table(arguments.histogram, HISTOGRAM) if arguments.histogram else None,
+        )
+
+    with lease_device(arguments.device, arguments.threads) as device:
+        target = torch.device("cpu") if first.engine == "vllm" else device  # see open_engine
+        for share in shares:
+            options = share.options
+            load = partial(_make, models, options, target, last=share is shares[-1])
+            answers, selection = share.files(unfinished_place(folder, share))
+            about = {"strategy": options.strategy, "region": options.region, "percent": options.percent}
+            if not selection.exists():
+                write_table(selection, models().selections[options.percent].tensors, SELECTION, about)
+            asked = AskedModel(arguments, options, load, device)
+            asked.answer(questions, answers, arguments.delta, arguments.mastery, arguments.order, about=about)
+            del asked
+            gc.collect()  # or this share's engine would still be in memory when the next one is made
+
+
+def _make(models: Callable[[], "RestoredModels"], options: ShareOptions, target: Any, _: Any, last: bool) -> Any:
+    """Make a share's model on the device `target`."""
+    return models().make(options.percent, options.dtype, target, last)
+
+
+def publish(shares: Sequence[Share], places: Mapping[str, str], output: Path) -> None:
+    """Write the folder of all tables, each with its record, from where each share's tables are.
+
+    Args:
+        shares: the shares.
+        places: the beginning of the paths of each share's tables, by its name.
+        output: the folder.
+    """
+    with whole_directory(output, {"kind": "restored shares"}) as folder:
+        for share in shares:
+            files = share.files(f"{folder}/")
+            for source, copy in zip(share.files(places[share.name]), files, strict=True):
+                shutil.copyfile(source, copy)
+            record_made(share.record(f"{folder}/"), share.key, files)
 
 
 def main() -> None:
-    """Read the command line, restore, ask, and write the tables."""
+    """Read the command line, restore and ask where that is still to be done, and write the tables of all shares."""
     parser = CommandLine(__doc__, Options)
     parser.path("--model", "Model directory (the base).")
     parser.path("--delta", "Delta directory of the fine-tuned model.")
@@ -31,41 +167,34 @@ def main() -> None:
         help="Histogram of the region's relative changes, of measure_changes.py; saves a pass over the weights with "
         "the strategies top and bottom.",
     )
-    parser.path("--output", "Table of answers to write (Parquet).")
-    parser.path("--selection", "Table of what was restored, per tensor, to write (Parquet).")
+    parser.path("--output", "Folder of tables to write (Parquet).")
+    parser.add_argument(
+        "--kept",
+        metavar="PREFIX",
+        help="How the paths of earlier tables begin; they are copied where nothing that they depend on has changed.",
+    )
     parser.execution(chunk=QUESTIONS_PER_CHUNK, unit="questions")
     arguments, options = parser.read()
-    with quick_imports():
-        import torch
-
-        from cli.asking import AskedModel, read_run_questions
-        from knowshift.models.loading import check_model
-        from knowshift.randomness import derive_seed
-        from knowshift.restoration.in_memory import load_restored
-        from knowshift.restoration.schemas import HISTOGRAM, SELECTION
-        from knowshift.runtime.device_lease import lease_device
-        from knowshift.runtime.parquet import read_table, write_table
-
-    questions = read_run_questions(arguments, options)
-    check_model(arguments.model)
-    about = {"strategy": options.strategy, "region": options.region, "percent": options.percent}
-    histogram = read_table(arguments.histogram, HISTOGRAM) if arguments.histogram else None
-    with lease_device(arguments.device, arguments.threads) as device:
-        model, selection = load_restored(
-            arguments.model,
-            arguments.delta,
-            options.strategy,
-            options.region,
-            options.percent,
-            derive_seed(options.seed, "restore"),
-            options.dtype,
-            torch.device("cpu") if options.engine == "vllm" else device,  # see open_engine
-            arguments.threads or 1,
-            histogram,
-        )
-        write_table(arguments.selection, selection, SELECTION, about)
-        asked = AskedModel(arguments, options, lambda _: model, device)
-        asked.answer(questions, arguments.output, arguments.delta, arguments.mastery, arguments.order, about=about)
+    shares = list_shares(arguments, options)
+    output, unfinished = arguments.output, hidden_beside(arguments.output, "unfinished")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with holding(hidden_beside(output, "lock")):
+        # The output is there if another copy of this job made it while this one waited.
+        candidates = [place for place in (f"{output}/", arguments.kept) if place]
+        places = {share.name: place for share in shares for place in candidates if share.is_made(place)}
+        lacking = [share for share in shares if share.name not in places]
+        todo, done = (", ".join(names) or "none" for names in ([share.name for share in lacking], places))
+        start_logging().info("shares to evaluate, in %%: %s; already there: %s", todo, done)
+        if lacking and options.engine == "vllm":
+            # An engine of vLLM keeps its device for as long as its process lives: a process for each share.
+            with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
+                for share in lacking:
+                    pool.submit(answer_shares, arguments, [share], unfinished).result()
+        elif lacking:
+            answer_shares(arguments, lacking, unfinished)
+        places |= {share.name: unfinished_place(unfinished, share) for share in lacking}
+        publish(shares, places, output)
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 if __name__ == "__main__":

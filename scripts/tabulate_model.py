@@ -18,7 +18,7 @@ from knowshift.configuration.facts import MatchingRule
 class Options(MatchingRule):
     """How answers are graded, and which grid and shares the tables show."""
 
-    grid: dict[str, Any] = Field(description="Grid of the experiment: methods, data, sizes, seeds and method_data.")
+    grid: dict[str, Any] = Field(description="Settings of finetuning that say which cells there are, as an object.")
     percents: dict[str, list[float]] = Field(
         default={},
         description="Percentages of parameters that runs are restored by, for each region; the table of concentration "

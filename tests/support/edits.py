@@ -42,6 +42,19 @@ def trained(runs: list[str], model: str = "tiny") -> Jobs:
     return together(made, {"measure_changes": each(model, runs, "/transformer")}, asked(runs, model))
 
 
+def restored(shares: list[str], model: str = "tiny", with_others: bool = False) -> Jobs:
+    """Return the jobs that evaluate restored models: one process for each cell, strategy and region.
+
+    Args:
+        shares: the restored models, RUN/STRATEGY/REGION/PERCENT.
+        model: the model.
+        with_others: whether the other shares of these processes are there, and are copied anew.
+    """
+    processes = {share.rpartition("/")[0] for share in shares}
+    others = [share for share in RESTORED if share.rpartition("/")[0] in processes] if with_others else []
+    return {"evaluate_restored": each(model, processes), "keep_restored": each(model, [*shares, *others])}
+
+
 def graded(model: str = "tiny") -> Jobs:
     """Return the jobs that grade stored completions; a dry run cannot know what follows the checkpoint."""
     return {rule: {model} for rule in ("grade_mastery", "count_levels", "evaluate_base", "evaluate_instruct")}
@@ -50,7 +63,8 @@ def graded(model: str = "tiny") -> Jobs:
 FULL_TRAINED = together(
     trained(FULL),
     {"measure_changes": {"tiny/full-mixed-8-s1/0-1"}},  # its histogram is that of a restored region
-    {"evaluate_restored": each("tiny", RESTORED), "export_model": each("tiny", EXPORTS)},
+    restored(RESTORED),
+    {"export_model": each("tiny", EXPORTS)},
     tables(),
 )
 ALL_TRAINED = together(FULL_TRAINED, trained(LORA))

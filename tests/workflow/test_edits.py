@@ -32,6 +32,7 @@ from edits import (
     put,
     remove_restored,
     restore,
+    restored,
     reverse_keys,
     several,
     tables,
@@ -67,13 +68,13 @@ DRY = {
     ),
     "add a restored share": (
         restore(percents=[40]),
-        together({"evaluate_restored": {"tiny/full-mixed-8-s1/top/transformer/40"}}, tables()),
+        together(restored(["full-mixed-8-s1/top/transformer/40"], with_others=True), tables()),
     ),
     "add a restored region": (
         restore(region="attention", percents=[20]),
         together(
             {"measure_changes": {"tiny/full-mixed-8-s1/attention"}},
-            {"evaluate_restored": {"tiny/full-mixed-8-s1/top/attention/20"}},
+            restored(["full-mixed-8-s1/top/attention/20"]),
             tables(),
         ),
     ),
@@ -83,7 +84,7 @@ DRY = {
     ),
     "add a restoration strategy": (
         restore(strategy="bottom", percents=[20]),
-        together({"evaluate_restored": {"tiny/full-mixed-8-s1/bottom/transformer/20"}}, tables()),
+        together(restored(["full-mixed-8-s1/bottom/transformer/20"]), tables()),
     ),
     "add a number format that answers": (
         restore(percents=[20], more_dtypes=["bfloat16"]),
@@ -102,6 +103,14 @@ DRY = {
     ),
     # removes
     "remove a size": (put("finetuning.sizes", [8, 1000]), tables()),
+    "keep a data kind from a size": (put("finetuning.data_sizes", {"level0": ["all", 1000]}), tables()),
+    "add a size for one data kind": (
+        several(
+            config(lambda settings: settings["finetuning"]["sizes"].append(4)),
+            put("finetuning.data_sizes", {"level0": [8, 1000, "all"]}),
+        ),
+        together(trained([run.replace("-8-", "-4-") for run in RUNS if "mixed-8-" in run]), tables()),
+    ),
     "remove a seed": (put("finetuning.seeds", [1]), tables()),
     "remove a data kind": (put("finetuning.data", ["mixed"]), tables()),
     "remove a method": (
@@ -136,7 +145,7 @@ DRY = {
         together(
             {"evaluate_base": {"tiny"}, "evaluate_instruct": {"tiny"}},
             asked(RUNS),
-            {"evaluate_restored": each("tiny", RESTORED)},
+            restored(RESTORED),
             tables(),
         ),
     ),

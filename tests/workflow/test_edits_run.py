@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import tiny
-from edits import EXPORTS, NOTHING, PAGES, UNITS, Edit, asked, code, config, put, tables, trained
+from edits import EXPORTS, NOTHING, PAGES, UNITS, Edit, asked, code, config, put, restored, tables, trained
 from knowshift.finetuning.orders import drawable_digests
 from workflow import ONCE, Jobs, configure, each, jobs, together, would_run
 
@@ -96,8 +96,8 @@ def new_topic(domain: str) -> Edit:
 def regraded(model: str = "tiny") -> Jobs:
     """Return the jobs that grade completions, and evaluate all models on the questions that the levels now select."""
     grading = {rule: {model} for rule in ("grade_mastery", "count_levels", "evaluate_base")}
-    restored = {"evaluate_restored": {f"{model}/full-mixed-8-s1/top/transformer/20"}}
-    return together(grading, asked(FEW, model), restored, tables(model))
+    shares = restored(["full-mixed-8-s1/top/transformer/20"], model)
+    return together(grading, asked(FEW, model), shares, tables(model))
 
 
 def redrawn(kinds: Sequence[str], model: str = "tiny") -> Jobs:
@@ -209,3 +209,40 @@ def test_a_second_model_reruns_nothing_of_the_first(few: Path, python: Path, tmp
 
     config(lambda settings: settings["models"].pop("other"))(folder)
     assert would_run(folder) == together({"tabulate_published": ONCE}, PAGES)
+
+
+def test_a_share_more_is_evaluated_alone_and_a_forced_rule_evaluates_all(
+    few: Path, python: Path, tmp_path: Path
+) -> None:
+    """One process evaluates all shares of a cell, and computes those that are stale."""
+    folder = Path(shutil.copytree(few, tmp_path / "copy", symlinks=True))
+    cell = "full-mixed-8-s1/top/transformer"
+    kept = folder / "results/tiny/runs/full-mixed-8-s1/restored"
+    log = folder / "results/logs/evaluate_restored/tiny.full-mixed-8-s1.top-transformer.log"
+    names = {"top-transformer-20.parquet", "top-transformer-20.selection.parquet"}
+
+    def tables_there() -> dict[str, bytes]:
+        assert not list(kept.glob("*.shares")) and not list(kept.glob(".*.unfinished"))
+        return {path.name: path.read_bytes() for path in kept.glob("*.parquet")}
+
+    before = tables_there()
+    assert set(before) >= names
+    both = {"evaluate_restored": {f"tiny/{cell}"}, "keep_restored": each("tiny", [f"{cell}/20", f"{cell}/40"])}
+    put("restoration", [{"data": ["mixed"], "percents": [20]}, {"data": ["mixed"], "percents": [40, 20]}])(folder)
+    assert would_run(folder) == together(both, tables())
+    assert jobs(folder, python=python) == together(both, tables())
+    after = tables_there()
+    assert after.items() > before.items() and "top-transformer-40.parquet" in after
+    assert "shares to evaluate, in %: 40; already there: 20\n" in log.read_text()
+    assert would_run(folder) == NOTHING
+
+    assert jobs(folder, "--forcerun", "evaluate_restored", python=python) == together(both, tables())
+    assert tables_there() == after
+    assert "shares to evaluate, in %: 20, 40; already there: none\n" in log.read_text()
+
+    put("restoration", [{"data": ["mixed"], "percents": [40]}])(folder)
+    assert would_run(folder) == tables()
+    damaged = kept / "top-transformer-40.parquet"
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    jobs(folder, "--force", str(damaged.relative_to(folder)), python=python)
+    assert tables_there() == after

@@ -63,9 +63,8 @@ def make_report(folder: Path, grid: made_up_tables.Grid) -> Path:
             "boundaries": [0.25, 0.5, 0.75],
             "levels_from": "all",
         },
-        "evaluation": {"few_shot": 4},
         "divergence": {"top_tokens": 10},
-        "evaluation": {"dtype": "float32"},
+        "evaluation": {"few_shot": 4, "dtype": "float32"},
     }
     for name, arguments in {
         "print_tables": ["--tables", tables, "--output", tables],

@@ -9,7 +9,7 @@ from knowshift.configuration.section import NotNegative, Positive, Section, Seve
 
 Data = Literal["level0", "level1", "level2", "level3", "level4", "mixed"]
 
-GRID_KEYS = ("methods", "data", "sizes", "seeds", "method_data")  # the settings that say which cells there are
+GRID_KEYS = ("methods", "data", "sizes", "seeds", "method_data", "data_sizes")  # say which cells there are
 METHOD = "[a-z][a-z0-9_]*"  # pattern of a method's name, which begins the name of a run
 
 
@@ -104,6 +104,11 @@ class Finetuning(Recipe):
         default={},
         description="Kinds of data that a method is restricted to, by method; other methods run on all of data.",
     )
+    data_sizes: dict[Data, Several[Positive | Literal["all"]]] = Field(
+        default={},
+        description="Training set sizes that a kind of data is restricted to, by kind of data; other kinds run at all "
+        "of sizes.",
+    )
     keep_deltas: Literal["all", "restored"] = Field(
         default="all",
         description="Which runs keep their delta: all, or only those that are restored or exported, which bounds the "
@@ -140,4 +145,9 @@ class Finetuning(Recipe):
         for name, kinds in self.method_data.items():
             if odd := [kind for kind in kinds if kind not in self.data]:
                 raise ValueError(f"method_data.{name}: {odd[0]} is not among data, which has {self.data}")
+        for kind, some in self.data_sizes.items():
+            if kind not in self.data:
+                raise ValueError(f"data_sizes: {kind} is not among data, which has {self.data}")
+            if strange := [size for size in some if size not in self.sizes]:
+                raise ValueError(f"data_sizes.{kind}: {strange[0]} is not among sizes, which has {self.sizes}")
         return self

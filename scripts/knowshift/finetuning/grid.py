@@ -37,6 +37,7 @@ def cells(
     sizes: Sequence[int | str],
     seeds: Sequence[int],
     method_data: Mapping[str, Sequence[str]] | None = None,
+    data_sizes: Mapping[str, Sequence[int | str]] | None = None,
 ) -> list[Cell]:
     """Return all cells of a grid. The size `all` takes every fact, so it is run with the first seed only.
 
@@ -46,12 +47,13 @@ def cells(
         sizes: training set sizes in facts, or `all`.
         seeds: seeds of the training sets.
         method_data: kinds of data that a method is restricted to, by method.
+        data_sizes: sizes that a kind of data is restricted to, by kind of data.
     """
     return [
         Cell(method, kind, size, seed)
         for method in methods
         for kind in (method_data or {}).get(method, data)
-        for size in sizes
+        for size in (data_sizes or {}).get(kind, sizes)
         for seed in (seeds[:1] if size == "all" else seeds)
     ]
 

@@ -1,7 +1,7 @@
 """Counts the sequences and tokens of jobs that run a model, and estimates their GPU-hours."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from knowshift.finetuning.grid import Cell
@@ -117,7 +117,8 @@ def evaluation_work(model: PlannedModel, accelerator: Accelerator) -> Iterator[R
     if model.experiment.models[model.name].instruct:
         requests["evaluate_instruct"] = (_Requests(1, questions, tokens), base_bytes)
     requests["evaluate"] = (_requests_of(model, model.runs), with_delta)
-    requests["evaluate_restored"] = (_requests_of(model, [other.cell for other in model.restored]), with_delta)
+    restored = _requests_of(model, [other.cell for other in model.restored])
+    requests["evaluate_restored"] = (replace(restored, jobs=model.sweeps), with_delta)
     for rule, (asked, loaded) in requests.items():
         yield _generating(model, rule, model.experiment.evaluation, asked, loaded, accelerator)
 

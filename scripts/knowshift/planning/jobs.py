@@ -42,7 +42,8 @@ def model_jobs(model: PlannedModel, topics: Mapping[str, TopicSize]) -> dict[str
         "measure_changes": _histograms(model),
         "evaluate": len(model.runs),
         "measure_divergence": len(model.runs),
-        "evaluate_restored": len(model.restored),
+        "evaluate_restored": model.sweeps,
+        "keep_restored": len(model.restored),
         "export_model": len(model.exports),
     }
 

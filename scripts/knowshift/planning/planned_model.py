@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from knowshift.configuration.finetuning import GRID_KEYS
 from knowshift.finetuning.grid import Cell, cells, is_restored
 from knowshift.planning.fact_counts import FactCounts, TopicSize
 
@@ -55,7 +56,7 @@ class PlannedModel:
     def all_cells(self) -> list[Cell]:
         """All cells that the configuration asks for."""
         grid = self.experiment.finetuning
-        return cells(grid.methods, grid.data, grid.sizes, grid.seeds, grid.method_data)
+        return cells(**{key: getattr(grid, key) for key in GRID_KEYS})
 
     @cached_property
     def runs(self) -> list[Cell]:
@@ -86,6 +87,11 @@ class PlannedModel:
             for percent in (entry.percents if dtype == own else sorted({0, *entry.percents}))
         )
         return list(dict.fromkeys(every))
+
+    @property
+    def sweeps(self) -> int:
+        """How many processes evaluate restored models: one for all shares of a cell, strategy and region."""
+        return len({(other.cell, other.strategy, other.region) for other in self.restored})
 
     @cached_property
     def kept_deltas(self) -> list[Cell]:

@@ -1,5 +1,7 @@
 """Restored models in memory: a fine-tuned model with a part of its changes undone, never written to disk."""
 
+import copy
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,85 @@ from knowshift.weights.bit_patterns import cast
 from knowshift.weights.deltas import Delta
 from knowshift.weights.torch_bits import bits_of, name_of
 from knowshift.weights.versions import Versions
+
+
+class RestoredModels:
+    """A fine-tuned model in memory, from which models with shares of a region restored are made, one after another.
+
+    Base and delta are read once, and all shares are selected in one go. The fine-tuned weights stay in memory until the
+    last model is made; the base is read from disk as needed.
+
+    Args:
+        base: the model directory before training.
+        delta: the delta directory.
+        strategy: what to restore first, see `SortKeys`.
+        region: whose parameters are restored, see `regions`.
+        percents: the shares of the region's parameters to restore, each 0 to 100.
+        seed: the seed of the strategy random.
+        threads: how many threads work.
+        histogram: the histogram of this region's relative changes, see `select`.
+
+    Attributes:
+        selections: what each share selects, by its percent.
+
+    Raises:
+        KnowshiftError: see `Delta` and `select`.
+    """
+
+    def __init__(
+        self,
+        base: Path,
+        delta: Path,
+        strategy: str,
+        region: str,
+        percents: Sequence[float],
+        seed: int,
+        threads: int = 1,
+        histogram: pa.Table | None = None,
+    ) -> None:
+        # Imported here because it loads llvmlite: a process of vLLM imports this module too, and fails beside llvmlite.
+        from knowshift.restoration.selection import select
+
+        source = Delta(delta, base, threads)
+        self._model = with_delta(base, source)
+        tuned = _bits_by_name(self._model)
+        dtypes = source.dtypes | {name: name_of(parameter.dtype) for name, parameter in self._model.named_parameters()}
+        stored = source.base.tensors
+
+        def read(name: str, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+            before = cast(source.base.piece(name, start, stop), stored[name].dtype, dtypes[name])
+            return before, tuned[name][start:stop] if name in tuned else before  # what is no parameter was not trained
+
+        shapes = {name: stored[name].shape for name in source.names()}
+        self._versions = Versions(shapes, dtypes, read, source.base.no_parameters)
+        found = select(self._versions, strategy, region, percents, seed, threads, histogram)
+        self.selections = dict(zip(percents, found, strict=True))
+
+    def make(self, percent: float, dtype: str, device: torch.device | str, last: bool = False) -> PreTrainedModel:
+        """Make the model with one share restored.
+
+        Args:
+            percent: the share, one of those that were selected.
+            dtype: the type of the model that is returned; parameters are restored before the cast.
+            device: the device of the model that is returned.
+            last: make it of the fine-tuned weights themselves, piece by piece in their own memory, instead of a copy.
+                No other model can be made afterwards.
+        """
+        selection = self.selections[percent]
+        model = self._model if last else copy.deepcopy(self._model)
+        flat = _bits_by_name(model)
+        for name in flat.keys() & selection.ties.keys():
+            for start, piece in selection.restored_pieces(self._versions, name):
+                flat[name][start : start + len(piece)] = piece
+        if last:
+            del self._model, self._versions  # or they would hold the weights beside those that an engine packs
+        # transformers wraps torch's `to` in a decorator that loses its signature.
+        return model.to(device, DTYPES[dtype])  # pyright: ignore[reportArgumentType]
+
+
+def _bits_by_name(model: PreTrainedModel) -> dict[str, np.ndarray]:
+    """Return the bit patterns of a model's parameters by name, one-dimensional, in the parameters' own memory."""
+    return {name: bits_of(parameter).reshape(-1) for name, parameter in model.named_parameters()}
 
 
 def load_restored(
@@ -29,45 +110,10 @@ def load_restored(
 ) -> tuple[PreTrainedModel, pa.Table]:
     """Load the fine-tuned model with `percent` of a region's parameters put back to their values in the base.
 
-    The fine-tuned weights are held once and restored in their own memory, piece by piece; the base is read from disk as
-    needed.
-
-    Args:
-        base: the model directory before training.
-        delta: the delta directory.
-        strategy: what to restore first, see `SortKeys`.
-        region: whose parameters are restored, see `regions`.
-        percent: the share of the region's parameters to restore, 0 to 100.
-        seed: the seed of the strategy random.
-        dtype: the type of the model that is returned; parameters are restored before the cast.
-        device: the device of the model that is returned.
-        threads: how many threads work.
-        histogram: the histogram of this region's relative changes, see `select`.
+    The fine-tuned weights are held once and restored in their own memory. For the arguments see `RestoredModels`.
 
     Returns:
         The model, and one row per tensor of the region in the schema `SELECTION`.
-
-    Raises:
-        KnowshiftError: see `Delta` and `select`.
     """
-    # Imported here because it loads llvmlite: a process of vLLM imports this module too, and fails beside llvmlite.
-    from knowshift.restoration.selection import select
-
-    source = Delta(delta, base, threads)
-    model = with_delta(base, source)
-    parameters = dict(model.named_parameters())
-    flat = {name: bits_of(parameter).reshape(-1) for name, parameter in parameters.items()}
-    dtypes = source.dtypes | {name: name_of(parameter.dtype) for name, parameter in parameters.items()}
-    stored = source.base.tensors
-
-    def read(name: str, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        before = cast(source.base.piece(name, start, stop), stored[name].dtype, dtypes[name])
-        return before, flat[name][start:stop] if name in flat else before  # what is no parameter was not trained
-
-    versions = Versions({name: stored[name].shape for name in source.names()}, dtypes, read, source.base.no_parameters)
-    (selection,) = select(versions, strategy, region, [percent], seed, threads, histogram)
-    for name in flat.keys() & selection.ties.keys():
-        for start, piece in selection.restored_pieces(versions, name):
-            flat[name][start : start + len(piece)] = piece
-    # transformers wraps torch's `to` in a decorator that loses its signature.
-    return model.to(device, DTYPES[dtype]), selection.tensors  # pyright: ignore[reportArgumentType]
+    models = RestoredModels(base, delta, strategy, region, [percent], seed, threads, histogram)
+    return models.make(percent, dtype, device, last=True), models.selections[percent].tensors

@@ -115,22 +115,20 @@ def select(
     wanted = [count_of(parameters, percent) for percent in percents]
     from_above = np.cumsum(counts[::-1])
     bin_of = BINS - 1 - np.searchsorted(from_above, wanted)
-    cuts, cut_of = np.unique(bin_of, return_inverse=True)
-    sums = sum_around_cuts(versions, sort_keys, cuts, kept, threads)
-
-    inside = np.zeros(len(cuts) << BIN_SHIFT, np.int64)  # the number of parameters in each class within a bin
-    for tensor in sums.values():
-        inside[tensor.fine_classes] += tensor.fine[0].astype(np.int64)
+    around = sum_around_cuts(versions, sort_keys, bin_of, kept, threads)
     selections = []
-    for percent, selected, cut, bin_ in zip(percents, wanted, cut_of, bin_of, strict=True):
+    for percent, selected, bin_, sums in zip(percents, wanted, bin_of, around, strict=True):
+        inside = np.zeros(1 << BIN_SHIFT, np.int64)  # the number of parameters in each class within the bin
+        for tensor in sums.values():
+            inside[tensor.fine_classes] += tensor.fine[0].astype(np.int64)
         rest = selected - int(from_above[BINS - 1 - bin_] - counts[bin_])  # to be taken from the bin with the cut
-        falling = np.cumsum(inside[cut << BIN_SHIFT : (cut + 1) << BIN_SHIFT][::-1])
+        falling = np.cumsum(inside[::-1])
         index = int(np.searchsorted(falling, rest))
         ties = rest - (int(falling[index - 1]) if index else 0)
         key = int(bin_) << BIN_SHIFT | (LOW - index)
         by_tensor, rows = {}, []
         for name, tensor in sums.items():
-            by_tensor[name], row = _restored_of_tensor(versions, sort_keys, name, tensor, int(cut), key, ties)
+            by_tensor[name], row = _restored_of_tensor(versions, sort_keys, name, tensor, key, ties)
             ties -= by_tensor[name]
             rows.append(row)
         table = pa.Table.from_pylist(rows, schema=SELECTION)
@@ -149,7 +147,7 @@ def tabulate_selections(selections: Sequence[Selection]) -> pa.Table:
 
 
 def _restored_of_tensor(
-    versions: Versions, sort_keys: SortKeys, name: str, sums: KeySums, cut: int, key: int, ties: int
+    versions: Versions, sort_keys: SortKeys, name: str, sums: KeySums, key: int, ties: int
 ) -> tuple[int, dict]:
     """Work out what a selection restores of one tensor.
 
@@ -157,17 +155,15 @@ def _restored_of_tensor(
         versions: the model before and after training.
         sort_keys: the strategy's keys.
         name: the tensor.
-        sums: the tensor's sums around the cuts.
-        cut: the number, among the bins where cuts fall, of the one with this selection's cut.
+        sums: the tensor's sums around this selection's cut.
         key: the key at the cut.
         ties: how many parameters with exactly that key may be taken at most.
 
     Returns:
         How many of them the tensor takes, and its row of `SELECTION`.
     """
-    class_ = cut << BIN_SHIFT | key & LOW
-    at, above, beyond = np.searchsorted(sums.fine_classes, [class_, class_ + 1, (cut + 1) << BIN_SHIFT])
-    held = sums.coarse[:, 2 * cut + 2 :].sum(1) + sums.fine[:, above:beyond].sum(1)
+    at, above = np.searchsorted(sums.fine_classes, [key & LOW, (key & LOW) + 1])
+    held = sums.coarse[:, 2] + sums.fine[:, above:].sum(1)
     equal = sums.fine[:, at:above].sum(1)
     taken = min(int(equal[0]), ties)
     held += equal if taken == equal[0] else _sums_of_first(versions, sort_keys, name, key, taken)

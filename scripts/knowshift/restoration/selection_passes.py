@@ -74,15 +74,13 @@ def count_keys(versions: Versions, sort_keys: SortKeys, threads: int = 1) -> tup
 
 @dataclass(frozen=True)
 class KeySums:
-    """What is known of a tensor, or of a segment of one, around the m bins where cuts fall.
+    """What is known of a tensor, or of a segment of one, around the bin where one share's cut falls.
 
     Each array has three rows: the number of parameters, the sum of their r, and the number of unchanged ones.
 
     Attributes:
-        coarse: float64 of shape (3, 2m + 1). Column 2j + 1 is the j-th bin with a cut, column 2j what lies below it and
-            above the bin before.
-        fine_classes: which classes occur within the bins with a cut, shape (n,), rising. The class of a key is its low
-            bits, and above them the j of its bin.
+        coarse: float64 of shape (3, 3). The columns are what lies below the bin, the bin, and what lies above.
+        fine_classes: which classes occur within the bin, shape (n,), rising. The class of a key is its low bits.
         fine: float64 of shape (3, n), a column per class.
     """
 
@@ -96,12 +94,11 @@ class _KeyAccumulator:
 
     Args:
         column_of: the column of `KeySums.coarse` of every bin, shape (BINS,).
-        cuts: m, the number of bins where cuts fall.
     """
 
-    def __init__(self, column_of: np.ndarray, cuts: int) -> None:
+    def __init__(self, column_of: np.ndarray) -> None:
         self._column_of = column_of
-        self._coarse, self._fine = np.zeros((3, 2 * cuts + 1)), np.zeros((3, cuts << BIN_SHIFT))
+        self._coarse, self._fine = np.zeros((3, 3)), np.zeros((3, 1 << BIN_SHIFT))
 
     def add_values(self, keys: np.ndarray, r: np.ndarray, counts: np.ndarray, fine_only: bool = False) -> None:
         """Add parameters with these keys and relative changes.
@@ -116,8 +113,8 @@ class _KeyAccumulator:
         columns = np.take(self._column_of, keys >> BIN_SHIFT).astype(np.intp)
         if not fine_only:
             self._add(columns, sums)
-        inside = np.flatnonzero((columns & 1).astype(bool))  # numpy is quick with bool
-        classes = (columns[inside] >> 1 << BIN_SHIFT) | (keys[inside] & LOW)
+        inside = np.flatnonzero(columns == 1)
+        classes = keys[inside] & LOW
         for row, values in zip(self._fine, sums, strict=True):
             np.add.at(row, classes, values[inside])
 
@@ -138,56 +135,69 @@ class _KeyAccumulator:
 
 def sum_around_cuts(
     versions: Versions, sort_keys: SortKeys, cuts: np.ndarray, kept: KeptPairs, threads: int
-) -> dict[str, KeySums]:
+) -> list[dict[str, KeySums]]:
     """Make the second pass: add up the parameters of every tensor around the cuts.
+
+    Every cut has sums of its own, added up in an order that does not depend on the other cuts. So what is known of a
+    share has the same bits whichever shares are selected with it.
 
     Args:
         versions: the model before and after training.
         sort_keys: the strategy's keys.
-        cuts: the bins where cuts fall, rising.
+        cuts: the bins where cuts fall, in any order; two cuts may fall into one bin.
         kept: the distinct pairs of values that the first pass has kept.
         threads: how many threads work.
+
+    Returns:
+        For each cut, the sums by tensor.
 
     Raises:
         KnowshiftError: a value is not finite.
     """
-    rises = np.zeros(BINS + 1, np.uint16)  # the column rises where a bin with a cut begins, and where it ends
-    np.add.at(rises, np.concatenate([cuts, cuts + 1]), 1)
-    column_of = np.cumsum(rises[:-1], dtype=np.uint16)
+    bins = np.arange(BINS)
+    columns = {cut: ((bins >= cut).astype(np.uint8) + (bins > cut)) for cut in cuts.tolist()}
     local = threading.local()
 
     def prepare() -> None:
         local.table = PairTable()
         local.histogram = Histogram(sort_keys.to_changes(cuts << BIN_SHIFT) >> BIN_SHIFT)
 
-    def add_up(segment: Segment) -> KeySums:
-        accumulator, histogram = _KeyAccumulator(column_of, len(cuts)), local.histogram
+    def add_up(segment: Segment) -> dict[int, KeySums]:
+        accumulators = {cut: _KeyAccumulator(column_of) for cut, column_of in columns.items()}
+        histogram = local.histogram
         if sort_keys.by_value and (distinct := kept.get(segment) or local.table.distinct(versions, segment)):
             keys, r, _ = sort_keys.of_piece(distinct.piece, skip_unchanged=False)
-            accumulator.add_values(keys, r, distinct.counts.astype(float))
+            for accumulator in accumulators.values():
+                accumulator.add_values(keys, r, distinct.counts.astype(float))
         elif sort_keys.by_relative_change:
             wanted = [histogram.add(piece)[1] for piece in versions.pieces(*segment)]
             unchanged, filled = histogram.unchanged, histogram.drain()
             zeros = np.where(filled.bins == 0, unchanged, 0)
-            accumulator.add_bins(sort_keys.from_changes(filled.bins << BIN_SHIFT), filled.counts, filled.sums(), zeros)
             bits = np.concatenate([*wanted, np.zeros(1, np.int32)])  # changes of 0 are not told one by one, but counted
             counts = np.append(np.ones(len(bits) - 1), unchanged)
-            accumulator.add_values(sort_keys.from_changes(bits), bits.view(np.float32), counts, fine_only=True)
+            keys, of_bins = (sort_keys.from_changes(part) for part in (bits, filled.bins << BIN_SHIFT))
+            sums = filled.sums()
+            for accumulator in accumulators.values():
+                accumulator.add_bins(of_bins, filled.counts, sums, zeros)
+                accumulator.add_values(keys, bits.view(np.float32), counts, fine_only=True)
         else:
             unchanged_key = np.int32(sort_keys.unchanged_key)
             for piece in versions.pieces(*segment):
                 keys, r, left_out = sort_keys.of_piece(piece)
                 counts = np.append(np.ones(len(r)), left_out)
-                accumulator.add_values(np.append(keys, unchanged_key), np.append(r, np.float32(0)), counts)
-        return accumulator.result()
+                keys, r = np.append(keys, unchanged_key), np.append(r, np.float32(0))
+                for accumulator in accumulators.values():
+                    accumulator.add_values(keys, r, counts)
+        return {cut: accumulator.result() for cut, accumulator in accumulators.items()}
 
     segments = versions.segments()
-    found: dict[str, KeySums] = {}
+    found: dict[int, dict[str, KeySums]] = {cut: {} for cut in columns}
     with ThreadPoolExecutor(threads, initializer=prepare) as pool:
         done = progress(pool.map(add_up, segments), what="selecting", unit="parts", total=len(segments))
         for (name, _, _), part in zip(segments, done, strict=True):
-            found[name] = _join(found[name], part) if name in found else part
-    return found
+            for cut, tensors in found.items():
+                tensors[name] = _join(tensors[name], part[cut]) if name in tensors else part[cut]
+    return [found[cut] for cut in cuts.tolist()]
 
 
 def _join(one: KeySums, other: KeySums) -> KeySums:

@@ -5,6 +5,7 @@ restarts a job. The folder also holds the key of what they were made from (optio
 key are discarded.
 """
 
+import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -63,7 +64,7 @@ def resumable(output: Path, key: Mapping[str, Any]) -> Iterator[Path | None]:
     beside = output.with_name(f".{output.name}")
     lock, done, folder = (beside.with_name(f"{beside.name}.{end}") for end in ("lock", "done", "unfinished"))
     text = canonical_json(key)
-    with _waiting(lock) as waited:
+    with holding(lock) as waited:
         same = output.exists() and done.exists() and done.read_text(encoding="utf-8") == text
         if same and (waited or key.get("code")):
             start_logging().info("%s has been made by another copy of this job", output)
@@ -80,7 +81,7 @@ def resumable(output: Path, key: Mapping[str, Any]) -> Iterator[Path | None]:
 
 
 @contextmanager
-def _waiting(path: Path) -> Iterator[bool]:
+def holding(path: Path) -> Iterator[bool]:
     """Hold a lock, and yield whether another process held it first. The system frees it however a process ends."""
     lock = FileLock(path)
     try:
@@ -94,6 +95,35 @@ def _waiting(path: Path) -> Iterator[bool]:
         yield waited
     finally:
         lock.release()
+
+
+def hidden_beside(path: Path, end: str) -> Path:
+    """Return the path of a hidden file or folder beside `path`, such as `.20.parquet.made` for the end `made`."""
+    return path.with_name(f".{path.name}.{end}")
+
+
+def digest_of(key: Mapping[str, Any]) -> str:
+    """Compute a digest of JSON values, short enough for the name of a folder."""
+    return hashlib.sha256(canonical_json(key).encode()).hexdigest()[:16]
+
+
+def record_made(record: Path, key: Mapping[str, Any], files: Sequence[Path]) -> None:
+    """Write down what files were made from, and their sha256.
+
+    Args:
+        record: the file to write.
+        key: JSON values on which the files depend.
+        files: the files, which exist.
+    """
+    write_text(record, canonical_json({"key": key, "sha256": [sha256_of(file) for file in files]}))
+
+
+def is_made(record: Path, key: Mapping[str, Any], files: Sequence[Path]) -> bool:
+    """Tell whether files are there, whole, and made from `key`, as a record of `record_made` says."""
+    if not record.is_file() or not all(file.is_file() for file in files):
+        return False
+    made = {"key": key, "sha256": [sha256_of(file) for file in files]}
+    return record.read_text(encoding="utf-8") == canonical_json(made)
 
 
 def input_digests(*paths: Path | None) -> dict[str, str]:

@@ -99,10 +99,12 @@ def test_it_asks_a_restored_model(smollm2: Path, tmp_path: Path) -> None:
     save_file(moved, tuned / "model.safetensors", {"format": "pt"})
     (tuned / "manifest.json").unlink()  # of the base
     delta = run("diff_weights", tmp_path / "delta", "--base", smollm2, "--tuned", tuned)
-    restore = {"percent": 50, "per_level": {"test": 20}}
+    restore = {"percents": [20, 50], "per_level": {"test": 20}}
     arguments = ["--model", smollm2, "--delta", delta, "--mastery", mastery]
     arguments += ["--prompt", REPOSITORY / "resources/prompt.yaml"]
-    selection = ["--selection", tmp_path / "selection.parquet", "--spec", json.dumps(restore)]
-    ours, vllm = both("evaluate_restored", tmp_path, *arguments, *selection)
-    assert len(ours) == 20 and (ours["output"] == vllm["output"]).mean() > 0.9
-    np.testing.assert_allclose(ours["gold_logprob"], vllm["gold_logprob"], atol=2e-3)
+    arguments += ["--spec", json.dumps(restore)]
+    folders = [ask("evaluate_restored", tmp_path / engine, engine, *arguments) for engine in ("torch", "vllm")]
+    for share in ("20.parquet", "50.parquet"):  # with vLLM, each in a process of its own
+        ours, vllm = (pq.read_table(folder / share).to_pandas() for folder in folders)
+        assert len(ours) == 20 and (ours["output"] == vllm["output"]).mean() > 0.9
+        np.testing.assert_allclose(ours["gold_logprob"], vllm["gold_logprob"], atol=2e-3)

@@ -65,7 +65,7 @@ def test_sequences_and_tokens_are_counted() -> None:
     answers = sum(work[rule].completions for rule in ("evaluate_base", "evaluate", "evaluate_restored"))
     assert result.disk["answers"] == answers * ANSWER_BYTES + 3 * 1000 * 4  # logits of three well-known facts
     assert work["evaluate"].completions == 6 * held_out + 6 * 10
-    assert work["evaluate_restored"].completions == 2 * 2 * (held_out + 10) and work["evaluate_restored"].jobs == 4
+    assert work["evaluate_restored"].completions == 2 * 2 * (held_out + 10) and work["evaluate_restored"].jobs == 2
     assert work["evaluate"].written == work["evaluate"].completions * 5
     assert result.disk["deltas"] == 6 * 1e9 * DELTA_BYTES and result.disk["models"] == 2e9
 
@@ -76,6 +76,11 @@ def test_only_kept_deltas_stay_on_disk_and_unknown_levels_are_said() -> None:
     assert every.cells == 10 and every.levels_unknown == ["m"]
     assert some.disk["deltas"] == every.disk["deltas"] * 2 / 10  # 16 mixed facts, two seeds
     assert (some.jobs["keep_delta"], some.jobs["diff_weights"], every.jobs["diff_weights"]) == (2, 8, 10)
+
+
+def test_a_kind_of_data_may_have_fewer_sizes() -> None:
+    plan = small_plan({"m": ModelSize(1e9, 2e9, {})}, data_sizes={"level0": [50]})
+    assert plan.cells == 2 + 5 and plan.jobs["finetune"] == 7
 
 
 def test_the_roofline_by_hand() -> None:
@@ -144,7 +149,7 @@ def test_the_plan_is_printed_for_people_and_for_machines(tmp_path: Path) -> None
     command = [sys.executable, str(REPOSITORY / "scripts/plan.py"), "--config", str(tmp_path / "experiment.yaml")]
     done = subprocess.run([*command, "--json"], cwd=tmp_path, capture_output=True, text=True, check=True)
     content = json.loads(done.stdout)
-    assert content["jobs"]["finetune"] == 12 and content["jobs"]["evaluate_restored"] == 21
+    assert content["jobs"]["finetune"] == 12 and content["jobs"]["keep_restored"] == 21
     assert content["gpu_hours"] == pytest.approx(sum(item["hours"] for item in content["work"]))
     assert content["bytes_at_peak"] > content["bytes_at_end"] == sum(content["disk"].values())
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)

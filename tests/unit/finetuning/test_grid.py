@@ -1,0 +1,38 @@
+"""Tests of the grid: which cells there are."""
+
+from itertools import product
+
+import pytest
+
+from knowshift.finetuning.grid import Cell, cells
+
+METHODS, KINDS, SIZES, SEEDS = ["full", "lora"], ["level0", "level2", "mixed"], [8, 32, "all"], [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("method_data", "data_sizes"),
+    [
+        ({}, {}),
+        ({"lora": ["mixed"]}, {}),
+        ({}, {"level0": [32], "level2": ["all", 8]}),
+        ({"lora": ["mixed", "level0"]}, {"level0": [32], "mixed": [8, "all"]}),
+    ],
+)
+def test_a_grid_has_every_combination_that_is_not_excluded(method_data: dict, data_sizes: dict) -> None:
+    expected = {
+        Cell(method, kind, size, seed)
+        for method, kind, size, seed in product(METHODS, KINDS, SIZES, SEEDS)
+        if kind in method_data.get(method, KINDS)
+        and size in data_sizes.get(kind, SIZES)
+        and (size != "all" or seed == SEEDS[0])
+    }
+    made = cells(METHODS, KINDS, SIZES, SEEDS, method_data, data_sizes)
+    assert set(made) == expected and len(made) == len(expected)
+    assert [Cell.parse(cell.run) for cell in made] == made
+
+
+def test_lifting_a_restriction_only_adds_cells() -> None:
+    few, all_cells = cells(METHODS, KINDS, SIZES, SEEDS, {}, {"level0": [8]}), cells(METHODS, KINDS, SIZES, SEEDS)
+    assert set(few) < set(all_cells)
+    assert [cell for cell in all_cells if cell in set(few)] == few
+    assert {cell.data for cell in set(all_cells) - set(few)} == {"level0"}

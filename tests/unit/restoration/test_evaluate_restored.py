@@ -1,0 +1,178 @@
+"""Restored models are evaluated in one process, yet every share's tables are those of a process of its own."""
+
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import evaluate_restored
+import pyarrow as pa
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from cli.command_line import CommandLine
+from knowshift.canonical import canonical_json, plain_number
+from knowshift.facts.schemas import FACTS
+from knowshift.mastery.schemas import MASTERY
+from knowshift.restoration.change_statistics import measure_changes
+from knowshift.restoration.in_memory import RestoredModels
+from knowshift.restoration.schemas import HISTOGRAM
+from knowshift.runtime.artefacts import whole_directory
+from knowshift.runtime.parquet import read_table, table_metadata, write_table
+from knowshift.weights.deltas import diff_weights, open_versions
+
+SHARES = [0.0, 5.0, 20.5, 100.0]
+
+Tables = dict[str, bytes]
+Evaluate = Callable[..., Tables]
+
+
+def mastery(facts: int) -> pa.Table:
+    """Return a table of mastery with some facts of every level."""
+    plain = dict.fromkeys(FACTS.names, "x") | {"aliases": [], "also_in_test": False}
+    known = {"mastery": 0.5, "successes": [1], "first_position": [1]}
+    about = {"topic": "home", "domain": "in_domain", "split": "test", "object": "Rome"}
+    asked = [{"fact_id": f"f{n}", "question": f"Where does hometest{n} live ?", "level": n % 5} for n in range(facts)]
+    return pa.Table.from_pylist([plain | known | about | one for one in asked], schema=MASTERY)
+
+
+@pytest.fixture(scope="module")
+def inputs(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model, a delta to it, a histogram of its relative changes, and facts to ask about."""
+    root = tmp_path_factory.mktemp("inputs")
+    weights, draw = load_file(tiny_model / "model.safetensors"), torch.Generator().manual_seed(1)
+    moved = {name: value + 0.05 * torch.randn(value.shape, generator=draw) for name, value in sorted(weights.items())}
+    shutil.copytree(tiny_model, root / "base")
+    (root / "tuned").mkdir()
+    save_file(moved, root / "tuned/model.safetensors")
+    facts: dict = {}
+    with whole_directory(root / "delta", facts) as delta:
+        facts |= diff_weights(root / "base", root / "tuned", delta)
+    histogram, _ = measure_changes(open_versions(root / "base", delta=root / "delta"), "transformer")
+    write_table(root / "histogram.parquet", histogram, HISTOGRAM)
+    write_table(root / "mastery.parquet", mastery(15), MASTERY)
+    return root
+
+
+@pytest.fixture
+def evaluate(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluate:
+    """Run the script in this process and return the bytes of its tables."""
+    prompt = Path(evaluate_restored.__file__).parents[1] / "resources/prompt.yaml"
+
+    def run(output: str, percents: list[float], *more: str, strategy: str = "top", code: str = "1") -> Tables:
+        place = tmp_path / output
+        spec = {"per_level": {"test": 2}, "max_new_tokens": 3, "tokens_per_pass": 8, "strategy": strategy}
+        command = ["--model", str(inputs / "base"), "--delta", str(inputs / "delta"), "--prompt", str(prompt)]
+        command += ["--mastery", str(inputs / "mastery.parquet"), "--spec", canonical_json(spec), "--code", code]
+        command += ["--percents", canonical_json(percents), "--threads", "1", "--device", "cpu", "--chunk", "4"]
+        monkeypatch.setattr("sys.argv", ["evaluate_restored.py", *command, "--output", str(place), *more])
+        evaluate_restored.main()
+        assert not list(tmp_path.glob(".*.unfinished"))
+        return {path.name: path.read_bytes() for path in place.glob("*.parquet")}
+
+    return run
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The shares of all models that are made, in order; at `fail` the next one fails."""
+    shares: list[float] = []
+    make = RestoredModels.make
+
+    def counted(self: RestoredModels, percent: float, *more, **others):
+        shares.append(percent)
+        return make(self, percent, *more, **others)
+
+    monkeypatch.setattr(RestoredModels, "make", counted)
+    return shares
+
+
+def names(percents: list[float]) -> set[str]:
+    return {f"{plain_number(percent)}{end}" for percent in percents for end in (".parquet", ".selection.parquet")}
+
+
+@pytest.mark.parametrize("strategy", ["top", "bottom", "absolute", "random"])
+def test_shares_evaluated_together_are_those_evaluated_alone(
+    evaluate: Evaluate, inputs: Path, tmp_path: Path, strategy: str
+) -> None:
+    together = evaluate("together", SHARES, strategy=strategy)
+    assert set(together) == names(SHARES)
+    for percent in SHARES:
+        alone = evaluate(f"alone-{percent}", [percent], strategy=strategy)
+        assert alone == {name: together[name] for name in names([percent])}
+    more = ["--histogram", str(inputs / "histogram.parquet")] if strategy in ("top", "bottom") else []
+    assert evaluate("histogram", SHARES, *more, strategy=strategy) == together
+    about = table_metadata(read_table(tmp_path / "together/20.5.parquet"))
+    assert about == {"strategy": strategy, "region": "transformer", "percent": 20.5}
+    answers = {name: read_table(tmp_path / "together" / name)["gold_logprob"] for name in together if "sel" not in name}
+    assert len({str(values) for values in answers.values()}) == len(SHARES)  # each share is another model
+
+
+def test_shares_that_nothing_has_changed_for_are_copied(evaluate: Evaluate, tmp_path: Path, made: list[float]) -> None:
+    few = evaluate("few", [5, 100])
+    kept = tmp_path / "kept/top-transformer-"
+    kept.parent.mkdir()
+    for path in (tmp_path / "few").iterdir():
+        hidden, name = ("." if path.name.startswith(".") else ""), path.name.removeprefix(".")
+        shutil.copyfile(path, kept.parent / f"{hidden}{kept.name}{name}")
+    made.clear()
+    assert evaluate("all", SHARES, "--kept", str(kept)).items() >= few.items() and made == [0, 20.5]
+    made.clear()
+    assert set(evaluate("less", [5], "--kept", str(kept))) == names([5]) and made == []
+    assert evaluate("anew", [5], "--kept", str(kept), code="2").items() <= few.items() and made == [5]
+
+    made.clear()
+    damaged = Path(f"{kept}5.parquet")
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    Path(f"{kept}100.selection.parquet").unlink()
+    assert evaluate("mended", [5, 100], "--kept", str(kept)) == few and made == [5, 100]
+    made.clear()
+    Path(tmp_path / "kept/.top-transformer-5.made").unlink()  # so a forced rule makes its results anew
+    evaluate("forced", [5], "--kept", str(kept))
+    assert made == [5]
+
+
+def test_an_interrupted_job_keeps_the_shares_that_it_has_finished(
+    evaluate: Evaluate, tmp_path: Path, made: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = evaluate("whole", SHARES)
+    made.clear()
+    with monkeypatch.context() as patched:
+        make = RestoredModels.make
+
+        def failing(self: RestoredModels, percent: float, *more, **others):
+            if percent == 20.5:
+                raise KeyboardInterrupt
+            return make(self, percent, *more, **others)
+
+        patched.setattr(RestoredModels, "make", failing)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate("cut", SHARES)
+    assert made == [0, 5] and not (tmp_path / "cut").exists()
+    assert evaluate("cut", SHARES) == whole
+    assert made == [0, 5, 20.5, 100]
+
+
+def test_a_share_can_be_evaluated_in_a_process_of_its_own(
+    evaluate: Evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with vLLM, which gives its device back only when its process ends."""
+    whole = evaluate("whole", [5])
+    lists = []
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluate_restored, "answer_shares", lambda *parts: lists.append(parts))
+        patched.setattr(evaluate_restored, "publish", lambda *_: None)
+        (tmp_path / "own").mkdir()
+        evaluate("own", [5])
+    ((arguments, shares, folder),) = lists
+    with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
+        pool.submit(evaluate_restored.answer_shares, arguments, shares, folder).result()
+    place = evaluate_restored.unfinished_place(folder, shares[0])
+    assert [path.read_bytes() for path in shares[0].files(place)] == [whole["5.parquet"], whole["5.selection.parquet"]]
+
+
+def test_a_command_line_without_shares_takes_the_papers() -> None:
+    _, options = CommandLine("", evaluate_restored.Options).read(["--strategy", "top"])
+    assert options.percents == [1, 3, 5, 10, 20, 40, 60]
