@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 RESULTS = Path("results/bench")
+LIMITS = {"oneDNN": "ONEDNN_MAX_CPU_ISA", "MKL": "MKL_ENABLE_INSTRUCTIONS", "CTranslate2": "CT2_FORCE_CPU_ISA"}
 
 
 def timed(call: Callable[[], object]) -> float:
@@ -71,10 +72,24 @@ def median(values: Sequence[float]) -> float:
     return statistics.median(values)
 
 
+def instructions() -> str:
+    """The vector instructions that torch's own kernels, oneDNN and MKL use; a variable can hold them below the CPU's.
+
+    `make bench` on a processor with AVX-512 shows one with AVX2 under ATEN_CPU_CAPABILITY=avx2 (torch),
+    ONEDNN_MAX_CPU_ISA=AVX2, MKL_ENABLE_INSTRUCTIONS=AVX2 and CT2_FORCE_CPU_ISA=AVX2 (CTranslate2).
+    """
+    import torch
+
+    limits = {name: os.environ.get(variable) for name, variable in LIMITS.items()}
+    said = ", ".join(f"{name} at most {limit}" for name, limit in limits.items() if limit)
+    return f"{torch.backends.cpu.get_cpu_capability()}" + (f" ({said})" if said else "")
+
+
 def machine(*packages: str) -> str:
-    """The machine and the versions of packages, in one line."""
+    """The machine with its vector instructions, and the versions of packages, in one line."""
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
-    return f"{os.cpu_count()} CPUs ({platform.machine()}), Python {platform.python_version()}, {versions}"
+    python = platform.python_version()
+    return f"{os.cpu_count()} CPUs ({platform.machine()}, {instructions()}), Python {python}, {versions}"
 
 
 def show(name: str, rows: Sequence[dict], about: str) -> None:

@@ -29,7 +29,8 @@ class Engine:
         """Prepare a model in place: replace its attention, wrap its output layer, and on a CPU pack its linear layers.
 
         Args:
-            model: a model in evaluation mode, which the engine takes over.
+            model: a model in evaluation mode, which the engine takes over. Its layers are laid out for
+                `tokens_per_pass`: for exact results, another engine of the same model must have the same.
             tokens_per_pass: tokens of a forward pass, and the most samples under way at once in a thread. It changes
                 low bits of results.
             threads: on a CPU, the number of passes that run side by side, each on one thread. It changes no result.
@@ -45,7 +46,7 @@ class Engine:
         model.set_attn_implementation(ATTENTION)
         self.model, self.tokens_per_pass = model, tokens_per_pass
         self.workers = (threads or torch.get_num_threads()) if model.device.type == "cpu" else 1
-        pack_linears(model)
+        pack_linears(model, tokens_per_pass, model.get_output_embeddings())
         head = model.get_output_embeddings()
         if head is None:
             raise KnowshiftError(refusal)

@@ -254,27 +254,27 @@ def test_an_attention_that_is_not_ours_is_refused(kind: str, more: dict, said: s
 
 @pytest.mark.slow
 def test_greedy_agrees_with_transformers_on_real_questions(smollm2: Path) -> None:
-    """500 test questions of the default facts, except where the two best logits lie within 1e-4."""
+    """120 test questions of the default facts, except where the two best logits lie within 1e-4."""
     tokenizer = load_tokenizer(smollm2)
     files = sorted((REPOSITORY / "resources/facts/test").glob("*.json"))
     every = [row["question"] for path in files for row in json.loads(path.read_text(encoding="utf-8"))]
-    questions = random.Random(1).sample(every, 500)
+    questions = random.Random(1).sample(every, 120)
     template = read_prompt_template(REPOSITORY / "resources/prompt.yaml")
     ids = encode(tokenizer, [template.ask(question) for question in questions])
     plain = load_model(smollm2, "float32")
     ends = end_ids(smollm2, tokenizer)
     engine = Engine(load_model(smollm2, "float32"), tokens_per_pass=32, threads=2)
-    ours = [answer for (answer,) in engine.generate([Prompt(tuple(row)) for row in ids], Decoding(16, ends))]
+    ours = [answer for (answer,) in engine.generate([Prompt(tuple(row)) for row in ids], Decoding(10, ends))]
     differing = 0
-    for start in range(0, len(ids), 50):
-        some = ids[start : start + 50]
+    for start in range(0, len(ids), 40):
+        some = ids[start : start + 40]
         longest = max(map(len, some))
         batch = torch.tensor([[0] * (longest - len(row)) + row for row in some])
         mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in some])
         theirs = plain.generate(
             batch,
             attention_mask=mask,
-            max_new_tokens=16,
+            max_new_tokens=10,
             do_sample=False,
             pad_token_id=0,
             eos_token_id=sorted(ends),
@@ -286,11 +286,11 @@ def test_greedy_agrees_with_transformers_on_real_questions(smollm2: Path) -> Non
             mine = ours[start + index]
             if mine == answer:
                 continue
-            step = next(n for n in range(17) if mine[n : n + 1] != answer[n : n + 1])
+            step = next(n for n in range(11) if mine[n : n + 1] != answer[n : n + 1])
             best = theirs.logits[step][index].topk(2).values
             assert best[0] - best[1] < 1e-4, questions[start + index]
             differing += 1
-    assert differing < len(questions) / 50
+    assert differing <= len(questions) / 50
 
 
 def test_first_logits_and_forced_continuations_are_those_of_a_plain_forward_pass(engine: Engine) -> None:
