@@ -54,6 +54,13 @@ def final_results():
     return [*rules.tabulate_facts.output, *rules.join_tables.output, *rules.plot.output, *answers]
 
 
+def foreseen_jobs():
+    """Return what is planned per rule, for the time that a run will take; empty where it cannot be planned."""
+    from watching.foresight import foresee
+
+    return foresee(SETTINGS, BASE)
+
+
 rule plan:
     log:
         f"{RESULTS}/logs/plan.log",
