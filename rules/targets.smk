@@ -69,7 +69,8 @@ rule plan:
     params:
         spec=canonical_json(SETTINGS.model_dump()),
         script=script("plan"),
+        at_once=0 if machine().gpu_gb or stated("gpu_gb") is not None else workflow.cores or 1,  # on this machine
     message:
         "What the experiment will take"
     shell:
-        "python {params.script:q} --spec {params.spec:q} 2> {log:q}"
+        "python {params.script:q} --spec {params.spec:q} --at-once {params.at_once} 2> {log:q}"
