@@ -28,7 +28,6 @@ if not IN_CONDA:
 
 from watching import handler
 
-
 # A configuration given on the command line replaces the default one; Snakemake alone would merge the two. Where the
 # working directory has none, that of the clone counts.
 if not workflow.config_settings.configfiles:
@@ -50,7 +49,10 @@ include: "rules/orphans.smk"
 
 
 # A person watches this instead of Snakemake's own lines, which are in .snakemake/log/.
-if workflow.exec_mode == ExecMode.DEFAULT and not workflow.modifier.is_module:
+if (
+    workflow.exec_mode == ExecMode.DEFAULT
+    and Path(workflow.main_snakefile).resolve() == Path(BASE, "Snakefile").resolve()
+):
     handler.install(logger, workflow.output_settings, foreseen_jobs, Path(RESULTS, "report.html"))
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from snakemake.logging import ColorizingTextHandler
-from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_interface_logger_plugins.settings import OutputSettingsLoggerInterface
 
 from watching import wording
@@ -25,12 +24,14 @@ from watching.screen import Screen
 LINES_OF_LOG = 15  # that are shown of a failed job
 # What Snakemake says on the way, and what is shown in other words.
 ROUTINE = re.compile(
-    r"Assuming unrestricted|Workflow has started|Building DAG|Using shell|Provided |Rules claiming|Job stats|Select jobs"
-    r"|Execute \d+ jobs|Conda environments: ignored|Singularity containers: ignored|Group jobs: inactive|Elapsed time"
+    r"Assuming unrestricted|Workflow has started|Building DAG|Using shell|Provided |Rules claiming|Job stats"
+    r"|Select jobs|Execute \d+ jobs|Conda environments: ignored|Singularity containers: ignored|Group jobs: inactive|Elapsed time"
     r"|DAG of jobs will be updated|Updating |Removing temporary output|Touching output|Shell command|Group job "
     r"|Complete log|Exiting because a job execution failed|At least one job did not complete|Trying to restart job"
     r"|Processed \d+ potential|Shutting down, this might|None$"
 )
+# Errors that say once more what is told of the failed job.
+TOLD = re.compile(r"CalledProcessError in file|At least one job did not complete")
 
 
 class Watcher(logging.Handler):
@@ -60,7 +61,7 @@ class Watcher(logging.Handler):
             react = getattr(self, f"_on_{event}", None) if event else None
             if react:
                 react(vars(record))
-            elif record.levelno >= logging.WARNING or (event is None and self._is_news(record)):
+            elif record.levelno >= logging.INFO and not ROUTINE.match(record.getMessage().strip()):
                 self._say(record.getMessage())
         except Exception:
             self.handleError(record)
@@ -74,10 +75,6 @@ class Watcher(logging.Handler):
             for line in self._ending():
                 self._say(line)
         super().close()
-
-    @staticmethod
-    def _is_news(record: logging.LogRecord) -> bool:
-        return record.levelno >= logging.INFO and not ROUTINE.match(record.getMessage().strip())
 
     def _say(self, text: str) -> None:
         text = text.strip("\n")
@@ -134,6 +131,10 @@ class Watcher(logging.Handler):
             lines.append(f"  log: {path}" + (", its last lines:" if tail else " (empty, or not there)"))
             lines += [f"    {line}" for line in tail]
         self._say("\n".join(lines))
+
+    def _on_error(self, record: Mapping[str, Any]) -> None:
+        if not TOLD.search(record["msg"]):
+            self._say(record["msg"])
 
     def _on_group_error(self, record: Mapping[str, Any]) -> None:
         for path in map(Path, record.get("aux_logs") or []):

@@ -152,9 +152,7 @@ class RunState:
         waiting = Counter(self._waiting)
         waiting.update(self._ahead())
         if (new := self._total - self._waiting.total()) > 0 and not self.ahead:
-            later = {
-                rule: plan.jobs for rule, plan in self._foreseen.items() if rule not in {*EARLY, *self._waiting}
-            }
+            later = {rule: plan.jobs for rule, plan in self._foreseen.items() if rule not in {*EARLY, *self._waiting}}
             planned = sum(later.values())
             waiting.update({rule: round(jobs * new / planned) for rule, jobs in later.items()} if planned else {})
         waiting.subtract({rule: len(seconds) for rule, seconds in self._finished.items()})
