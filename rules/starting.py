@@ -21,7 +21,7 @@ def missing_packages(pyproject: Path, only: Collection[str] | None = None) -> li
         only: names to look for; None means all.
     """
     declared = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["dependencies"]
-    names = [re.match(r"[\w.-]+", requirement)[0] for requirement in declared]
+    names = [re.split(r"[^\w.-]", requirement, maxsplit=1)[0] for requirement in declared]
     return [name for name in names if (only is None or name in only) and not _is_installed(name)]
 
 

@@ -72,17 +72,15 @@ def main() -> None:
         print(comparison(local_stages(experiment, topics, models, speed), measured_seconds(arguments.compare)))
         return
     result = make_plan(experiment, topics, models, accelerator)
-    stages, minutes = [], None
+    here, minutes = "", None
     if at_once:
         speed = machine_speed(at_once)
         stages = local_stages(experiment, topics, models, speed)
         minutes = wall_seconds(stages, at_once) / 60
-    if arguments.json:
-        print(as_json(result, models, accelerator, minutes))
-        return
-    print(as_text(result, models, accelerator))
-    if at_once:
-        print("\n" + local_text(stages, at_once, speed, processor()))
+        here = "\n\n" + local_text(stages, at_once, speed, processor())
+    print(
+        as_json(result, models, accelerator, minutes) if arguments.json else as_text(result, models, accelerator) + here
+    )
 
 
 def cores() -> int:

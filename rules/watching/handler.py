@@ -25,7 +25,8 @@ LINES_OF_LOG = 15  # that are shown of a failed job
 # What Snakemake says on the way, and what is shown in other words.
 ROUTINE = re.compile(
     r"Assuming unrestricted|Workflow has started|Building DAG|Using shell|Provided |Rules claiming|Job stats"
-    r"|Select jobs|Execute \d+ jobs|Conda environments: ignored|Singularity containers: ignored|Group jobs: inactive|Elapsed time"
+    r"|Select jobs|Execute \d+ jobs|Conda environments: ignored|Singularity containers: ignored|Group jobs: inactive"
+    r"|Elapsed time"
     r"|DAG of jobs will be updated|Updating |Removing temporary output|Touching output|Shell command|Group job "
     r"|Complete log|Exiting because a job execution failed|At least one job did not complete|Trying to restart job"
     r"|Processed \d+ potential|Shutting down, this might|None$"

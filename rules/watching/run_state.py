@@ -120,12 +120,12 @@ class RunState:
 
     def seconds_left(self) -> float | None:
         """Estimate the seconds until the run is over; None while nothing tells."""
-        rests = [self.rest(job) for job in list(self.running.values())]
+        jobs = list(self.running.values())
+        rests = [rest for job in jobs if (rest := self.rest(job)) is not None]
         waiting = self._rest_of_waiting()
-        if waiting is None or None in rests:
+        if waiting is None or len(rests) < len(jobs):
             return None
-        work = waiting + sum(rests)
-        return max([work / self._parallel(), *rests])
+        return max([(waiting + sum(rests)) / self._parallel(), *rests])
 
     def share_done(self) -> float:
         """The share of the run's work that is done, 0 to 1: by time where it is known, else by jobs."""

@@ -6,7 +6,7 @@ single jobs of the default experiment, with AVX2 and with AVX-512. `python scrip
 they give beside the benchmark files of a finished run.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,37 +21,45 @@ from knowshift.planning.planned_model import ModelSize, PlannedModel
 
 # --- what the stages do; correct these where a finished run says otherwise ---
 
-# Time per token relative to that of the matrix products of a pass of 64 tokens, attention and sampling included.
-# Below 1 because prompts share passes and most answers end before their limit.
-GENERATING = {"probe_mastery": 0.80, "evaluate_base": 0.65, "evaluate": 0.65, "evaluate_instruct": 0.65}
-GENERATING["evaluate_restored"] = 0.65
-TRAINING_PRODUCTS = 0.45  # the same of a training token: passes are wide, and examples shorter than assumed
+# Matrix products per token, relative to a pass of 64 tokens; below 1 where prompts share passes and answers end early.
+GENERATING = {
+    "probe_mastery": 1.0,
+    "evaluate_base": 0.55,
+    "evaluate": 0.55,
+    "evaluate_instruct": 0.55,
+    "evaluate_restored": 0.55,
+}
+# Seconds per token beside them (attention, sampling, Python), on a processor that starts a process in USUAL_START.
+BESIDE = {"probe_mastery": 1.5e-3}
+BESIDE_OTHERS = 1.0e-3
+USUAL_START = 3.4
+FIRST_PASS = 2.0  # seconds of a generating job until its passes run as fast as later ones
+TRAINING_PRODUCTS = 0.9  # products of a training token, relative to those that are counted
 TRAINING_COPIES = 1.0  # bytes that a step moves, relative to those that are counted
 LOAD_PASSES = 4.0  # times that a job moves the bytes of the weights which it reads (read, checked, converted)
-SAVE_PASSES = 8.0  # times that fine-tuning moves the bytes of the checkpoint which it writes
+SAVE_PASSES = 80.0  # bytes moved in the time in which a byte of a checkpoint is written and its digest is taken
 UNPACKED = 4.0  # bytes of a delta that are decompressed in the time in which one is compressed
-COMPARED = 1.5  # bytes that diff_weights moves through compression, per byte of the weights
-RANKED = 12.0  # bytes per parameter that measure_changes and a selection move through memory, sorted by change
-RANK_COST = 3.0  # of such a byte, relative to one that is copied
-DEQUANTISED = 12.0  # times that resolving a model moves its bytes
+COMPARED = 6.9  # bytes compressed in the time in which diff_weights deals with a byte of the weights
+RANKED = 480.0  # bytes moved in the time in which a parameter is ranked by its relative change
+DEQUANTISED = 80.0  # bytes moved in the time in which a byte of a quantised model's weights is made
 # Jobs on tables, in starts of a process that imports pandas.
-TABLE_STARTS = Counter(
-    build_facts=0.6,
-    grade_mastery=2.0,
-    count_levels=1.2,
-    draw_order=1.2,
-    measure_divergence=1.5,
-    tabulate_model=5.0,
-    analyse_model=14.0,
-    join_tables=2.0,
-    tabulate_costs=2.0,
-    tabulate_facts=1.5,
-    tabulate_published=1.5,
-    print_tables=2.0,
-    plot=14.0,
-    report=6.0,
-    keep_restored=0.1,
-)
+TABLE_STARTS = {
+    "build_facts": 0.6,
+    "grade_mastery": 2.0,
+    "count_levels": 1.2,
+    "draw_order": 1.2,
+    "measure_divergence": 1.5,
+    "tabulate_model": 5.0,
+    "analyse_model": 9.0,
+    "join_tables": 2.0,
+    "tabulate_costs": 2.0,
+    "tabulate_facts": 1.5,
+    "tabulate_published": 1.5,
+    "print_tables": 2.0,
+    "plot": 23.0,
+    "report": 14.0,
+    "keep_restored": 0.1,
+}
 SNAKEMAKE = 0.5  # seconds of Snakemake's own per job: it starts jobs one after the other
 
 # The order of the stages. Jobs of a group run beside one another; a group waits for the one before.
@@ -98,7 +106,7 @@ def local_stages(
         speed: what one of the jobs that run at once can do.
     """
     jobs: Counter[str] = Counter(shared_jobs(experiment, topics))
-    seconds: Counter[str] = Counter()
+    seconds: defaultdict[str, float] = defaultdict(float)
     for name, size in models.items():
         model = PlannedModel(experiment, name, size, topics)
         counts = Counter(model_jobs(model, topics))
@@ -130,13 +138,13 @@ def wall_seconds(stages: list[Stage], at_once: int) -> float:
 
 def _model_seconds(
     model: PlannedModel, jobs: Mapping[str, int], topics: Mapping[str, TopicSize], speed: MachineSpeed
-) -> Counter[str]:
+) -> Mapping[str, float]:
     """The seconds of all jobs of one model, by rule."""
     parameters, stored = model.size.parameters, model.size.file_bytes
     load = LOAD_PASSES * stored / speed.copied
     unpack = parameters * DELTA_BYTES / (UNPACKED * speed.compressed)
-    rank = parameters * RANKED * RANK_COST / speed.copied
-    seconds: Counter[str] = Counter()
+    rank = parameters * RANKED / speed.copied
+    seconds: defaultdict[str, float] = defaultdict(float)
     for work in gpu_work(model, probing_jobs(topics), ACCELERATORS["h100"]):
         rule = work.rule.partition(" ")[0]
         per_job = speed.start + load
@@ -144,6 +152,7 @@ def _model_seconds(
             per_job += SAVE_PASSES * 4 * parameters / speed.copied
             seconds[rule] += _training_seconds(model, work, speed)
         else:
+            per_job += FIRST_PASS * speed.start / USUAL_START
             seconds[rule] += _generating_seconds(model, work, speed)
         if rule in ("evaluate", "evaluate_restored"):
             per_job += unpack
@@ -164,7 +173,8 @@ def _generating_seconds(model: PlannedModel, work: RuleWork, speed: MachineSpeed
     settings = model.experiment.mastery if work.rule == "probe_mastery" else model.experiment.evaluation
     dtype = model.experiment.models[model.name].dtype or settings.dtype
     products = (work.read + work.written) * 2 * model.size.parameters / speed.products[dtype]
-    return GENERATING[work.rule] * products
+    beside = BESIDE.get(work.rule, BESIDE_OTHERS) * speed.start / USUAL_START
+    return GENERATING[work.rule] * products + beside * (work.read + work.written)
 
 
 def _training_seconds(model: PlannedModel, work: RuleWork, speed: MachineSpeed) -> float:
@@ -174,7 +184,7 @@ def _training_seconds(model: PlannedModel, work: RuleWork, speed: MachineSpeed) 
     runs = [cell for cell in model.trained if cell.method == method]
     steps = sum(map(model.facts.of_cell, runs)) * recipe.epochs / recipe.batch_size
     parameters, dtype = model.size.parameters, recipe.compute or recipe.dtype
-    products = work.read * STEP_FLOPS[kind] * parameters / speed.products[dtype]
+    products = work.read * STEP_FLOPS[kind] * parameters / speed.plain_products[dtype]
     moved = STEP_BYTES[kind] + (MOMENT_BYTES[recipe.optimizer] * 2 if kind == "full" else 0)
     scale = sizing.DTYPE_BYTES[recipe.dtype] / 4
     return TRAINING_PRODUCTS * products + TRAINING_COPIES * steps * parameters * moved * scale / speed.copied

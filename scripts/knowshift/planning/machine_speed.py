@@ -15,12 +15,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 # What limits the instructions that torch uses, by hand.
 LIMITS = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS")
 EXTENSIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve")  # of a processor, that count
 ROWS, WIDTH, INNER, LAYERS = 64, 576, 1536, 24  # a pass of 64 tokens; a small model's matrices, more than a cache holds
-SECONDS_PER_FIGURE = 0.7
+SECONDS_PER_FIGURE = 0.5
+MEASURED_TYPES = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class MachineSpeed:
     Attributes:
         start: seconds until a process has imported torch and transformers.
         light_start: seconds until a process has imported pandas and pyarrow.
-        products: arithmetic operations per second in matrix products of 64 rows, by type.
+        products: operations per second in products of 64 rows with packed matrices, as generation does them, by type.
+        plain_products: the same with matrices as they are, as training does them, by type.
         copied: bytes per second that are read and written again in memory.
         compressed: bytes per second through zstandard's fastest level.
         measured: whether these are figures of this machine.
@@ -39,13 +42,15 @@ class MachineSpeed:
     start: float
     light_start: float
     products: Mapping[str, float]
+    plain_products: Mapping[str, float]
     copied: float
     compressed: float
     measured: bool = True
 
 
 # Two cores with AVX2, roughly: where nothing was measured, only the ratios between stages matter.
-TYPICAL = MachineSpeed(7.0, 1.5, {"float32": 4e10, "bfloat16": 8e9, "float16": 8e9}, 6e9, 4e8, measured=False)
+_TYPICAL_PRODUCTS = {"float32": 4e10, "bfloat16": 8e9, "float16": 8e9}
+TYPICAL = MachineSpeed(5.0, 0.7, _TYPICAL_PRODUCTS, _TYPICAL_PRODUCTS, 8e9, 5e8, measured=False)
 
 
 def machine_speed(jobs: int) -> MachineSpeed:
@@ -108,8 +113,8 @@ def measure() -> MachineSpeed:
 
     transformers.AutoModelForCausalLM, transformers.AutoTokenizer  # noqa: B018 (they are imported when they are read)
     loaded = time.process_time()
-    products = {name: _products(torch, name) for name in ("float32", "bfloat16")}
-    products["float16"] = products["bfloat16"]
+    products = {name: _products(torch, name, torch.backends.mkldnn.is_available()) for name in MEASURED_TYPES}
+    plain_products = {name: _products(torch, name, False) for name in MEASURED_TYPES}
     block = torch.empty(1 << 24).normal_()
     target = torch.empty_like(block)
     copies = _per_second(lambda: target.copy_(block))
@@ -118,21 +123,29 @@ def measure() -> MachineSpeed:
     return MachineSpeed(
         start=loaded - began,
         light_start=light - began,
-        products=products,
+        products=products | {"float16": products["bfloat16"]},
+        plain_products=plain_products | {"float16": plain_products["bfloat16"]},
         copied=copies * 2 * block.nbytes,
         compressed=_per_second(lambda: compressor.compress(data)) * len(data),
     )
 
 
-def _products(torch, name: str) -> float:
+def _products(torch, name: str, packed: bool) -> float:
     """Operations per second of products with the matrices of some layers, one after the other."""
-    dtype = getattr(torch, name)
+    dtype, mkldnn = getattr(torch, name), torch.ops.mkldnn
     layers = [torch.empty(INNER, WIDTH).normal_().to(dtype) for _ in range(LAYERS)]
     tokens = torch.empty(ROWS, WIDTH).normal_().to(dtype)
+    try:
+        layers = [mkldnn._reorder_linear_weight(layer, ROWS) for layer in layers] if packed else layers
+    except RuntimeError:  # this processor has no instructions for the type
+        packed = False
 
     def run_layers() -> None:
-        for weight in layers:
-            torch.nn.functional.linear(tokens, weight)
+        for layer in layers:
+            if packed:
+                mkldnn._linear_pointwise(tokens, layer, None, "none", [], "")
+            else:
+                torch.nn.functional.linear(tokens, layer)
 
     with torch.inference_mode():
         return _per_second(run_layers) * LAYERS * 2 * ROWS * WIDTH * INNER
@@ -165,13 +178,14 @@ def _measure_at_once(jobs: int) -> dict:
     if failed := next((process for process in started if process.returncode), None):
         raise subprocess.CalledProcessError(failed.returncode, failed.args)
     found = [MachineSpeed(**json.loads(text)) for text in texts]
-    mean = {
+    mean: dict[str, Any] = {
         field.name: sum(getattr(each, field.name) for each in found) / jobs
         for field in dataclasses.fields(MachineSpeed)
-        if field.name not in ("products", "measured")
+        if field.name not in ("products", "plain_products", "measured")
     }
-    products = {name: sum(each.products[name] for each in found) / jobs for name in found[0].products}
-    return {**mean, "products": products}
+    for kind in ("products", "plain_products"):
+        mean[kind] = {name: sum(getattr(each, kind)[name] for each in found) / jobs for name in found[0].products}
+    return mean
 
 
 def _key(jobs: int | None) -> str:
