@@ -12,7 +12,7 @@ CONFIG = config.yaml
 .PHONY: run plan test test-fast test-slurm smoke lint format lock schema bench clean help
 
 run: $(INSTALLED) ## the default experiment, to results/report.html
-	. $(BIN)/activate && snakemake --cores all
+	$(BIN)/snakemake --cores all
 
 plan: $(INSTALLED) ## what an experiment will take (CONFIG=configs/paper.yaml), before it runs
 	$(BIN)/python scripts/plan.py --config $(CONFIG)
@@ -27,7 +27,7 @@ test-slurm: $(VENV)/.installed-slurm ## the workflow on a real SLURM cluster, se
 	. $(BIN)/activate && python -m pytest -m slurm --timeout 1200 tests/slurm
 
 smoke: $(INSTALLED) ## the real model and real facts through every rule, on the smallest grid
-	. $(BIN)/activate && snakemake --cores all --configfile configs/smoke.yaml
+	$(BIN)/snakemake --cores all --configfile configs/smoke.yaml
 
 lint: $(INSTALLED) ## the style checks, and the types of the library
 	. $(BIN)/activate && ruff check . && ruff format --check .

@@ -16,11 +16,23 @@ if not workflow.current_basedir.is_local:
 BASE = Path(workflow.current_basedir)  # also where another workflow uses this one as a module
 sys.path.extend(str(BASE / folder) for folder in ("rules", "scripts"))
 
+import starting
+from snakemake.settings.types import DeploymentMethod, ExecMode
 
-# A configuration given on the command line replaces the default one; Snakemake alone would merge the two.
+# Jobs run under the interpreter that runs Snakemake, unless they get a conda environment of their own.
+IN_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+if lacking := starting.missing_packages(BASE / "pyproject.toml", starting.READ_WITH if IN_CONDA else None):
+    raise WorkflowError(starting.how_to_install(lacking, BASE, sys.executable, IN_CONDA))
+if not IN_CONDA:
+    shell.prefix(starting.shell_prefix(sys.executable))
+
+from watching import handler
+
+# A configuration given on the command line replaces the default one; Snakemake alone would merge the two. Where the
+# working directory has none, that of the clone counts.
 if not workflow.config_settings.configfiles:
 
-    configfile: "config.yaml"
+    configfile: "config.yaml" if Path("config.yaml").exists() else str(BASE / "config.yaml")
 
 
 include: "rules/common.smk"
@@ -34,6 +46,14 @@ include: "rules/restoration.smk"
 include: "rules/reporting.smk"
 include: "rules/targets.smk"
 include: "rules/orphans.smk"
+
+
+# A person watches this instead of Snakemake's own lines, which are in .snakemake/log/.
+if (
+    workflow.exec_mode == ExecMode.DEFAULT
+    and Path(workflow.main_snakefile).resolve() == Path(BASE, "Snakefile").resolve()
+):
+    handler.install(logger, workflow.output_settings, foreseen_jobs, Path(RESULTS, "report.html"))
 
 
 # All digests are taken. The parsed code would stay in memory, and Python's garbage collector would search it.

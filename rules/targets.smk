@@ -58,6 +58,13 @@ def final_results():
     return [*rules.tabulate_facts.output, *rules.join_tables.output, *rules.plot.output, *answers]
 
 
+def foreseen_jobs():
+    """Return what is planned per rule, for the time that a run will take; empty where it cannot be planned."""
+    from watching.foresight import foresee
+
+    return foresee(SETTINGS, BASE)
+
+
 rule plan:
     log:
         f"{RESULTS}/logs/plan.log",
@@ -66,7 +73,8 @@ rule plan:
     params:
         spec=canonical_json(SETTINGS.model_dump()),
         script=script("plan"),
+        at_once=0 if machine().gpu_gb or stated("gpu_gb") is not None else workflow.cores or 1,  # on this machine
     message:
         "What the experiment will take"
     shell:
-        "python {params.script:q} --spec {params.spec:q} 2> {log:q}"
+        "python {params.script:q} --spec {params.spec:q} --at-once {params.at_once} 2> {log:q}"

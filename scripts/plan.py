@@ -1,14 +1,18 @@
-"""Say what an experiment will take before anything of it runs: jobs, tokens, bytes on disk, GPU-hours.
+"""Say what an experiment will take before anything of it runs: jobs, tokens, bytes on disk, GPU-hours, minutes here.
 
     python scripts/plan.py --config configs/paper.yaml
     python scripts/plan.py --config configs/paper.yaml --accelerator a100 --json
+    python scripts/plan.py --config config.yaml --compare results/benchmarks
 
 Needs no model, no GPU and no download. What has been built already (facts, models, mastery) is counted as it is.
 Elsewhere known numbers stand in: those of the paper's models and of EntityQuestions in resources/published/, and all
-cells count as feasible.
+cells count as feasible. Where there is no GPU, this machine is measured for a few seconds, once, and the plan says how
+long the experiment takes on it.
 """
 
 import json
+import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -35,11 +39,24 @@ def main() -> None:
         metavar="JSON",
         help='Numbers of parameters of models that are not there yet, as {"MODEL": 7e9}.',
     )
+    parser.add_argument(
+        "--at-once",
+        type=int,
+        metavar="N",
+        help="Jobs that run at once on this machine, whose time is told; 0 tells none (default: its cores, or 0 where"
+        " there is a GPU).",
+    )
+    parser.add_argument(
+        "--compare", type=Path, metavar="FOLDER", help="Compare with the benchmark files of a run (RESULTS/benchmarks)."
+    )
     parser.add_argument("--json", action="store_true", help="Print JSON.")
     arguments, _ = parser.read()
     with quick_imports():
         from knowshift.configuration import checking
         from knowshift.planning.inventory import Inventory
+        from knowshift.planning.local_presentation import comparison, local_text, measured_seconds
+        from knowshift.planning.local_time import local_stages, wall_seconds
+        from knowshift.planning.machine_speed import machine_speed, processor
         from knowshift.planning.plan import make_plan
         from knowshift.planning.presentation import as_json, as_text
 
@@ -48,9 +65,32 @@ def main() -> None:
     else:
         experiment = checking.read(arguments.config, ROOT)
     inventory, accelerator = Inventory(experiment, ROOT), ACCELERATORS[arguments.accelerator]
-    models = inventory.models(arguments.parameters)
-    result = make_plan(experiment, inventory.topics(), models, accelerator)
-    print((as_json if arguments.json else as_text)(result, models, accelerator))
+    topics, models = inventory.topics(), inventory.models(arguments.parameters)
+    at_once = default_at_once() if arguments.at_once is None else arguments.at_once
+    if arguments.compare:
+        speed = machine_speed(at_once or cores())
+        print(comparison(local_stages(experiment, topics, models, speed), measured_seconds(arguments.compare)))
+        return
+    result = make_plan(experiment, topics, models, accelerator)
+    here, minutes = "", None
+    if at_once:
+        speed = machine_speed(at_once)
+        stages = local_stages(experiment, topics, models, speed)
+        minutes = wall_seconds(stages, at_once) / 60
+        here = "\n\n" + local_text(stages, at_once, speed, processor())
+    print(
+        as_json(result, models, accelerator, minutes) if arguments.json else as_text(result, models, accelerator) + here
+    )
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_at_once() -> int:
+    """Return how many jobs run at once here; 0 where there is a GPU."""
+    return 0 if shutil.which("nvidia-smi") else cores()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -283,7 +284,9 @@ def test_the_plan_counts_the_gpus_that_the_rules_ask_for(tmp_path: Path) -> None
 
 def test_snakemake_prints_the_plan_of_its_configuration(tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    environment["XDG_CACHE_HOME"] = str(tmp_path)  # this machine is measured anew
     command = planned.command("plan", "--quiet", "all", "--configfile", str(REPOSITORY / "config.yaml"))
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.startswith("12 fine-tuned models") and "GPU-hours" in done.stdout
+    assert ("On this machine" in done.stdout) == (shutil.which("nvidia-smi") is None)

@@ -82,8 +82,10 @@ def totals(result: Plan) -> list[str]:
     return [short(sum(getattr(work, name) for work in result.work)) for name in ("completions", "read", "written")]
 
 
-def as_json(result: Plan, models: Mapping[str, ModelSize], accelerator: Accelerator) -> str:
-    """Write a plan for machines, with bytes and tokens as whole numbers."""
+def as_json(
+    result: Plan, models: Mapping[str, ModelSize], accelerator: Accelerator, minutes: float | None = None
+) -> str:
+    """Write a plan for machines, with bytes and tokens as whole numbers, and the minutes on this machine if given."""
     end = round(sum(result.disk.values()))
     content = {
         "accelerator": accelerator.name,
@@ -97,5 +99,6 @@ def as_json(result: Plan, models: Mapping[str, ModelSize], accelerator: Accelera
         "disk": {what: round(size) for what, size in result.disk.items()},
         "bytes_at_end": end,
         "bytes_at_peak": end + round(result.temporary),
+        **({} if minutes is None else {"minutes_here": minutes}),
     }
     return json.dumps(content, indent=1)
