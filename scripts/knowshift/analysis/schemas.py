@@ -16,6 +16,7 @@ _CELL, _SEEDS, _SET, _QUESTIONS = fields.CELL, fields.SEEDS, fields.SET, fields.
 _RESTORED, _MAYBE_RESTORED = fields.RESTORED, fields.MAYBE_RESTORED
 _estimate, _interval = fields.estimate_fields, fields.interval_fields
 
+
 def _crossed(name: str, doc: str) -> list[pa.Field]:
     """The columns of a number and its interval over facts and seeds."""
     return [
