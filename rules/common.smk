@@ -68,6 +68,11 @@ def script(name):
     return SCRIPTS / f"{name}.py"
 
 
+def loading(model):
+    """Return how a model is loaded, for specs; a model whose own code is not trusted needs no word about it."""
+    return {"bos": model.bos} | ({"trust_remote_code": True} if model.trust_remote_code else {})
+
+
 def fields(section, *names):
     """Return some values of a section of the configuration, by name."""
     return {name: getattr(section, name) for name in names}

@@ -8,15 +8,14 @@ def evaluation_spec(model, **more):
     """Return the spec of a rule that asks a model questions: the settings that they all share, and `more`."""
     chosen = fields(SETTINGS.evaluation, "per_level", "max_new_tokens", "engine", "tokens_per_pass")
     chosen["dtype"] = SETTINGS.answering_dtype(model)
-    chosen["bos"] = SETTINGS.models[model].bos
-    return canonical_json({**chosen, "seed": SETTINGS.seed, **more})
+    return canonical_json({**chosen, **loading(SETTINGS.models[model]), "seed": SETTINGS.seed, **more})
 
 
 def instruct_spec(model):
     """Return the spec of a chat model's answers: its own BOS, and how its template is used if that asks it."""
     instruct = SETTINGS.models[model].instruct
     chat = {"chat": instruct.chat.model_dump()} if instruct.prompt == "chat" else {}
-    return evaluation_spec(model, bos=instruct.bos, **chat)
+    return evaluation_spec(model, **{"trust_remote_code": False, **loading(instruct), **chat})
 
 
 rule evaluate_base:

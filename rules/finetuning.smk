@@ -115,8 +115,7 @@ def finetune_spec(wildcards):
     """Return the spec of a run: its method's training settings, its size, its draw and the seed."""
     cell = Cell.parse(wildcards.run)
     more = {"size": size_of(wildcards.run), "name": f"s{cell.seed}", "seed": SETTINGS.seed}
-    more["bos"] = SETTINGS.models[wildcards.model].bos
-    return canonical_json({**recipe_of(cell.method), **more})
+    return canonical_json({**recipe_of(cell.method), **loading(SETTINGS.models[wildcards.model]), **more})
 
 
 rule finetune:

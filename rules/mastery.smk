@@ -24,7 +24,7 @@ def probe_spec(wildcards):
         "templates": SETTINGS.mastery.templates,
         "split": wildcards.split,
         "facts_limit": limit,
-        "bos": SETTINGS.models[wildcards.model].bos,
+        **loading(SETTINGS.models[wildcards.model]),
         "seed": SETTINGS.seed,
     }
     return canonical_json({**chosen, **more})

@@ -33,7 +33,7 @@ def main() -> None:
     arguments, options = parser.read()
     with quick_imports():
         from knowshift.models.inventory import stored_without_parameter
-        from knowshift.models.loading import TRUSTED
+        from knowshift.models.loading import trust_code_of
         from knowshift.models.sources import resolve
         from knowshift.runtime.artefacts import whole_directory
         from knowshift.runtime.progress import start_logging
@@ -42,10 +42,12 @@ def main() -> None:
 
     source, trusted = options.source.model_dump(), options.trust_remote_code
     noted = source | ({"digest": options.digest} if options.digest else {})
-    facts: dict = {"kind": "model", "source": noted} | ({TRUSTED: True} if trusted else {})
+    facts: dict = {"kind": "model", "source": noted}
     inputs = [Path(source["directory"])] if "directory" in source else []
     with whole_directory(arguments.output, facts, inputs) as directory:
         resolve(source, directory, trusted)
+        if trusted:
+            trust_code_of(directory)
         if unlearned := stored_without_parameter(directory):
             facts[NO_PARAMETERS] = unlearned
         parameters = stored_parameters(directory)

@@ -21,7 +21,7 @@ from knowshift.facts.templates import PromptTemplate, read_prompt_template, read
 from knowshift.finetuning.schemas import ORDERS
 from knowshift.generation.interface import Decoding, GenerationEngine
 from knowshift.mastery.schemas import MASTERY
-from knowshift.models.loading import end_ids, load_tokenizer
+from knowshift.models.loading import end_ids, load_tokenizer, trust_code_of
 from knowshift.models.tokenizing import ChatPrompt
 from knowshift.runtime.parquet import read_table
 from knowshift.runtime.resumption import input_digests, write_in_chunks
@@ -56,6 +56,8 @@ class AskedModel:
     ) -> None:
         self._arguments, self._options, self._load = arguments, options, load
         self._device, self._as_stored = device, as_stored
+        if options.trust_remote_code:
+            trust_code_of(arguments.model)
 
     @cached_property
     def _prompt(self) -> PromptTemplate | ChatPrompt:

@@ -14,7 +14,7 @@ from knowshift.mastery.files import chunks_by_topic, read_completion_templates, 
 from knowshift.mastery.options import ProbingOptions
 from knowshift.mastery.probing import probe
 from knowshift.mastery.schemas import COMPLETIONS
-from knowshift.models.loading import check_model, end_ids, load_model, load_tokenizer
+from knowshift.models.loading import check_model, end_ids, load_model, load_tokenizer, trust_code_of
 from knowshift.runtime.device_lease import lease_device
 from knowshift.runtime.resumption import input_digests, write_in_chunks
 
@@ -27,6 +27,8 @@ def probe_facts(arguments: argparse.Namespace, options: ProbingOptions) -> None:
         for topic in dict.fromkeys(facts["topic"].to_pylist())
     }
     check_model(arguments.model)
+    if options.trust_remote_code:
+        trust_code_of(arguments.model)
     per_fact = options.templates * options.samples
     size = max(1, arguments.chunk // per_fact)
 

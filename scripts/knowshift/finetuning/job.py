@@ -22,7 +22,7 @@ from knowshift.finetuning.options import TrainingOptions
 from knowshift.finetuning.saved_state import TrainingState
 from knowshift.finetuning.schemas import ORDERS, SPEED, STEPS
 from knowshift.finetuning.sharding import load_sharded
-from knowshift.models.loading import DTYPES, check_model, load_model, load_tokenizer
+from knowshift.models.loading import DTYPES, check_model, load_model, load_tokenizer, trust_code_of
 from knowshift.models.tokenizing import encode_examples
 from knowshift.randomness import derive_seed
 from knowshift.runtime.artefacts import whole_directory
@@ -109,6 +109,8 @@ def finetune(
     Raises:
         Interrupted: the job was told to end; everything done is saved.
     """
+    if options.trust_remote_code:
+        trust_code_of(files.model)
     examples = read_training_examples(files, options.size, options.bos)
     if is_first_process():  # one process is enough, because every file is read
         check_model(files.model)

@@ -4,13 +4,13 @@ from pydantic import Field
 
 from knowshift.allowed_values import Method
 from knowshift.configuration.finetuning import Recipe
-from knowshift.configuration.models import Tokenizing
+from knowshift.configuration.models import Loading
 from knowshift.configuration.section import Seeded, TrainingSetSize
 
 SECONDS_BETWEEN_SAVES = 600  # unless the command line says otherwise
 
 
-class TrainingOptions(Recipe, Tokenizing, TrainingSetSize, Seeded):
+class TrainingOptions(Recipe, Loading, TrainingSetSize, Seeded):
     """Everything that changes the result of one fine-tuning, apart from the files that it reads."""
 
     name: str = Field(

@@ -5,13 +5,13 @@ from typing import Literal
 from pydantic import Field
 
 from knowshift.configuration.mastery import Probing
-from knowshift.configuration.models import Tokenizing
+from knowshift.configuration.models import Loading
 from knowshift.configuration.section import Positive, Seeded
 
 COMPLETIONS_PER_CHUNK = 16384  # completions between two saves, unless the command line says otherwise
 
 
-class ProbingOptions(Probing, Tokenizing, Seeded):
+class ProbingOptions(Probing, Loading, Seeded):
     """Which facts are probed, and how."""
 
     split: Literal["train", "dev", "test"] | None = Field(

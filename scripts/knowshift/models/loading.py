@@ -1,10 +1,12 @@
 """Loading of models and tokenizers: weights from safetensors only, own code of a model only where it is trusted."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import (
+    CONFIG_MAPPING,
     MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
@@ -18,7 +20,7 @@ from transformers import (
 from knowshift.runtime.artefacts import manifest_of
 from knowshift.runtime.errors import KnowshiftError
 
-TRUSTED = "trust_remote_code"  # key of a model's manifest: whether Python code of its repository may run
+_trusted: set[Path] = set()  # model directories whose own code may run in this process
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -38,19 +40,43 @@ def check_model(directory: Path) -> None:
     manifest_of(directory)
 
 
+def trust_code_of(directory: Path) -> None:
+    """Let the Python code that comes with a model run in this process, because the user said so."""
+    _trusted.add(directory.resolve())
+
+
 def loading_options(directory: Path) -> dict[str, bool]:
     """Give the keyword arguments of `from_pretrained` for a model directory.
 
-    Nothing is fetched from the network, and the model's own code runs only where its manifest trusts it.
+    Nothing is fetched from the network. The model's own code runs only after `trust_code_of`; a manifest in the
+    directory cannot grant it, because whoever made the directory may have written the manifest too.
+
+    Raises:
+        KnowshiftError: the model needs code of its own that is not trusted.
     """
-    trusted = (manifest_of(directory, verify=False) or {}).get(TRUSTED, False)
+    trusted = directory.resolve() in _trusted
+    check_code(directory, trusted)
     return {"local_files_only": True, "trust_remote_code": trusted}
 
 
-def attention_of(config: PreTrainedConfig) -> str:
-    """Name the attention that a model of this configuration is loaded with: sdpa, or eager where it has no sdpa."""
-    kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)  # None: a model with code of its own
-    return "sdpa" if kind is None or kind._supports_sdpa else "eager"
+def check_code(directory: Path, trusted: bool) -> None:
+    """Check that a model runs without code of its own, or that its code is trusted.
+
+    Args:
+        directory: model directory.
+        trusted: whether the user trusts the model's code.
+
+    Raises:
+        KnowshiftError: the model needs code of its own that is not trusted.
+    """
+    if not (directory / "config.json").is_file():
+        raise KnowshiftError(f"{directory} is no model: config.json is missing")
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    if "auto_map" in config and config.get("model_type") not in CONFIG_MAPPING and not trusted:
+        raise KnowshiftError(
+            f"this model ({config.get('model_type')}) runs Python code of its own repository; read that code, then set"
+            " models.*.trust_remote_code: true (--trust-remote-code true for a script) to allow it"
+        )
 
 
 def load_model(directory: Path, dtype: str, device: torch.device | str = "cpu") -> PreTrainedModel:

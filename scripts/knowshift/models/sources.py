@@ -4,7 +4,6 @@ Every source gives the same: one directory with weights in safetensors, tokenize
 repository is never run unless the configuration trusts it, and pickled weights are never read.
 """
 
-import json
 import shutil
 import subprocess
 import sys
@@ -15,8 +14,9 @@ from pathlib import Path, PurePosixPath
 
 import httpx2
 import torch
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
+from knowshift.models.loading import check_code
 from knowshift.runtime.artefacts import sha256_of
 from knowshift.runtime.errors import KnowshiftError
 
@@ -187,21 +187,3 @@ def _link_files(source: Path, output: Path, patterns: Sequence[str]) -> None:
                 (output / file.name).hardlink_to(file.resolve())
             except OSError:
                 shutil.copy2(file, output / file.name)
-
-
-def check_code(directory: Path, trusted: bool) -> None:
-    """Check that a model runs without code of its own, or that its code is trusted.
-
-    Args:
-        directory: model directory.
-        trusted: whether the configuration trusts the model's code.
-
-    Raises:
-        KnowshiftError: the model needs code of its own that is not trusted.
-    """
-    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    if "auto_map" in config and config.get("model_type") not in CONFIG_MAPPING and not trusted:
-        raise KnowshiftError(
-            f"this model ({config.get('model_type')}) runs Python code of its own repository; read that code, then set"
-            " models.*.trust_remote_code: true to allow it"
-        )
