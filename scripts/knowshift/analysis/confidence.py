@@ -56,7 +56,9 @@ def tabulate_confidence(study: Study, path: Path, rule: str) -> tuple[pa.Table, 
                 continue
             mine = head | {"set": name}
             whole = pd.concat(answers)
-            for bin_, here in whole.groupby(calibration_bins(whole["confidence"].to_numpy(), BINS)):
+            in_bins = calibration_bins(whole["confidence"].to_numpy(), BINS)
+            for bin_ in np.unique(in_bins):
+                here = whole[in_bins == bin_]
                 means = {"confidence": here["confidence"].mean(), "accuracy": here["correct"].mean()}
                 bins.append(mine | {"bin": int(bin_), "questions": len(here)} | means)
             count = {"seeds": len(answers), "questions": len(answers[0])}
@@ -91,6 +93,6 @@ def _read(path: Path, rule: str, wanted: set[Answerer]) -> dict[tuple, pd.DataFr
     found = {}
     for key, mine in rows.groupby([*Answerer._fields, "set"], dropna=False, sort=False):
         named = tuple(None if pd.isna(value) else value for value in key)
-        if Answerer(*named[:4]) in wanted:
+        if named[:4] in wanted:  # a named tuple equals the plain one
             found[named] = mine[["confidence", "per_token", "correct"]]
     return found

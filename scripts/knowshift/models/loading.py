@@ -59,6 +59,12 @@ def loading_options(directory: Path) -> dict[str, bool]:
     return {"local_files_only": True, "trust_remote_code": trusted}
 
 
+def attention_of(config: PreTrainedConfig) -> str:
+    """Name the attention that a model of this configuration is loaded with: sdpa, or eager where it has no sdpa."""
+    kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)  # None: a model with code of its own
+    return "sdpa" if kind is None or kind._supports_sdpa else "eager"
+
+
 def check_code(directory: Path, trusted: bool) -> None:
     """Check that a model runs without code of its own, or that its code is trusted.
 

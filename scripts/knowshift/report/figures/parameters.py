@@ -49,7 +49,7 @@ def concentration(frames: Frames) -> theme.Drawing | None:
     if long["model"].nunique() > 1:
         long["name"] = long["model"] + ", " + long["name"]
     long["above"] = 100 * (long["share"] - long["null"])
-    published = published.rename(columns={"value": "published"}).assign(panel=HELD[0][2])
+    published = published.assign(published=published["value"], panel=HELD[0][2])
     x = alt.X(
         "percent:Q",
         title="most changed parameters, %",
