@@ -14,10 +14,12 @@ from knowshift.allowed_values import Dtype, Strategy
 from knowshift.configuration import checking
 from knowshift.configuration import sections
 import neutral
+from code_digests.content import ContentDigests
 from code_digests import digests
 from knowshift.canonical import canonical_json, plain_number
 from knowshift.facts.source_rows import PROBED_SPLITS
 from knowshift.runtime.errors import KnowshiftError
+from knowshift.runtime.yaml_files import read_yaml
 from knowshift.finetuning.grid import Cell, cells, feasible, is_restored
 from knowshift.weights.delta_format import DELTA_FORMAT
 from knowshift.weights.regions import LAYERS
@@ -26,9 +28,11 @@ from snakemake.logging import logger
 SCRIPTS = BASE / "scripts"
 
 try:
+    for path in workflow.configfiles:
+        read_yaml(Path(path), " does not exist")  # Snakemake has read it, but says nothing of a key that is given twice
     SETTINGS = checking.check(config, BASE)
     NEUTRAL_CHANGES = neutral.read_changes()
-except (checking.ConfigurationError, neutral.NeutralError) as error:
+except (KnowshiftError, neutral.NeutralError) as error:
     raise WorkflowError(str(error)) from None
 
 RESULTS = SETTINGS.results
@@ -45,6 +49,15 @@ wildcard_constraints:
     region=f"{sections.REGION_NAME}|{LAYERS}",
     percent=r"\d+(\.\d+)?",
     arm=f"(-({'|'.join(get_args(Dtype))}))?",  # of `more_dtypes`, in the folder restored-DTYPE
+
+
+CONTENT = ContentDigests(Path(".snakemake/knowshift/content.json"))
+
+
+def content(*paths):
+    """Return a digest of the content of files that users edit, for params: their times need not be newer."""
+    found = CONTENT.digests(Path(located(path)) for path in paths)
+    return canonical_json(list(found.values()))
 
 
 @cache

@@ -45,6 +45,7 @@ rule evaluate_base:
     params:
         spec=lambda wc: evaluation_spec(wc.model, few_shot=SETTINGS.evaluation.few_shot),
         code=digest("evaluate_base"),
+        prompt=content(SETTINGS.facts.prompt),
         completions=lambda wc: completions(DOMAIN_OF),
         script=script("evaluate_base"),
         base=subpath(input.base, parent=True),
@@ -89,6 +90,7 @@ rule evaluate:
     params:
         spec=lambda wc: evaluation_spec(wc.model, **run_questions(wc.run)),
         code=digest("evaluate"),
+        prompt=content(SETTINGS.facts.prompt),
         script=script("evaluate"),
         base=subpath(input.base, parent=True),
     message:
@@ -124,6 +126,7 @@ rule evaluate_instruct:
     params:
         spec=lambda wc: instruct_spec(wc.model),
         code=digest("evaluate"),
+        prompt=content(SETTINGS.facts.prompt),
         script=script("evaluate"),
         model=subpath(input.model, parent=True),
     message:

@@ -28,6 +28,7 @@ rule retrieve_entityquestions:
             }
         ),
         code=digest("retrieve_entityquestions"),
+        archive=content(*[path for path in [SETTINGS.facts.path] if path and "://" not in path]),
         script=script("retrieve_entityquestions"),
         raw=subpath(output.manifest, parent=True),
         downloads=f"{RESULTS}/downloads",
@@ -107,6 +108,7 @@ rule build_facts:
         spec=facts_spec,
         code=digest("build_facts"),
         rows=table_rows,
+        files=lambda wc: content(*raw_files(wc.topic)) if SETTINGS.facts.source == "folder" else "",
         questions=questions,
         script=script("build_facts"),
         source=["--table" if SETTINGS.facts.source == "table" else "--raw", RAW],

@@ -148,6 +148,7 @@ rule finetune:
     params:
         spec=finetune_spec,
         code=digest("finetune"),
+        prompt=content(SETTINGS.facts.prompt),
         script=script("finetune"),
         launch=training_launcher,
         base=subpath(input.base, parent=True),

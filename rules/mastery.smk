@@ -85,6 +85,7 @@ rule grade_mastery:
             {"matching": SETTINGS.facts.matching, **fields(SETTINGS.mastery, "boundaries", "levels_from")}
         ),
         code=digest("grade_mastery"),
+        synonyms=content(*SETTINGS.facts.synonyms),
         script=script("grade_mastery"),
     message:
         "Mastery levels of {wildcards.model}"

@@ -79,6 +79,7 @@ rule tabulate_model:
             }
         ),
         code=digest("tabulate_model"),
+        synonyms=content(*SETTINGS.facts.synonyms),
         script=script("tabulate_model"),
         tables=lambda wc, output: Path(output[0]).parent,
     message:

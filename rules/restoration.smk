@@ -144,6 +144,7 @@ rule evaluate_restored:
     params:
         spec=restore_spec,
         code=digest("evaluate_restored"),
+        prompt=content(SETTINGS.facts.prompt),
         percents=shares_to_evaluate,
         script=script("evaluate_restored"),
         base=subpath(input.base, parent=True),
@@ -194,6 +195,7 @@ rule keep_restored:
     params:
         spec=restore_spec,
         code=digest("evaluate_restored"),
+        prompt=content(SETTINGS.facts.prompt),
         record=subpath(output.outcomes, parent=True),
     message:
         "Keep {wildcards.percent} % of {wildcards.run} ({wildcards.strategy}, {wildcards.region})"

@@ -16,6 +16,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+from code_digests.content import ContentDigests
 from code_digests.definitions import WHOLE_LIBRARY, WHOLE_MODULE, Definition, Imported, ModuleFile, Read
 
 MODEL_FILES = ("*.safetensors", "*.json", "tokenizer.model", "*.txt", "*.jinja")
@@ -214,23 +215,15 @@ def code_digest(scripts: Path, script: str) -> str:
     return code(scripts).digest(script)
 
 
-def directory_digest(path: Path, code: bool = False) -> str:
-    """Return a digest of a model directory's content, quick enough to take whenever the Snakefile is read.
-
-    Small files count as a whole; larger ones by their size and their first and last mebibyte.
+def directory_digest(path: Path, content: ContentDigests, code: bool = False) -> str:
+    """Return a digest of a model directory's content, taken whole; files that stayed as they were are not read again.
 
     Args:
         path: the model directory.
+        content: digests of files.
         code: whether its Python files count too.
     """
-    digest = hashlib.sha256()
-    edge = 1 << 20
-    for file in sorted(file for pattern in (*MODEL_FILES, *(["*.py"] if code else [])) for file in path.glob(pattern)):
-        size = file.stat().st_size
-        digest.update(f"{file.name}\0{size}\0".encode())
-        with file.open("rb") as source:
-            digest.update(source.read(edge))
-            if size > edge:
-                source.seek(max(edge, size - edge))
-                digest.update(source.read(edge))
-    return digest.hexdigest()
+    patterns = (*MODEL_FILES, *(["*.py"] if code else []))
+    files = sorted({file for pattern in patterns for file in path.glob(pattern)})
+    found = content.digests(files)
+    return hashlib.sha256("".join(f"{file.name}\0{found[file]}\n" for file in files).encode()).hexdigest()
