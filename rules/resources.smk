@@ -216,3 +216,25 @@ if stated("gpu_gb") is not None:
         asking_gpus("evaluate", name, SETTINGS.evaluation)
         if entry.instruct:
             asking_gpus("evaluate_instruct", name, SETTINGS.evaluation, "instruct")
+
+
+def warn_of_emulation():
+    """Warn if this machine, without GPUs, computes in a 16-bit format that the configuration asks for slowly."""
+    narrow = {key: dtype for key, dtype in SETTINGS.computing_dtypes().items() if dtype != "float32"}
+    if not narrow or machine().gpu_gb or not workflow.is_main_process:
+        return
+    from knowshift.planning.machine_speed import machine_speed
+
+    speed = machine_speed(max(1, os.cpu_count() or 1))  # measured once, in some seconds, and kept
+    for dtype in sorted(set(narrow.values())):
+        slower = speed.products["float32"] / speed.products[dtype]
+        if slower > SLOW:
+            keys = ", ".join(key for key, value in narrow.items() if value == dtype)
+            logger.warning(
+                f"This processor only emulates {dtype}, which takes about {slower:.1f} times as long here as float32"
+                f" (set by {keys})."
+            )
+
+
+SLOW = 1.2  # times as long as in float32, from which on it is worth a warning
+warn_of_emulation()

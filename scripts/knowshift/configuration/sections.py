@@ -100,6 +100,18 @@ class Configuration(Seeded):
         """Return the number format that a model is asked in, before and after fine-tuning and restored."""
         return self.models[model].dtype or self.evaluation.dtype
 
+    def computing_dtypes(self) -> dict[str, str]:
+        """Map each setting that says in which number format torch computes to that format. vLLM needs GPUs anyway."""
+        grid, found = self.finetuning, {}
+        for key, section in {"mastery": self.mastery, "evaluation": self.evaluation}.items():
+            if section.engine == "torch":
+                found[f"{key}.dtype"] = section.dtype
+        found |= {f"models.{name}.dtype": model.dtype for name, model in self.models.items() if model.dtype}
+        for method in grid.methods:
+            recipe = grid.training(method)[1]
+            found[f"finetuning ({method})"] = recipe.compute or recipe.dtype
+        return found
+
     def narrow_answers(self) -> list[str]:
         """List the models, by name, that are restored by changes which their answers are too coarse to see whole."""
         widths = {"float32": 4, "bfloat16": 2, "float16": 2}
