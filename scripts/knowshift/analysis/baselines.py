@@ -33,12 +33,19 @@ def most_frequent_outcomes(facts: pa.Table, asked: Iterable[tuple[str, str]]) ->
 
     Returns:
         A row per question in the schema `OUTCOMES`. An answer is empty where the topic has no training facts.
-        Probabilities are NaN, and lists are empty: there is no model that gives them.
+        Probabilities are NaN, counts are 0 and lists are empty: there is no model that gives them.
     """
     objects = most_frequent_objects(facts)
     topics = dict(zip(facts["fact_id"].to_pylist(), facts["topic"].to_pylist(), strict=True))
-    rest = {field.name: float("nan") if pa.types.is_floating(field.type) else [] for field in OUTCOMES}
+    rest = {field.name: _nothing(field.type) for field in OUTCOMES}
     rows = [
         {**rest, "fact_id": fact, "set": name, "output": objects.get(topics.get(fact, ""), "")} for fact, name in asked
     ]
     return pa.Table.from_pylist(rows, schema=OUTCOMES)
+
+
+def _nothing(kind: pa.DataType) -> object:
+    """The value of a column that only a model could fill."""
+    if pa.types.is_floating(kind):
+        return float("nan")
+    return 0 if pa.types.is_integer(kind) else []
