@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from platformdirs import user_cache_path
+
 # What limits the instructions that torch uses, by hand.
 LIMITS = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS")
 EXTENSIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve")  # of a processor, that count
@@ -82,7 +84,7 @@ def stored_speed() -> MachineSpeed:
 
 def cache_path() -> Path:
     """Return the file that keeps the figures."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "knowshift/machine_speed.json"
+    return user_cache_path("knowshift") / "machine_speed.json"
 
 
 def processor() -> str:

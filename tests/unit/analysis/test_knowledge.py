@@ -118,7 +118,7 @@ def test_wrong_answers_are_sorted(answer: str, kind: str) -> None:
 
 def answers_table(rows: list[tuple[str, float | None, str, bool, str]]) -> pa.Table:
     empty = dict.fromkeys(ANSWERS.names)
-    more = {"level": 0, "substring": False, "exact": False, "gold_logprob": 0.0, "set": "test"}
+    more = {"level": 0, "substring": False, "exact": False, "gold_logprob": 0.0, "set": "test", "answer_tokens": 1}
     rest = {field.name: float("nan") for field in ANSWERS if pa.types.is_floating(field.type) and not field.nullable}
     return pa.Table.from_pylist(
         [

@@ -32,7 +32,8 @@ Evaluate = Callable[..., Tables]
 def mastery(facts: int) -> pa.Table:
     """Return a table of mastery with some facts of every level."""
     plain = dict.fromkeys(FACTS.names, "x") | {"aliases": [], "also_in_test": False}
-    known = {"mastery": 0.5, "successes": [1], "first_position": [1]}
+    known = {"mastery": 0.5, "successes": [1], "first_position": [1], "half_mastery": [0.5, 0.5]}
+    known |= {"draw_level": 2, "half_levels": [2, 2]}
     about = {"topic": "home", "domain": "in_domain", "split": "test", "object": "Rome"}
     asked = [{"fact_id": f"f{n}", "question": f"Where does hometest{n} live ?", "level": n % 5} for n in range(facts)]
     return pa.Table.from_pylist([plain | known | about | one for one in asked], schema=MASTERY)
