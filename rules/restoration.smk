@@ -63,10 +63,16 @@ def restore_spec(wildcards):
     return evaluation_spec(wildcards.model, **run_questions(wildcards.run), **restored_part(wildcards), **more)
 
 
+def outcomes_of(model, run, arm, entry, percent):
+    """Return the path of the outcomes of one restored model."""
+    share = f"{entry.strategy}-{entry.region}-{plain_number(percent)}"
+    return f"{RESULTS}/{model}/runs/{run}/restored{arm}/{share}.parquet"
+
+
 def restored_outcomes(model, runs):
     """List the restored models that the configuration asks for among `runs`, by their outcomes."""
     return [
-        f"{RESULTS}/{model}/runs/{cell.run}/restored/{entry.strategy}-{entry.region}-{plain_number(percent)}.parquet"
+        outcomes_of(model, cell.run, "", entry, percent)
         for cell in runs
         for entry in SETTINGS.restoration
         if is_restored(entry, model, cell)
@@ -80,7 +86,7 @@ def precision_outcomes(model, runs):
     The folder `restored-DTYPE` beside `restored` also has the models with nothing restored, for comparison.
     """
     return [
-        f"{RESULTS}/{model}/runs/{cell.run}/restored-{dtype}/{entry.strategy}-{entry.region}-{plain_number(percent)}.parquet"
+        outcomes_of(model, cell.run, f"-{dtype}", entry, percent)
         for cell in runs
         for entry in SETTINGS.restoration
         if is_restored(entry, model, cell)
@@ -115,6 +121,9 @@ def sweep_of(wildcards):
     return wildcards.model, wildcards.run, wildcards.strategy, wildcards.region, wildcards.arm
 
 
+RESTORED = f"{RESULTS}/{{model}}/runs/{{run}}/restored{{arm}}/{{strategy}}-{{region}}"
+
+
 # One process for all shares of a cell, strategy and region: it reads the model once. What it makes is temporary, so it
 # runs when, and only when, a share below is stale; shares that nothing has changed for it copies and does not compute.
 rule evaluate_restored:
@@ -127,7 +136,7 @@ rule evaluate_restored:
         prompt=located(SETTINGS.facts.prompt),
         histogram=histogram_of,
     output:
-        shares=temp(directory(f"{RESULTS}/{{model}}/runs/{{run}}/restored{{arm}}/{{strategy}}-{{region}}.shares")),
+        shares=temp(directory(f"{RESTORED}.shares")),
     log:
         f"{RESULTS}/logs/evaluate_restored/{{model}}.{{run}}{{arm}}.{{strategy}}-{{region}}.log",
     benchmark:
@@ -148,7 +157,7 @@ rule evaluate_restored:
         percents=shares_to_evaluate,
         script=script("evaluate_restored"),
         base=subpath(input.base, parent=True),
-        kept=f"{RESULTS}/{{model}}/runs/{{run}}/restored{{arm}}/{{strategy}}-{{region}}-",
+        kept=f"{RESTORED}-",
     message:
         "Answers of {wildcards.run} with {params.percents} % ({wildcards.strategy}, {wildcards.region}) restored"
     shell:
@@ -186,8 +195,8 @@ rule keep_restored:
         histogram=histogram_of,
         shares=evaluated_shares,
     output:
-        outcomes=f"{RESULTS}/{{model}}/runs/{{run}}/restored{{arm}}/{{strategy}}-{{region}}-{{percent}}.parquet",
-        selection=f"{RESULTS}/{{model}}/runs/{{run}}/restored{{arm}}/{{strategy}}-{{region}}-{{percent}}.selection.parquet",
+        outcomes=f"{RESTORED}-{{percent}}.parquet",
+        selection=f"{RESTORED}-{{percent}}.selection.parquet",
     log:
         f"{RESULTS}/logs/keep_restored/{{model}}.{{run}}{{arm}}.{{strategy}}-{{region}}-{{percent}}.log",
     conda:

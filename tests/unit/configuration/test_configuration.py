@@ -146,7 +146,9 @@ def test_snakemake_says_it_before_any_job(raw: dict, tmp_path: Path) -> None:
 
 
 def test_the_library_knows_no_snakemake_no_command_line_and_no_environment() -> None:
-    measures_the_machine = REPOSITORY / "scripts/knowshift/planning/machine_speed.py"  # variables limit its instructions
+    measures_the_machine = (
+        REPOSITORY / "scripts/knowshift/planning/machine_speed.py"
+    )  # variables limit its instructions
     for path in set((REPOSITORY / "scripts/knowshift").rglob("*.py")) - {measures_the_machine}:
         text = path.read_text()
         for word in ("argparse", "os.environ", "import snakemake", "from snakemake"):

@@ -165,12 +165,22 @@ def test_code_of_a_model_runs_only_where_it_is_trusted(tiny_model: Path, tmp_pat
     done = resolve({"directory": str(odd)}, output)
     assert done.returncode == 1 and "set models.*.trust_remote_code: true" in done.stderr.splitlines()[-1]
     done = resolve({"directory": str(odd)}, output, "--trust-remote-code", "true")
-    assert done.returncode == 0 and not mark.exists(), done.stderr
-    load = (
-        f"import sys; sys.path.insert(0, {str(REPOSITORY / 'scripts')!r}); from pathlib import Path;"
-        " from knowshift.models.loading import load_model;"
-        f" print(type(load_model(Path({str(output)!r}), 'float32')).__name__)"
-    )
-    environment = {**os.environ, "HF_HOME": str(tmp_path / "cache")}
-    done = subprocess.run([sys.executable, "-c", load], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    mark.unlink()
+
+    def load(trust: str) -> subprocess.CompletedProcess:
+        """Load the model in a process of its own, which runs the statement `trust` first."""
+        program = (
+            f"import sys; sys.path.insert(0, {str(REPOSITORY / 'scripts')!r}); from pathlib import Path;"
+            f" from knowshift.models.loading import load_model, trust_code_of; folder = Path({str(output)!r}); {trust};"
+            " print(type(load_model(folder, 'float32')).__name__)"
+        )
+        environment = {**os.environ, "HF_HOME": str(tmp_path / "cache")}
+        command = [sys.executable, "-c", program]
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+    (output / "manifest.json").write_text('{"trust_remote_code": true, "files": {}}')  # whoever made the model wrote it
+    done = load("pass")
+    assert done.returncode == 1 and "--trust-remote-code true" in done.stderr.splitlines()[-1] and not mark.exists()
+    done = load("trust_code_of(folder)")
     assert done.stdout.strip() == "OddForCausalLM" and mark.exists(), done.stderr[-2000:]
