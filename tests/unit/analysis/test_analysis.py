@@ -219,7 +219,7 @@ def test_claim_4_is_that_most_of_the_update_can_be_undone(gains: dict) -> None:
     found = verdicts(make_study(tuned, restored), undone=shares)
     assert found.loc[[(4, part) for part in ("", "a", "b", "c", "d")], "verdict"].tolist() == ["holds"] * 5
     assert found.loc[(4, "a"), "value"] == pytest.approx(np.mean(list(gains.values())))
-    assert "20 % of parameters, 88% of the update" in found.loc[(4, "a"), "compared"]
+    assert "20 % of parameters, 88 % of the summed relative change, mean" in found.loc[(4, "a"), "compared"]
     harmed = make_study(tuned, dict.fromkeys(restored, 0.3))
     assert verdicts(harmed, undone=shares).loc[(4, ""), "verdict"] == "does not hold"
     assert verdicts(make_study(tuned)).loc[(4, ""), "note"] == "nothing was restored"
@@ -232,11 +232,11 @@ def test_the_squared_change_has_a_verdict_of_its_own(gains: dict) -> None:
     shares = restored_shares(gains, share_without_zeros=(0.88, 0.97), share_of_squares=(0.3, 0.7))
     found = verdicts(make_study(tuned, restored), undone=shares)
     assert found.loc[[(4, ""), (4, "a"), (4, "e")], "verdict"].tolist() == ["holds", "holds", "does not hold"]
-    assert "60 % of parameters, 70% of the squared change" in found.loc[(4, "e"), "compared"]
+    assert "60 % of parameters, 70 % of the summed squared change" in found.loc[(4, "e"), "compared"]
     # 30 % of the squared change undone without harm says nothing of 90 %.
     shares = restored_shares(gains, share_without_zeros=(0.88, 0.97), share_of_squares=(0.3, 0.95))
     twin = verdicts(make_study(tuned, restored), undone=shares).loc[(4, "e")]
-    assert twin["verdict"] == "cannot be told" and "holds 80% to 90% of the squared change" in twin["needed"]
+    assert twin["verdict"] == "cannot be told" and "holds 80 % to 90 % of the summed squared change" in twin["needed"]
 
 
 def test_the_recommendation_never_looks_at_test() -> None:
