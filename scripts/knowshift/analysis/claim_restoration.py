@@ -147,7 +147,9 @@ def _harmless(
         compared=f"{percents[-1]:g} % of parameters, {_percent(share)} of the {of}"
         f"{_by_chance(concentration, NULL_LINES[measure], chosen)}, mean over {len(chosen)} cells",
         note=f"a loss of less than {100 * HARM:g} points counts as none",
-        cannot_hold=None if share >= NEAR else f"a share that holds {_percent(NEAR)} to {_percent(MOST_UNDONE)} of the {of}",
+        cannot_hold=None
+        if share >= NEAR
+        else f"a share that holds {_percent(NEAR)} to {_percent(MOST_UNDONE)} of the {of}",
     )
 
 
