@@ -9,8 +9,8 @@ from knowshift.report.frames import SIGNIFICANT, Frames
 from knowshift.weights.regions import LAYERS
 
 LINE_DASHES = [[1, 0], [4, 2], [1, 2], [8, 2, 2, 2], [10, 4], [2, 4]]  # the last line of a panel is solid
-# Dashes of what answers without fine-tuning here, by the names of `lines.REFERENCE_NAMES`; others are as usual.
-BASELINE_DASHES = {"few-shot": [8, 4], "most frequent": [1, 3]}
+# Dashes of what answers without fine-tuning here, by the names of `lines.REFERENCE_NAMES`; the rest has the usual ones.
+BASELINE_DASHES = {"few-shot": [8, 4], "most frequent": [1, 3], "chat model": [8, 3, 2, 3]}
 
 
 def restored(frames: Frames) -> theme.Drawing | None:
