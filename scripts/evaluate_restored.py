@@ -123,9 +123,9 @@ def answer_shares(arguments: Namespace, shares: Sequence[Share], folder: Path) -
             load = partial(_make, models, options, target, last=share is shares[-1])
             answers, selection = share.files(unfinished_place(folder, share))
             about = {"strategy": options.strategy, "region": options.region, "percent": options.percent}
+            asked = AskedModel(arguments, options, load, device)  # first: it says whether the model's code is trusted
             if not selection.exists():
                 write_table(selection, models().selections[options.percent].tensors, SELECTION, about)
-            asked = AskedModel(arguments, options, load, device)
             asked.answer(questions, answers, arguments.delta, arguments.mastery, arguments.order, about=about)
             del asked
             gc.collect()  # or this share's engine would still be in memory when the next one is made
