@@ -70,14 +70,15 @@ def outcomes_of(model, run, arm, entry, percent):
 
 
 def restored_outcomes(model, runs):
-    """List the restored models that the configuration asks for among `runs`, by their outcomes."""
-    return [
+    """List the restored models that the configuration asks for among `runs`, by their outcomes, each of them once."""
+    asked = (
         outcomes_of(model, cell.run, "", entry, percent)
         for cell in runs
         for entry in SETTINGS.restoration
         if is_restored(entry, model, cell)
         for percent in entry.percents
-    ]
+    )
+    return list(dict.fromkeys(asked))
 
 
 def precision_outcomes(model, runs):
@@ -85,7 +86,7 @@ def precision_outcomes(model, runs):
 
     The folder `restored-DTYPE` beside `restored` also has the models with nothing restored, for comparison.
     """
-    return [
+    asked = (
         outcomes_of(model, cell.run, f"-{dtype}", entry, percent)
         for cell in runs
         for entry in SETTINGS.restoration
@@ -93,7 +94,8 @@ def precision_outcomes(model, runs):
         for dtype in entry.more_dtypes
         if dtype != SETTINGS.answering_dtype(model)
         for percent in sorted({0, *entry.percents})
-    ]
+    )
+    return list(dict.fromkeys(asked))
 
 
 @cache
