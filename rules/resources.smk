@@ -219,13 +219,18 @@ if stated("gpu_gb") is not None:
 
 
 def warn_of_emulation():
-    """Warn if this machine, without GPUs, computes in a 16-bit format that the configuration asks for slowly."""
-    narrow = {key: dtype for key, dtype in SETTINGS.computing_dtypes().items() if dtype != "float32"}
-    if not narrow or machine().gpu_gb or not workflow.is_main_process:
-        return
-    from knowshift.planning.machine_speed import machine_speed
+    """Warn if this machine, without GPUs, computes in a 16-bit format that the configuration asks for slowly.
 
-    speed = machine_speed(max(1, os.cpu_count() or 1))  # measured once, in some seconds, and kept
+    Where jobs run in conda environments, the Python that runs Snakemake may have no torch to measure with.
+    """
+    narrow = {key: dtype for key, dtype in SETTINGS.computing_dtypes().items() if dtype != "float32"}
+    if not narrow or machine().gpu_gb or IN_CONDA or not workflow.is_main_process:
+        return
+    from knowshift.planning.machine_speed import machine_speed, stored_speed
+
+    speed = stored_speed()
+    if not speed.measured:
+        speed = machine_speed(1)  # measured once, in some seconds, and kept
     for dtype in sorted(set(narrow.values())):
         slower = speed.products["float32"] / speed.products[dtype]
         if slower > SLOW:
