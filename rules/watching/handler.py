@@ -150,7 +150,7 @@ class Watcher(logging.Handler):
     def _ending(self) -> list[str]:
         """The lines that say how the run ended."""
         state = self._state
-        if self._running and state.done == state.total and not state.failed:
+        if self._running and state.is_over:
             lines = [f"{state.done} jobs done in {wording.clock(state.clock() - state.started)}."]
         elif self._running:
             failed = [f"  {job.title}: {', '.join(map(str, job.logs)) or job.rule}" for job in state.failed.values()]

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 from snakemake.logging import ColorizingTextHandler, DefaultFormatter
 from snakemake_interface_logger_plugins.common import LogEvent
 
@@ -15,6 +16,7 @@ from watching import wording
 from watching.handler import Watcher, install
 from watching.log_files import last_lines, read_progress
 from watching.run_state import Foreseen, Job, RunState
+from watching.screen import Screen
 
 PLAN = {"probe_mastery": Foreseen(2, 10), "count_levels": Foreseen(1, 1), "finetune": Foreseen(4, 30)}
 STATS = {"probe_mastery": 2, "count_levels": 1, "all": 1, "total": 4}
@@ -80,6 +82,38 @@ def test_jobs_after_the_checkpoint_are_counted_ahead_and_then_as_they_are() -> N
     left = run.seconds_left()
     assert left is not None and 60 / 2 < left <= 60
     assert 0 < run.share_done() < 1
+
+
+def test_a_run_is_over_though_fewer_jobs_followed_than_were_planned() -> None:
+    run, _ = state()
+    run.plan(STATS)
+    run.count(3, 4)
+    assert not run.is_over
+    run.count(4, 4)
+    assert run.is_over and run.total > 4
+
+
+def test_what_a_log_holds_never_ends_a_run(tmp_path: Path) -> None:
+    log = tmp_path / "job.log"
+    log.write_bytes(b"\xff\xfe\ra:  4%|#| 4.5.6/1..0 [:<:, x]\xff\n\xe2\x28 end")
+    assert read_progress(log) is None and last_lines(log, 1) == ["\ufffd( end"]
+    assert read_progress(tmp_path) is None and last_lines(tmp_path, 1) == []
+
+
+@pytest.mark.parametrize("colour", [{}, {"NO_COLOR": "1"}])
+@pytest.mark.parametrize("width", [1, 7, 30, 69, 70, 120])
+def test_a_terminal_of_any_width_says_what_runs(tmp_path: Path, width: int, colour: dict) -> None:
+    log = tmp_path / "job.log"
+    log.write_text("\ro.parquet:  45%|####5     | 45/100 [00:12<00:15, 3.61 questions/s]")
+    run, _ = state()
+    run.plan(STATS)
+    run.start(Job(1, "probe_mastery", "Ask [red]it[/red]", [log]))
+    stream = io.StringIO()
+    screen = Screen(run, stream)
+    screen._console = Console(file=stream, width=width, force_terminal=True, _environ={"TERM": "xterm", **colour})
+    screen._console.print(screen.draw())
+    lines = stream.getvalue().splitlines()
+    assert width < 30 or any("Ask [r" in line for line in lines)
 
 
 def test_a_stage_that_is_no_whole_run_says_that_more_follows() -> None:
