@@ -187,6 +187,20 @@ def test_a_failure_is_told_in_full_with_the_end_of_its_log_and_a_warning_is_kept
     assert f"Not finished: 0 of 2 jobs done, 1 failed.\n  Do finetune: {log}\n" in text and "Report:" not in text
 
 
+def test_jobs_that_an_interrupted_run_ends_are_no_failures(tmp_path: Path) -> None:
+    log = tmp_path / "job.log"
+    log.write_text("Traceback\nKeyboardInterrupt\n")
+    failed = {"rule_name": "finetune", "rule_msg": None, "log": [str(log)], "shellcmd": "python x.py", "aux": {}}
+    text = watch(
+        tmp_path / "report.html",
+        record(LogEvent.RUN_INFO, stats={"finetune": 2, "total": 2}),
+        job_info(5, "finetune", log),
+        record(None, "Terminating processes on user request, this might take some time.", logging.WARNING),
+        record(LogEvent.JOB_ERROR, "Error", logging.ERROR, jobid=5, indent=False, **failed),
+    )
+    assert "FAILED" not in text and "Traceback" not in text and "Not finished: 0 of 2 jobs done, 1 stopped." in text
+
+
 def test_a_terminal_is_drawn_on(tmp_path: Path) -> None:
     pty = pytest.importorskip("pty")
     mine, theirs = pty.openpty()
