@@ -55,7 +55,7 @@ class Screen:
             self._live = None
 
     def say(self, text: str) -> None:
-        """Write lines above what is drawn, which stay. They are not broken, so that paths and commands can be copied."""
+        """Write lines above what is drawn, which stay; they are not broken, so that commands can be copied."""
         style = "bold red" if text.startswith(("FAILED", "Not finished")) else ""
         first, _, rest = text.partition("\n")
         self._console.print(Text(first, style=style), soft_wrap=True)
