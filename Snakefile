@@ -5,6 +5,7 @@
 #   snakemake --configfile FILE    another experiment
 #   snakemake STAGE                up to a stage: mastery, finetunes, evaluations, restorations, report, export
 #   snakemake plan                 what it will take: jobs, tokens, disk, GPU-hours
+import os
 import sys
 from pathlib import Path
 
@@ -19,12 +20,13 @@ sys.path.extend(str(BASE / folder) for folder in ("rules", "scripts"))
 import starting
 from snakemake.settings.types import DeploymentMethod, ExecMode
 
-# Jobs run under the interpreter that runs Snakemake, unless they get a conda environment of their own.
+# Jobs run under the interpreter that runs Snakemake, unless they get a conda environment of their own, or the environment
+# variable KNOWSHIFT_PYTHON names another interpreter.
 IN_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
 if lacking := starting.missing_packages(BASE / "pyproject.toml", starting.READ_WITH if IN_CONDA else None):
     raise WorkflowError(starting.how_to_install(lacking, BASE, sys.executable, IN_CONDA))
 if not IN_CONDA:
-    shell.prefix(starting.shell_prefix(sys.executable))
+    shell.prefix(starting.shell_prefix(os.environ.get("KNOWSHIFT_PYTHON") or sys.executable))
 
 from watching import handler
 

@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import torch
 from contenders import NEW_TOKENS, SAMPLES
 from measuring import alone, cpu_seconds, machine, median, show
 
@@ -185,7 +186,7 @@ def main() -> None:
     """Read the command line, measure, and show the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=Path("results/smollm2-135m/base"), help="model directory")
-    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--dtypes", nargs="+", help="default: float32, and bfloat16 where the CPU computes in it")
     parser.add_argument("--prompts", type=int, default=48, help="ten samples each")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rows", type=int, default=64, help="batch size of the limit, the linear layers")
@@ -198,6 +199,8 @@ def main() -> None:
     if not (arguments.model / "config.json").is_file():
         raise SystemExit(f"{arguments.model} is no model; make it: snakemake {arguments.model}/manifest.json")
 
+    native = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    arguments.dtypes = arguments.dtypes or ["float32", *(["bfloat16"] if native else [])]
     texts = completion_prompts(arguments.prompts)
     with tempfile.TemporaryDirectory() as folder:
         prompts = Path(folder) / "prompts.json"

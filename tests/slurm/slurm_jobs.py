@@ -55,10 +55,11 @@ def environment(*first_in_path: Path) -> dict[str, str]:
     """Return an environment in which jobs find the `python` and the `torchrun` of this interpreter.
 
     Args:
-        first_in_path: folders that are searched before.
+        first_in_path: folders that are searched before; the first has a `python`, which jobs run under.
     """
+    python = {"KNOWSHIFT_PYTHON": str(first_in_path[0] / "python")} if first_in_path else {}
     path = os.pathsep.join([*map(str, first_in_path), str(Path(sys.executable).parent), os.environ["PATH"]])
-    return {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
+    return {**os.environ, **python, "PATH": path, "OMP_NUM_THREADS": "1"}
 
 
 class Started:

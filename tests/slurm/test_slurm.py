@@ -273,7 +273,10 @@ def trained_with(
         f'#!/bin/sh\necho "$SLURMD_NODENAME|$CUDA_VISIBLE_DEVICES|$*" >> {tmp_path}/started\n'
         f'exec {Path(sys.executable).parent}/torchrun "$@"\n'
     )
-    stand_in.chmod(0o755)
+    python = stand_in.with_name("python")
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    for program in (stand_in, python):
+        program.chmod(0o755)
     run = workflow.results / "runs" / PREEMPTED
     for output in ("steps.parquet", "speed.parquet", ".checkpoint.done"):
         (run / output).unlink()

@@ -161,7 +161,7 @@ class Tables(KnowledgeTables):
             for name in HELD_OUT:
                 for level, base in enumerate((0.03, 0.2, 0.55, 0.74, 0.85)):
                     found = self.estimate("accuracy", base + self.truth(cell, name) - 0.6)
-                    yield {**cell, "common": cell["size"] == common, "set": name, "level": level,
+                    yield {**cell, "common": cell["size"] in (common, None), "set": name, "level": level,
                            "seeds": self.grid.seeds, "questions": 25, **found}  # fmt: skip
 
     def shifts(self) -> Iterator[dict]:
@@ -298,35 +298,6 @@ class Tables(KnowledgeTables):
             for cell in self.largest(model):
                 yield {**cell, **nothing, "state": "after"}
                 yield {**cell, **HOW, "state": "restored"}
-
-    def right_answer_bins(self, column: str = "probability") -> Iterator[dict]:
-        """Rows of the table `right_answer_bins`, or of another with its own column of probabilities."""
-        for cell in self.states():
-            for name in HELD_OUT:
-                for bin_ in range(10):
-                    middle = bin_ / 10 + 0.05
-                    share = middle ** (1.5 if cell["state"] == "before" else 0.8) + self.draw.normal(0, 0.04)
-                    yield {**cell, "set": name, "bin": bin_, "questions": 5 + 3 * (9 - bin_), column: middle,
-                           "accuracy": float(np.clip(share, 0, 1))}  # fmt: skip
-
-    def confidence_bins(self) -> Iterator[dict]:
-        """Rows of the table `confidence_bins`."""
-        return self.right_answer_bins("confidence")
-
-    def confidence_errors(self) -> Iterator[dict]:
-        """Rows of the table `confidence_errors`."""
-        for cell in self.states():
-            for name in HELD_OUT:
-                yield {**cell, "set": name, "seeds": 3, "questions": 125, "confidence": 0.6, "accuracy": 0.55,
-                       "error": 0.11, "error_spread": 0.01, "auroc": 0.78, "auroc_spread": 0.02,
-                       "error_per_token": 0.3, "auroc_per_token": 0.75, "auroc_per_token_spread": None}  # fmt: skip
-
-    def right_answer_gaps(self) -> Iterator[dict]:
-        """Rows of the table `right_answer_gaps`."""
-        for cell in self.states():
-            for name in HELD_OUT:
-                yield {**cell, "set": name, "seeds": 1, "questions": 125, "probability": 0.5, "accuracy": 0.55,
-                       "gap": 0.08, "spread": None}  # fmt: skip
 
     def concentration(self) -> Iterator[dict]:
         """Rows of the table `concentration`."""

@@ -45,10 +45,11 @@ def snakemake(
     """
     own = folder / "Snakefile"
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(own if own.exists() else REPOSITORY / own.name)]
-    path = os.pathsep.join([*([str(python)] if python else []), str(Path(sys.executable).parent), os.environ["PATH"]])
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     plugins = os.pathsep.join(filter(None, [str(PLUGINS), os.environ.get("PYTHONPATH")]))
     command += ["--workflow-profile", str(profile), *arguments]
     environment = {**os.environ, "PATH": path, "PYTHONPATH": plugins}
+    environment |= {"KNOWSHIFT_PYTHON": str(python / "python")} if python else {}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 

@@ -22,7 +22,7 @@ import pytest
 
 import made_up_tables
 from knowshift.report import contents
-from knowshift.report.figures.flow import FATES
+from knowshift.report.answers_table import CHANGES
 from knowshift.report.figures.theme import DARK, LEVEL_COLORS
 
 REPOSITORY = Path(__file__).parents[2]
@@ -222,11 +222,12 @@ def test_the_table_of_facts_filters(report: Path, open_page) -> None:
     assert "page 2" in status.inner_text()
     page.locator('[data-filter="topic"]').select_option("city_state")
     assert counted() == (rows["topic"] == "city_state").sum() and "page 1" in status.inner_text()
-    page.locator('[data-filter="change"]').select_option("regained")
-    fates = [
-        FATES[key] for key in zip(rows["before_correct"], rows["after_correct"], rows["restored_correct"], strict=True)
+    page.locator('[data-filter="change"]').select_option("right again")
+    changes = [
+        CHANGES[key]
+        for key in zip(rows["before_correct"], rows["after_correct"], rows["restored_correct"], strict=True)
     ]
-    both = rows[(rows["topic"] == "city_state") & (pd.Series(fates) == "regained")]
+    both = rows[(rows["topic"] == "city_state") & (pd.Series(changes) == "right again")]
     assert counted() == len(both) > 0
     page.locator("[data-search]").fill("krak")
     page.wait_for_function("document.querySelector('[data-status]').textContent.indexOf('page') > 0")

@@ -15,7 +15,8 @@ from knowshift.analysis.verdicts import Part, listed
 MOST_UNDONE = 0.9  # share of the summed change
 NEAR = 0.8  # share of the summed change that counts as most of it
 HARM = 0.02  # loss of accuracy; a smaller loss counts as none
-SQUARES = "share_of_squares"  # a column of `CONCENTRATION`
+SHARE, SQUARES = "share_without_zeros", "share_of_squares"  # columns of `CONCENTRATION`
+NULL_LINES = {SHARE: "null_share", SQUARES: "null_share_of_squares"}  # and those of their null lines
 
 _Gains = Mapping[int, Answerer]  # seed to its restored model
 
@@ -32,7 +33,7 @@ def restoration_parts(study: Study, panel: Panel, concentration: pd.DataFrame) -
         4,
         "a",
         "Up to 90 % of the update can be undone without harm.",
-        "gain of the largest share with at most 90 % of the update",
+        "gain of the largest share with at most 90 % of the summed relative change",
         bound=-HARM,
     )
     gains = Part(
@@ -59,8 +60,8 @@ def restoration_parts(study: Study, panel: Panel, concentration: pd.DataFrame) -
     twin = [squares] if SQUARES in concentration else []
     if not sweep:
         return [replace(part, note="nothing was restored") for part in (harmless, gains, larger, unknown, *twin)]
-    harmless = _harmless(harmless, sweep, shares_held(concentration), panel, "update")
-    twin = [_harmless(part, sweep, shares_held(concentration, SQUARES), panel, "squared change") for part in twin]
+    harmless = _harmless(harmless, sweep, concentration, SHARE, panel, "summed relative change")
+    twin = [_harmless(part, sweep, concentration, SQUARES, panel, "summed squared change") for part in twin]
     if "dev" not in study.panels:
         note = "no dev questions to choose a share on"
         return [harmless, *(replace(part, note=note) for part in (gains, larger, unknown)), *twin]
@@ -108,17 +109,19 @@ def _chosen_by_others(dev: Panel, sweep: Sequence[RestoredCondition]) -> dict[in
 
 
 def _harmless(
-    part: Part, sweep: list[RestoredCondition], held: Mapping[tuple[str, str, float], float], panel: Panel, of: str
+    part: Part, sweep: list[RestoredCondition], concentration: pd.DataFrame, measure: str, panel: Panel, of: str
 ) -> Part:
     """Parts a and e: the gain of the largest share that undoes at most `MOST_UNDONE` of a summed change.
 
     Args:
         part: The part.
         sweep: What was restored.
-        held: (run, region, percent) to the share of the sum.
+        concentration: A table in the schema `CONCENTRATION`.
+        measure: The column of the share of the sum.
         panel: The answers to the in-domain test set.
         of: What is summed, as a sentence has it.
     """
+    held = shares_held(concentration, measure)
     shares = {one: mean_undone(held, one) for one in sweep}
     undone = {one: share for one, share in shares.items() if share is not None}
     conditions = {one.condition for one in sweep}
@@ -141,10 +144,28 @@ def _harmless(
     return replace(
         part,
         evidence=single(panel.compare(arms)),
-        compared=f"{percents[-1]:g} % of parameters, {share:.0%} of the {of}, mean over {len(chosen)} cells",
+        compared=f"{percents[-1]:g} % of parameters, {_percent(share)} of the {of}"
+        f"{_by_chance(concentration, NULL_LINES[measure], chosen)}, mean over {len(chosen)} cells",
         note=f"a loss of less than {100 * HARM:g} points counts as none",
-        cannot_hold=None if share >= NEAR else f"a share that holds {NEAR:.0%} to {MOST_UNDONE:.0%} of the {of}",
+        cannot_hold=None
+        if share >= NEAR
+        else f"a share that holds {_percent(NEAR)} to {_percent(MOST_UNDONE)} of the {of}",
     )
+
+
+def _by_chance(concentration: pd.DataFrame, null: str, chosen: Sequence[RestoredCondition]) -> str:
+    """What the same parameters hold if changes are permuted, as a sentence has it; empty if it was not measured."""
+    if null not in concentration:
+        return ""
+    held = shares_held(concentration, null)
+    shares = [mean_undone(held, one) for one in chosen]
+    known_shares = [share for share in shares if share is not None]
+    return f" ({_percent(float(np.mean(known_shares)))} by chance)" if known_shares else ""
+
+
+def _percent(share: float) -> str:
+    """A share as a sentence has it."""
+    return f"{100 * share:.0f} %"
 
 
 def _by_size(part: Part, chosen: Mapping[Condition, _Gains], panel: Panel) -> Part:

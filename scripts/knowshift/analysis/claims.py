@@ -223,7 +223,7 @@ def _tracks(part: Part, study: Study, shift: Shift, conditions: Sequence[Conditi
     seeds = min(len(one.runs) for mine in several.values() for one in mine if one.asked != "all")
     found = RankCorrelation(kl, lost, seeds, study.rng("permutation", "KL within data kinds"))
     note = None
-    if not found.is_testable:
+    if 2 / found.arrangements >= 0.05:
         ways = f"{found.arrangements:,} ways"
         note = f"{cells} cells in {len(several)} data kinds can be ordered in {ways}, which is too few to test"
     return replace(part, evidence=found, note=note)

@@ -8,7 +8,7 @@ from math import factorial, prod
 
 import numpy as np
 
-from knowshift.analysis.contrasts import POWER
+from knowshift.analysis.contrasts import FEWEST_SEEDS, POWER
 from knowshift.analysis.estimates import PERMUTATIONS
 
 
@@ -65,8 +65,8 @@ class RankCorrelation:
 
     @property
     def is_testable(self) -> bool:
-        """Whether some order of the cells is rarer than 5 %, two-sided."""
-        return not np.isnan(self.value) and 2 / self.arrangements < 0.05
+        """Whether there are enough draws, and some order of the cells is rarer than 5 %, two-sided."""
+        return self.seeds >= FEWEST_SEEDS and not np.isnan(self.value) and 2 / self.arrangements < 0.05
 
     @cached_property
     def permuted(self) -> np.ndarray:

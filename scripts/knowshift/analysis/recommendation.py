@@ -1,7 +1,7 @@
 """The comparison of strategies and the recommended model: candidates are chosen on dev and reported on test.
 
-The choice follows the one-standard-error rule (Breiman et al. 1984): of all recipes that dev cannot tell from the best
-one, the simplest is taken. What is simple, in this order (`simplicity`):
+The choice follows the one-standard-error rule (Breiman et al. 1984): of all recipes whose accuracy on dev is
+within one standard error of the best one's, the simplest is taken. What is simple, in this order (`simplicity`):
 
 1. nothing restored before something restored,
 2. fewer training facts before more,
@@ -13,7 +13,7 @@ All candidates are compared on the same dev questions and on the same seeds, tho
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -77,7 +77,7 @@ def simplicity(candidate: Candidate) -> tuple:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Contest:
     """Candidates compared on one set of questions, with equal seeds.
 
     Attributes:
@@ -118,7 +118,7 @@ class Comparison:
         return next(one for one in self.candidates if (gap := self.behind(one)).value <= gap.error + _EQUAL)
 
 
-def compare(study: Study, candidates: Sequence[Candidate]) -> Comparison | None:
+def compare(study: Study, candidates: Sequence[Candidate]) -> Contest | None:
     """Compare candidates on dev, on the seeds that all of them have.
 
     If no seed is common to all, the seed that most of them have is taken (the first of equals), and the others are left
@@ -135,7 +135,7 @@ def compare(study: Study, candidates: Sequence[Candidate]) -> Comparison | None:
             counts[seed] = counts.get(seed, 0) + 1
         common = {max(counts, key=counts.__getitem__)}
         ordered = [one for one in ordered if common <= set(one.by_seed)]
-    return Comparison(dev, tuple(ordered), tuple(sorted(common)))
+    return Contest(dev, tuple(ordered), tuple(sorted(common)))
 
 
 def list_candidates(study: Study) -> list[Candidate]:
@@ -230,8 +230,8 @@ def recommend(study: Study, folder: str) -> pa.Table:
         reason = "no dev questions were asked" if study.conditions else "no fine-tuned model was run"
         return table([{"reason": reason}], RECOMMENDATION)
     taken, dev = comparison.chosen, comparison.panel
-    plain = best_on_dev(study, [one for one in comparison.candidates if one.restoration is None])
-    plain = plain or Candidate(taken.condition)
+    unrestored = tuple(one for one in comparison.candidates if one.restoration is None)
+    plain = replace(comparison, candidates=unrestored).best if unrestored else Candidate(taken.condition)
     export = max(comparison.keys(taken), key=lambda key: dev.known_level_mean([key]))  # the first of equals
     undone, behind = taken.restored_columns, comparison.behind(taken)
     share = f"{undone['strategy']}-{undone['region']}-{undone['percent']:g}"
@@ -254,7 +254,7 @@ def recommend(study: Study, folder: str) -> pa.Table:
     return table(rows, RECOMMENDATION)
 
 
-def _note(comparison: Comparison) -> str | None:
+def _note(comparison: Contest) -> str | None:
     """Say what makes the choice uncertain; None if nothing does."""
     notes = []
     if comparison.panel.questions < FEW_QUESTIONS:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from knowshift.report.figures.flow import FATES
 from knowshift.report.figures.theme import KINDS, kind_name
 
 MAX_ANSWER = 160  # characters of an answer that the table shows
@@ -23,6 +22,18 @@ TITLES = {
     "after": "after",
     "restored": "restored",
     "change": "change",
+}
+# What became of an answer, by whether it is right before fine-tuning, after it and restored. Where nothing was
+# restored, the last repeats `after`. Whether a fact was known before is another question, see `figures.flow`.
+CHANGES = {
+    (True, True, True): "stays right",
+    (True, True, False): "wrong by restoring",
+    (True, False, True): "right again",
+    (True, False, False): "becomes wrong",
+    (False, True, True): "becomes right",
+    (False, True, False): "right, then wrong again",
+    (False, False, True): "right by restoring",
+    (False, False, False): "stays wrong",
 }
 
 
@@ -40,8 +51,8 @@ def pack_answers(outputs: pd.DataFrame) -> str | None:
         return None
     rows = outputs.copy()
     last = rows["restored_correct"].where(rows["restored_correct"].notna(), rows["after_correct"])
-    known = zip(rows["before_correct"].astype(bool), rows["after_correct"].astype(bool), last.astype(bool), strict=True)
-    rows["change"] = [FATES[states] for states in known]
+    right = zip(rows["before_correct"].astype(bool), rows["after_correct"].astype(bool), last.astype(bool), strict=True)
+    rows["change"] = [CHANGES[states] for states in right]
     rows["training"] = [
         f"{kind_name(data)}, {size:,} facts" + ("" if method == "full" else f", {method}")
         for data, size, method in zip(rows["data"], rows["size"], rows["method"], strict=True)

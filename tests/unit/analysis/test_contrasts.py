@@ -166,6 +166,7 @@ def test_a_rank_correlation_within_groups_by_every_order() -> None:
     assert found.arrangements == len(every) == 144
     assert found.tails(0.0)[0] == pytest.approx(np.mean(np.array(every) >= sums[0] - 1e-9))
     assert not RankCorrelation(first[1:], second[1:], 3, rng()).is_testable  # six orders
+    assert found.is_testable and not RankCorrelation(first, second, 2, rng()).is_testable  # two seeds
     with pytest.raises(ValueError, match="no bound but 0"):
         found.tails(0.1)
 

@@ -64,7 +64,7 @@ def test_shares_of_the_configuration_are_in_the_table_of_concentration_and_decid
     restored = tabulate_restorations(study, concentration).to_pandas().query("set == 'test'").set_index("percent")
     assert restored["undone"].to_dict() == pytest.approx({0: 0, 2: 0.16, 15: 0.85})
     claims = tabulate_claims(study, {}, concentration).to_pandas().query("claim == 4 and part == 'a'")
-    assert "15 % of parameters, 85% of the update" in claims["compared"].item()
+    assert "15 % of parameters, 85 % of the summed relative change (15 % by chance)" in claims["compared"].item()
 
     without = tabulate_concentration(changes, {}).to_pandas()
     assert tabulate_restorations(study, without).to_pandas().query("percent > 0")["undone"].isna().all()

@@ -18,8 +18,8 @@ from simulated_studies import KINDS, LLAMA_TEST, held, simulate
 
 LLAMA_CELLS = {"level0": (60, 240, 1920), "mixed": (60, 240), **dict.fromkeys(KINDS[1:], (1920,))}
 LLAMA_RESTORED = {"level0": {240: (20.0,), 1920: (5.0, 20.0)}, "level2": {1920: (5.0, 20.0)}}
-DEFAULT_CELLS = {"mixed": (8, 32, 96), "level0": (96,), "level2": (96,)}
-DEFAULT_RESTORED = {kind: {96: (5.0, 20.0)} for kind in ("level0", "level2")}
+SMALL_CELLS = {"mixed": (8, 32, 96), "level0": (96,), "level2": (96,)}
+SMALL_RESTORED = {kind: {96: (5.0, 20.0)} for kind in ("level0", "level2")}
 # Accuracy by level of LLaMA-3-8B after 1,920 facts of each level (Ye et al. 2025).
 PUBLISHED = {
     "level0": (0.0175, 0.1607, 0.5503, 0.7106, 0.8346),
@@ -82,12 +82,12 @@ def test_equal_cells_of_the_paper_are_rarely_told_apart(seeds: int) -> None:
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.014, 0.06])
-def test_equal_cells_of_the_default_run_are_rarely_told_apart(spread: float) -> None:
+def test_equal_cells_of_a_small_run_are_rarely_told_apart(spread: float) -> None:
     made, wrong = count_errors(
         np.random.default_rng(7),
         60,
-        cells=DEFAULT_CELLS,
-        restored=DEFAULT_RESTORED,
+        cells=SMALL_CELLS,
+        restored=SMALL_RESTORED,
         seeds=3,
         spread=spread,
         per_level=(40,) * 5,

@@ -4,11 +4,13 @@ import altair as alt
 import pandas as pd
 
 from knowshift.report.figures import theme
-from knowshift.report.figures.lines import PERCENT, tuned
+from knowshift.report.figures.lines import PERCENT, reference, tuned
 from knowshift.report.frames import SIGNIFICANT, Frames
 from knowshift.weights.regions import LAYERS
 
 LINE_DASHES = [[1, 0], [4, 2], [1, 2], [8, 2, 2, 2], [10, 4], [2, 4]]  # the last line of a panel is solid
+# Dashes of what answers without fine-tuning here, by the names of `lines.REFERENCE_NAMES`; the rest has the usual ones.
+BASELINE_DASHES = {"few-shot": [8, 4], "most frequent": [1, 3], "chat model": [8, 3, 2, 3]}
 
 
 def restored(frames: Frames) -> theme.Drawing | None:
@@ -35,13 +37,12 @@ def restored(frames: Frames) -> theme.Drawing | None:
     table["share"] = table["percent"].map("{:g}".format)
     order = [f"{value:g}" for value in shares]
     published = _published_restored(frames, table)
-    start = frames["scores"][frames["scores"]["method"] == "pre-trained"][["model", "set", "accuracy"]]
+    start = reference(frames["scores"], table, "accuracy")
     rows = []
     width = {1: theme.WIDE, 2: theme.PANEL, 3: 186}.get(len(kinds), max(78, 640 // len(kinds) - 34))
     for panel in dict.fromkeys(table["panel"]):
         part = table[table["panel"] == panel]
-        model, name = part[["model", "set"]].iloc[0]
-        found = start[(start["model"] == model) & (start["set"] == name)]["accuracy"]
+        found = start[start["panel"] == panel].set_index("name")["reference"]
         mine = published[published["panel"] == panel]
         domain = theme.axis_domain(part["low"], part["high"], mine["published"], found)
         keep = [
@@ -150,7 +151,7 @@ def _sweep(data: pd.DataFrame, domain: list[float], order: list[str], start: pd.
         data: restorations of all panels of a row, and published accuracies.
         domain: ends of the vertical axis.
         order: shares restored, in percent, as texts.
-        start: the pre-trained model's accuracy, one value or none.
+        start: accuracies of what was not fine-tuned, by its name.
         kinds: number of panels in the row.
     """
     x = alt.X(
@@ -187,9 +188,11 @@ def _sweep(data: pd.DataFrame, domain: list[float], order: list[str], start: pd.
             for sure in ("true", "false")
         ],
     ]
-    if start.notna().any():
-        rule = alt.Chart().transform_calculate(start=str(float(start.iloc[0])))
-        layers.insert(0, rule.mark_rule(strokeDash=theme.DASH, color=theme.GREY).encode(y="mean(start):Q"))
+    for name, value in start.items():
+        rule = alt.Chart().transform_calculate(start=str(float(value)), of=f"'{name}'")
+        rule = rule.mark_rule(strokeDash=BASELINE_DASHES.get(str(name), theme.DASH), color=theme.GREY)
+        told = [alt.Tooltip("of:N", title="without fine-tuning"), alt.Tooltip("mean(start):Q", format=PERCENT)]
+        layers.insert(0, rule.encode(y="mean(start):Q", tooltip=told))
     if "published" in data and data["published"].notna().any():
         layers.append(
             alt.Chart()

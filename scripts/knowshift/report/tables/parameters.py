@@ -4,6 +4,7 @@ import re
 
 import pandas as pd
 
+from knowshift.report.figures.lines import REFERENCE_NAMES
 from knowshift.report.frames import SIGNIFICANT, Frames
 from knowshift.report.tables.layout import (
     SET_HEADINGS,
@@ -23,6 +24,8 @@ TONES = (
     " them apart after Holm's correction (p < 0.05)."
 )
 
+
+BASELINES = "beside what answers without fine-tuning here"
 
 # What the most changed parameters hold a share of: column of the table, column of its null line, heading.
 HELD = (
@@ -143,7 +146,8 @@ def restored(frames: Frames) -> PrintedTable:
     """Print accuracy on held-out questions by share of parameters restored."""
     table = frames["restorations"]
     table = table[table["set"].isin(SET_HEADINGS) & ~_is_block(table)]
-    return _by_share(table, f"Accuracy in percent by share of parameters restored. {TONES}")
+    table = pd.concat([_baselines(frames, table), table])
+    return _by_share(table, f"Accuracy in percent by share of parameters restored, {BASELINES}. {TONES}")
 
 
 def restored_training(frames: Frames) -> PrintedTable:
@@ -173,7 +177,8 @@ def restored_blocks(frames: Frames) -> PrintedTable:
         .assign(region="nothing")
         .drop_duplicates(["model", "method", "data", "size", "set"])
     )
-    table = pd.concat([nothing, table[table["percent"] == 100]])
+    baselines = _baselines(frames, table).assign(region="nothing")
+    table = pd.concat([baselines, nothing, table[table["percent"] == 100]])
     regions = sorted(
         set(table["region"]) - {"nothing"}, key=lambda region: [int(number) for number in re.findall(r"\d+", region)]
     )
@@ -182,13 +187,22 @@ def restored_blocks(frames: Frames) -> PrintedTable:
     columns, rows = pivot(
         table, {**naming(table, "data", "size"), "set": "questions"}, across, ["region"], _restored_cell
     )
-    title = f"Accuracy in percent with all parameters of some layers restored. {TONES}"
+    title = f"Accuracy in percent with all parameters of some layers restored, {BASELINES}. {TONES}"
     return PrintedTable(title, columns, rows)
 
 
 def _is_block(table: pd.DataFrame) -> pd.Series:
     """Tell which restorations are of a block of layers, such as 0-3, and not of a region with a name."""
     return table["region"].str.fullmatch(LAYERS).astype(bool)
+
+
+def _baselines(frames: Frames, table: pd.DataFrame) -> pd.DataFrame:
+    """Return the accuracies of what was not fine-tuned here, on the questions of `table`, as rows of 0 % restored."""
+    scores = frames["scores"]
+    scores = scores[scores["method"].isin(list(REFERENCE_NAMES))]
+    scores = scores.merge(table[["model", "set"]].drop_duplicates(), on=["model", "set"])
+    kept = ["model", "method", "data", "size", "seeds", "set", "percent", "accuracy"]
+    return scores.assign(data=scores["method"], percent=0.0)[kept]
 
 
 def _by_share(table: pd.DataFrame, title: str) -> PrintedTable:

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from knowshift.report.figures.lines import REFERENCE_NAMES
 from knowshift.report.frames import Frames
 from knowshift.report.tables.layout import (
     SET_HEADINGS,
@@ -21,6 +22,7 @@ from knowshift.report.tables.layout import (
 )
 
 STANDARDISED = {f"{name} standardised": f"{title}, by topic mix, %" for name, title in SET_HEADINGS.items()}
+LAST_LEVEL = 4  # of the best-known facts
 MEAN = -1  # in place of a mastery level: the mean over levels
 
 
@@ -107,7 +109,14 @@ def strategies(frames: Frames) -> PrintedTable:
 def level4_and_kl(frames: Frames) -> PrintedTable:
     """Print divergence from the pre-trained model beside accuracy on level-4 questions."""
     table = _held_out(frames["shifts"])
-    long = pd.concat([table.assign(what="kl"), table.assign(what="accuracy")])
+    baselines = _held_out(frames["scores_by_level"])
+    baselines = baselines[(baselines["level"] == LAST_LEVEL) & baselines["method"].isin(list(REFERENCE_NAMES))]
+    baselines = baselines.merge(table[["model", "set"]].drop_duplicates(), on=["model", "set"])
+    baselines = baselines.assign(data=baselines["method"])[
+        ["model", "method", "data", "size", "seeds", "set", "accuracy", "low", "high"]
+    ].rename(columns={"low": "accuracy_low", "high": "accuracy_high"})
+    parts = [baselines.assign(what="accuracy"), table.assign(what="kl"), table.assign(what="accuracy")]
+    long = pd.concat(parts)
     across = {
         (name, what): f"{title} {unit}"
         for name, title in SET_HEADINGS.items()
@@ -121,8 +130,8 @@ def level4_and_kl(frames: Frames) -> PrintedTable:
 
     columns, rows = pivot(long, naming(table, "data", "size", "seeds"), across, ["set", "what"], show)
     title = (
-        "Divergence from the pre-trained model on well-known facts, and accuracy on questions of level 4"
-        " [95 % intervals over facts]."
+        "Divergence from the pre-trained model on well-known facts, and accuracy on questions of level 4, also of what"
+        " answers without fine-tuning here [95 % intervals over facts]."
     )
     return PrintedTable(title, columns, rows)
 

@@ -111,8 +111,8 @@ def recommendation(frames: Frames) -> PrintedTable:
         rows.append([TableCell(text) for text in texts])
     why = "; ".join(table["reason"].dropna().unique()) or NOT_RUN
     title = (
-        "What to do: the simplest recipe that dev cannot tell from the best one, reported on test [95 % interval over"
-        f" facts and seeds].{_basis(table)}"
+        "What to do: the simplest recipe within one standard error of the best one on dev, reported on test [95 %"
+        f" interval over facts and seeds].{_basis(table)}"
     )
     return PrintedTable(title, columns, rows, f"No recommendation: {why}.")
 
