@@ -120,11 +120,19 @@ def gpus_to_ask(rule, section, part="base"):
     return lambda wildcards: asking_gpus(rule, wildcards.model, section, part)
 
 
-def memory_to_ask(copies, section, part="base"):
-    """Make a resource function: the MB that some copies of a model's weights take, and the rest of the job."""
+def memory_to_ask(copies, section, part="base", as_trained=False):
+    """Make a resource function: the MB that some copies of a model's weights take, and the rest of the job.
+
+    Args:
+        copies: how many are in main memory at once.
+        section: `mastery` or `evaluation`, whose number format copies have on their way to a GPU.
+        part: base, or instruct for the chat model beside it.
+        as_trained: whether they are in the format of training instead, float32.
+    """
 
     def amount(wildcards, attempt):
-        width = sizing.DTYPE_BYTES[dtype_of(wildcards.model, section) if machine().gpu_gb else "float32"]
+        narrow = machine().gpu_gb and not as_trained
+        width = sizing.DTYPE_BYTES[dtype_of(wildcards.model, section) if narrow else "float32"]
         return attempt * sizing.megabytes(parameters_of(wildcards.model, part), copies * width)
 
     return amount

@@ -147,7 +147,7 @@ rule evaluate_restored:
         "../envs/knowshift.yaml"
     threads: 1
     resources:
-        mem_mb=memory_to_ask(3, SETTINGS.evaluation),
+        mem_mb=memory_to_ask(3, SETTINGS.evaluation, as_trained=True),  # those to restore, a restored one, and its start
         gpu=gpus_to_ask("evaluate_restored", SETTINGS.evaluation),
         nodes=1,
         chunk=QUESTIONS_PER_CHUNK,  # questions between two saves
