@@ -147,7 +147,7 @@ rule evaluate_restored:
         "../envs/knowshift.yaml"
     threads: 1
     resources:
-        mem_mb=memory_to_ask(3, SETTINGS.evaluation, as_trained=True),  # those to restore, a restored one, and its start
+        mem_mb=memory_to_ask(3, SETTINGS.evaluation, as_trained=True),  # fine-tuned, restored, and while it is read
         gpu=gpus_to_ask("evaluate_restored", SETTINGS.evaluation),
         nodes=1,
         chunk=QUESTIONS_PER_CHUNK,  # questions between two saves
@@ -161,7 +161,7 @@ rule evaluate_restored:
         base=subpath(input.base, parent=True),
         kept=f"{RESTORED}-",
     message:
-        "Answers of {wildcards.run} with {params.percents} % ({wildcards.strategy}, {wildcards.region}) restored"
+        "Answers of {wildcards.run}{wildcards.arm}, restored by {params.percents} % ({wildcards.strategy}, {wildcards.region})"
     shell:
         "{resources.python} {params.script:q} --model {params.base:q} --delta {input.delta:q}"
         " --mastery {input.mastery:q} --order {input.order:q} --prompt {input.prompt:q} --histogram {input.histogram:q}"
@@ -209,7 +209,7 @@ rule keep_restored:
         prompt=content(SETTINGS.facts.prompt),
         record=subpath(output.outcomes, parent=True),
     message:
-        "Keep {wildcards.percent} % of {wildcards.run} ({wildcards.strategy}, {wildcards.region})"
+        "Keep {wildcards.percent} % of {wildcards.run}{wildcards.arm} ({wildcards.strategy}, {wildcards.region})"
     shell:
         "(cp {input.shares:q}/{wildcards.percent}.parquet {output.outcomes:q}"
         " && cp {input.shares:q}/{wildcards.percent}.selection.parquet {output.selection:q}"
