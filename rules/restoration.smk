@@ -161,7 +161,7 @@ rule evaluate_restored:
         base=subpath(input.base, parent=True),
         kept=f"{RESTORED}-",
     message:
-        "Answers of {wildcards.run}{wildcards.arm}, restored by {params.percents} % ({wildcards.strategy}, {wildcards.region})"
+        "{wildcards.run}{wildcards.arm}, {params.percents} % restored ({wildcards.strategy}, {wildcards.region})"
     shell:
         "{resources.python} {params.script:q} --model {params.base:q} --delta {input.delta:q}"
         " --mastery {input.mastery:q} --order {input.order:q} --prompt {input.prompt:q} --histogram {input.histogram:q}"
