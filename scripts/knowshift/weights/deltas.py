@@ -166,7 +166,7 @@ class Delta:
         copied = directory.with_name(f"{directory.name}.json")
         if copied.is_file() and copied.read_bytes() != (directory / MANIFEST).read_bytes():
             raise KnowshiftError(
-                f"{directory} is another delta than {copied} says, as if folders of two runs had been exchanged; rebuild"
+                f"{directory} is another delta than {copied} says, as if two runs had been exchanged; rebuild"
                 f" it with: snakemake --force {directory}"
             )
         self.base, self.threads = WeightFiles(base), threads
