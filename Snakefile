@@ -20,8 +20,8 @@ sys.path.extend(str(BASE / folder) for folder in ("rules", "scripts"))
 import starting
 from snakemake.settings.types import DeploymentMethod, ExecMode
 
-# Jobs run under the interpreter that runs Snakemake, unless they get a conda environment of their own, or the environment
-# variable KNOWSHIFT_PYTHON names another interpreter.
+# Jobs run under the interpreter that runs Snakemake, unless they get a conda environment of their own, or the
+# environment variable KNOWSHIFT_PYTHON names another interpreter.
 IN_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
 if lacking := starting.missing_packages(BASE / "pyproject.toml", starting.READ_WITH if IN_CONDA else None):
     raise WorkflowError(starting.how_to_install(lacking, BASE, sys.executable, IN_CONDA))

@@ -17,6 +17,7 @@ CELLS = [
     for seed in (GRID["seeds"][:1] if size == "all" else GRID["seeds"])
 ]
 RUNS = [f"{method}-{data}-{size}-s{seed}" for method, data, size, seed in CELLS]
+ORDERS = list(dict.fromkeys(f"{data}-s{seed}" for _, data, _, seed in CELLS))
 RESTORED = {model: {} for model in MODELS}  # run to (region, percent)
 for entry, model in product(config["restoration"], MODELS):
     for run, (method, data, size, seed) in zip(RUNS, CELLS):
@@ -31,6 +32,7 @@ TABLES = [
     "concentration",
     "divergence",
     "mastery",
+    "precision",
     "restored",
     "restored_where",
     "training_accuracy",
@@ -38,11 +40,14 @@ TABLES = [
 ]
 FIGURES = [
     "mastery",
+    "level_regression",
     "accuracy_by_size",
     "accuracy_by_level",
     "training_accuracy",
     "flow",
     "flow_topics",
+    "churn",
+    "wrong_answers",
     "divergence",
     "correlation",
     "right_answer",
@@ -56,34 +61,43 @@ FIGURES = [
     "costs",
 ]
 PRINTED = [
-    "accuracy",
-    "accuracy_levels",
-    "confidence",
-    "claims",
-    "concentration",
-    "correlation",
-    "costs",
-    "level4_and_kl",
     "mastery_levels",
     "mastery_topics",
-    "recommendation",
+    "level_reliability",
+    "level_regression",
+    "training_topics",
+    "accuracy",
+    "accuracy_levels",
+    "churn",
+    "wrong_answers",
+    "level4_and_kl",
+    "correlation",
+    "right_answer",
+    "confidence",
+    "concentration",
+    "visible",
+    "precision",
     "restored",
-    "restored_blocks",
+    "restored_training",
     "restored_by_layer",
     "restored_by_module",
-    "restored_training",
-    "right_answer",
+    "restored_blocks",
+    "recommendation",
     "strategies",
+    "claims",
+    "costs",
 ]
 PUBLISHED = [
-    "models",
     "accuracy_1920",
+    "entityquestions",
     "mastery_distribution",
+    "models",
     "restored_accuracy",
     "restored_layer_blocks",
     "restored_share_by_layer",
     "restored_share_by_module",
     "restored_train_accuracy",
+    "shapes",
     "strategies",
     "update_concentration",
 ]
@@ -97,6 +111,11 @@ ANALYSES = [
     "restored_layers",
     "restored_modules",
     "flows",
+    "churn",
+    "wrong_answers",
+    "training_topics",
+    "level_reliability",
+    "level_regression",
     "fact_outputs",
     "right_answer_bins",
     "right_answer_gaps",
@@ -133,6 +152,10 @@ wildcard_constraints:
 rule all:
     input:
         f"{RESULTS}/report.html",
+        f"{RESULTS}/tables/facts.parquet",
+        expand(f"{RESULTS}/tables/{{table}}.parquet", table=[*TABLES, *ANALYSES]),
+        expand(f"{RESULTS}/figures/{{figure}}.{{kind}}", figure=FIGURES, kind=["vl.json", "svg", "png"]),
+        expand(f"{RESULTS}/{{model}}/tables/answers.parquet", model=MODELS),
 
 
 rule retrieve_entityquestions:
@@ -327,6 +350,8 @@ rule tabulate_model:
         f"{RESULTS}/{{model}}/mastery.parquet",
         f"{RESULTS}/{{model}}/levels.parquet",
         f"{RESULTS}/{{model}}/base_evaluation/outcomes.parquet",
+        f"{RESULTS}/{{model}}/base_evaluation/few_shot.parquet",
+        expand(f"{RESULTS}/facts/{{topic}}.parquet", topic=TOPICS),
         f"{RESULTS}/{{model}}/instruct/outcomes.parquet",
         of_runs("outcomes.parquet"),
         of_runs("divergence.parquet"),
@@ -349,6 +374,7 @@ rule analyse_model:
         rules.tabulate_model.output,
         f"{RESULTS}/{{model}}/mastery.parquet",
         of_runs("divergence.parquet"),
+        lambda wc: [f"{RESULTS}/{wc.model}/orders/{order}.parquet" for order in ORDERS],
     output:
         expand(f"{RESULTS}/{{{{model}}}}/analysis/{{table}}.parquet", table=ANALYSES),
     shell:

@@ -12,10 +12,16 @@ def evaluation_spec(model, **more):
 
 
 def instruct_spec(model):
-    """Return the spec of a chat model's answers: its own BOS, and how its template is used if that asks it."""
+    """Return the spec of a chat model's answers: its own BOS, and how its template is used if that asks it.
+
+    A template puts BOS where it belongs and has a token limit of its own, so other values of these count for nothing.
+    """
     instruct = SETTINGS.models[model].instruct
-    chat = {"chat": instruct.chat.model_dump()} if instruct.prompt == "chat" else {}
-    return evaluation_spec(model, **{"trust_remote_code": False, **loading(instruct), **chat})
+    chosen = {"trust_remote_code": False, **loading(instruct)}
+    if instruct.prompt == "chat":
+        chat = instruct.chat.model_dump()
+        chosen |= {"chat": chat, "bos": "never", "max_new_tokens": chat["max_new_tokens"]}
+    return evaluation_spec(model, **chosen)
 
 
 rule evaluate_base:

@@ -18,9 +18,10 @@ def level_counts(model):
 def announce(model):
     """Say in a dry run how many cells follow the checkpoint, since Snakemake cannot plan beyond it."""
     if workflow.dryrun and not Path(RESULTS, model, "levels.parquet").exists():
+        restored = [*restored_outcomes(model, PLANNED_CELLS), *precision_outcomes(model, PLANNED_CELLS)]
         logger.info(
             f"{model}: planned up to its mastery. If every level has facts enough, {len(PLANNED_CELLS)} fine-tuned"
-            f" models and {len(restored_outcomes(model, PLANNED_CELLS))} restored ones follow."
+            f" models and {len(restored)} restored ones follow."
         )
 
 

@@ -120,11 +120,19 @@ def gpus_to_ask(rule, section, part="base"):
     return lambda wildcards: asking_gpus(rule, wildcards.model, section, part)
 
 
-def memory_to_ask(copies, section, part="base"):
-    """Make a resource function: the MB that some copies of a model's weights take, and the rest of the job."""
+def memory_to_ask(copies, section, part="base", as_trained=False):
+    """Make a resource function: the MB that some copies of a model's weights take, and the rest of the job.
+
+    Args:
+        copies: how many are in main memory at once.
+        section: `mastery` or `evaluation`, whose number format copies have on their way to a GPU.
+        part: base, or instruct for the chat model beside it.
+        as_trained: whether they are in the format of training instead, float32.
+    """
 
     def amount(wildcards, attempt):
-        width = sizing.DTYPE_BYTES[dtype_of(wildcards.model, section) if machine().gpu_gb else "float32"]
+        narrow = machine().gpu_gb and not as_trained
+        width = sizing.DTYPE_BYTES[dtype_of(wildcards.model, section) if narrow else "float32"]
         return attempt * sizing.megabytes(parameters_of(wildcards.model, part), copies * width)
 
     return amount
@@ -219,13 +227,18 @@ if stated("gpu_gb") is not None:
 
 
 def warn_of_emulation():
-    """Warn if this machine, without GPUs, computes in a 16-bit format that the configuration asks for slowly."""
-    narrow = {key: dtype for key, dtype in SETTINGS.computing_dtypes().items() if dtype != "float32"}
-    if not narrow or machine().gpu_gb or not workflow.is_main_process:
-        return
-    from knowshift.planning.machine_speed import machine_speed
+    """Warn if this machine, without GPUs, computes in a 16-bit format that the configuration asks for slowly.
 
-    speed = machine_speed(max(1, os.cpu_count() or 1))  # measured once, in some seconds, and kept
+    Where jobs run in conda environments, the Python that runs Snakemake may have no torch to measure with.
+    """
+    narrow = {key: dtype for key, dtype in SETTINGS.computing_dtypes().items() if dtype != "float32"}
+    if not narrow or machine().gpu_gb or IN_CONDA or not workflow.is_main_process:
+        return
+    from knowshift.planning.machine_speed import machine_speed, stored_speed
+
+    speed = stored_speed()
+    if not speed.measured:
+        speed = machine_speed(1)  # measured once, in some seconds, and kept
     for dtype in sorted(set(narrow.values())):
         slower = speed.products["float32"] / speed.products[dtype]
         if slower > SLOW:

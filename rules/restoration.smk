@@ -70,14 +70,15 @@ def outcomes_of(model, run, arm, entry, percent):
 
 
 def restored_outcomes(model, runs):
-    """List the restored models that the configuration asks for among `runs`, by their outcomes."""
-    return [
+    """List the restored models that the configuration asks for among `runs`, by their outcomes, each of them once."""
+    asked = (
         outcomes_of(model, cell.run, "", entry, percent)
         for cell in runs
         for entry in SETTINGS.restoration
         if is_restored(entry, model, cell)
         for percent in entry.percents
-    ]
+    )
+    return list(dict.fromkeys(asked))
 
 
 def precision_outcomes(model, runs):
@@ -85,7 +86,7 @@ def precision_outcomes(model, runs):
 
     The folder `restored-DTYPE` beside `restored` also has the models with nothing restored, for comparison.
     """
-    return [
+    asked = (
         outcomes_of(model, cell.run, f"-{dtype}", entry, percent)
         for cell in runs
         for entry in SETTINGS.restoration
@@ -93,7 +94,8 @@ def precision_outcomes(model, runs):
         for dtype in entry.more_dtypes
         if dtype != SETTINGS.answering_dtype(model)
         for percent in sorted({0, *entry.percents})
-    ]
+    )
+    return list(dict.fromkeys(asked))
 
 
 @cache
@@ -145,7 +147,7 @@ rule evaluate_restored:
         "../envs/knowshift.yaml"
     threads: 1
     resources:
-        mem_mb=memory_to_ask(3, SETTINGS.evaluation),
+        mem_mb=memory_to_ask(3, SETTINGS.evaluation, as_trained=True),  # fine-tuned, restored, and while it is read
         gpu=gpus_to_ask("evaluate_restored", SETTINGS.evaluation),
         nodes=1,
         chunk=QUESTIONS_PER_CHUNK,  # questions between two saves
@@ -159,7 +161,7 @@ rule evaluate_restored:
         base=subpath(input.base, parent=True),
         kept=f"{RESTORED}-",
     message:
-        "Answers of {wildcards.run} with {params.percents} % ({wildcards.strategy}, {wildcards.region}) restored"
+        "{wildcards.run}{wildcards.arm}, {params.percents} % restored ({wildcards.strategy}, {wildcards.region})"
     shell:
         "{resources.python} {params.script:q} --model {params.base:q} --delta {input.delta:q}"
         " --mastery {input.mastery:q} --order {input.order:q} --prompt {input.prompt:q} --histogram {input.histogram:q}"
@@ -207,7 +209,7 @@ rule keep_restored:
         prompt=content(SETTINGS.facts.prompt),
         record=subpath(output.outcomes, parent=True),
     message:
-        "Keep {wildcards.percent} % of {wildcards.run} ({wildcards.strategy}, {wildcards.region})"
+        "Keep {wildcards.percent} % of {wildcards.run}{wildcards.arm} ({wildcards.strategy}, {wildcards.region})"
     shell:
         "(cp {input.shares:q}/{wildcards.percent}.parquet {output.outcomes:q}"
         " && cp {input.shares:q}/{wildcards.percent}.selection.parquet {output.selection:q}"

@@ -23,7 +23,7 @@ from cli.command_line import CommandLine, quick_imports, run
 from knowshift.canonical import plain_number
 from knowshift.configuration.restoration import RestoredShare, RestoredShares, Selecting
 from knowshift.evaluation.options import QUESTIONS_PER_CHUNK, RunOptions
-from knowshift.runtime.artefacts import whole_directory
+from knowshift.runtime.artefacts import check_replaceable, whole_directory
 from knowshift.runtime.progress import start_logging
 from knowshift.runtime.resumption import digest_of, hidden_beside, holding, input_digests, is_made, record_made
 
@@ -123,9 +123,9 @@ def answer_shares(arguments: Namespace, shares: Sequence[Share], folder: Path) -
             load = partial(_make, models, options, target, last=share is shares[-1])
             answers, selection = share.files(unfinished_place(folder, share))
             about = {"strategy": options.strategy, "region": options.region, "percent": options.percent}
+            asked = AskedModel(arguments, options, load, device)  # first: it says whether the model's code is trusted
             if not selection.exists():
                 write_table(selection, models().selections[options.percent].tensors, SELECTION, about)
-            asked = AskedModel(arguments, options, load, device)
             asked.answer(questions, answers, arguments.delta, arguments.mastery, arguments.order, about=about)
             del asked
             gc.collect()  # or this share's engine would still be in memory when the next one is made
@@ -177,6 +177,7 @@ def main() -> None:
     arguments, options = parser.read()
     shares = list_shares(arguments, options)
     output, unfinished = arguments.output, hidden_beside(arguments.output, "unfinished")
+    check_replaceable(output, [arguments.model, arguments.delta, arguments.mastery, arguments.prompt])
     output.parent.mkdir(parents=True, exist_ok=True)
     with holding(hidden_beside(output, "lock")):
         # The output is there if another copy of this job made it while this one waited.

@@ -31,6 +31,7 @@ ROUTINE = re.compile(
     r"|Complete log|Exiting because a job execution failed|At least one job did not complete|Trying to restart job"
     r"|Processed \d+ potential|Shutting down, this might|None$"
 )
+STOPPED = "Terminating processes on user request"  # what Snakemake says when it is interrupted
 # Errors that say once more what is told of the failed job.
 TOLD = re.compile(r"CalledProcessError in file|At least one job did not complete")
 
@@ -53,7 +54,7 @@ class Watcher(logging.Handler):
         self._report, self._report_made = report, False
         self._state = RunState(foresee)
         self._screen = Screen(self._state, self._stream) if Screen.suits(self._stream) else None
-        self._closed = self._running = False
+        self._closed = self._running = self._stopped = False
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take up an event, or pass a message on."""
@@ -63,6 +64,7 @@ class Watcher(logging.Handler):
             if react:
                 react(vars(record))
             elif record.levelno >= logging.INFO and not ROUTINE.match(record.getMessage().strip()):
+                self._stopped |= record.getMessage().startswith(STOPPED)
                 self._say(record.getMessage())
         except Exception:
             self.handleError(record)
@@ -118,8 +120,8 @@ class Watcher(logging.Handler):
 
     def _on_job_error(self, record: Mapping[str, Any]) -> None:
         job = self._state.fail(record["jobid"])
-        if not job and record.get("indent"):
-            return  # one of a group, told before
+        if self._stopped or (not job and record.get("indent")):
+            return  # it was ended together with the run, or is one of a group and told before
         title = job.title if job else record["rule_name"]
         lines = [f"FAILED  {title} (rule {record['rule_name']})"]
         if record.get("rule_msg"):
@@ -150,11 +152,12 @@ class Watcher(logging.Handler):
     def _ending(self) -> list[str]:
         """The lines that say how the run ended."""
         state = self._state
-        if self._running and state.done == state.total and not state.failed:
+        if self._running and state.is_over:
             lines = [f"{state.done} jobs done in {wording.clock(state.clock() - state.started)}."]
         elif self._running:
             failed = [f"  {job.title}: {', '.join(map(str, job.logs)) or job.rule}" for job in state.failed.values()]
-            lines = [f"Not finished: {state.done} of {state.total} jobs done, {len(failed)} failed.", *failed]
+            how = "stopped" if self._stopped else "failed"
+            lines = [f"Not finished: {state.done} of {state.total} jobs done, {len(failed)} {how}.", *failed]
             lines.append("The same command goes on where it stopped.")
         else:
             lines = []

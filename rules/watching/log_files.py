@@ -7,11 +7,11 @@ from pathlib import Path
 TAIL_BYTES = 16384  # of a log file that are read
 # A progress bar of tqdm: `name:  45%|████  | 45/100 [00:12<00:15, 3.61 questions/s]`. Loading weights is no stage.
 BAR = re.compile(
-    r"(?P<what>[^\r\n|]*?): +\d+%\|[^|\r\n]*\| *(?P<done>[\d.]+[kMG]?)/(?P<total>[\d.]+[kMG]?) "
-    r"\[(?P<elapsed>[\d:]+)<(?P<left>[\d:]+|\?), *(?P<rate>[^\]\r\n]*)\]"
+    r"(?P<what>[^\r\n|]*?): +\d+%\|[^|\r\n]*\| *(?P<done>\d+\.?\d*[kMGT]?)/(?P<total>\d+\.?\d*[kMGT]?) "
+    r"\[(?P<elapsed>[\d:]+)<(?P<left>\d+(?::\d+)*|\?), *(?P<rate>[^\]\r\n]*)\]"
 )
 NO_STAGE = "Loading"
-SUFFIXES = {"k": 1e3, "M": 1e6, "G": 1e9}
+SUFFIXES = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 
 
 @dataclass(frozen=True)

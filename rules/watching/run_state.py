@@ -48,6 +48,8 @@ class Job:
 class RunState:
     """Follows the events of a run.
 
+    Another thread draws it while events come in, so what it goes through in Python is copied first.
+
     Args:
         foresee: returns what was planned per rule. It is called once, when the run starts.
         clock: returns seconds.
@@ -97,6 +99,11 @@ class RunState:
     def count(self, done: int, total: int) -> None:
         """Note what Snakemake counts: all jobs that are done, and all that it knows of."""
         self.done, self._total = done, total
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all jobs that Snakemake knows of are done. Perhaps fewer followed the checkpoint than was planned."""
+        return self.done >= self._total and not self.failed
 
     @property
     def ahead(self) -> int:
@@ -155,13 +162,13 @@ class RunState:
             later = {rule: plan.jobs for rule, plan in self._foreseen.items() if rule not in {*EARLY, *self._waiting}}
             planned = sum(later.values())
             waiting.update({rule: round(jobs * new / planned) for rule, jobs in later.items()} if planned else {})
-        waiting.subtract({rule: len(seconds) for rule, seconds in self._finished.items()})
+        waiting.subtract({rule: len(seconds) for rule, seconds in list(self._finished.items())})
         waiting.subtract(job.rule for job in [*self.running.values(), *self.failed.values()])
         return +waiting
 
     def _ratio(self) -> float:
         """How many times longer the finished jobs took than was planned, together; 1 before any is finished."""
-        both = [(taken, plan) for rule, taken in self._finished.items() if (plan := self._foreseen.get(rule))]
+        both = [(taken, plan) for rule, taken in list(self._finished.items()) if (plan := self._foreseen.get(rule))]
         planned = sum(len(taken) * plan.seconds for taken, plan in both)
         return sum(sum(taken) for taken, _ in both) / planned if planned > 0 else 1.0
 
@@ -171,7 +178,7 @@ class RunState:
             return statistics.fmean(self._finished[rule])
         if rule in self._foreseen:
             return self._foreseen[rule].seconds * self._ratio()
-        others: Iterable[float] = [seconds for taken in self._finished.values() for seconds in taken]
+        others: Iterable[float] = [seconds for taken in list(self._finished.values()) for seconds in taken]
         return statistics.fmean(others) if others else None
 
     def rest(self, job: Job) -> float | None:

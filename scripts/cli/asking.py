@@ -116,7 +116,8 @@ class AskedModel:
         def make(part: pa.Table, tick: Callable[..., None]) -> pa.Table:
             assert isinstance(self._prompt, PromptTemplate)  # a pre-trained model has no chat template
             prompt = self._prompt.with_examples(pairs)
-            outcomes = answer_questions(self._engine, self._tokenizer, part, prompt, self._decoding, tick)
+            model = self._engine, self._tokenizer
+            outcomes = answer_questions(*model, part, prompt, self._decoding, tick, self._bos)
             lines = [text.lstrip("\n").partition("\n")[0] for text in outcomes["output"].to_pylist()]
             column = OUTCOMES.get_field_index("output")
             return outcomes.set_column(column, OUTCOMES.field(column), pa.array(lines, pa.string()))

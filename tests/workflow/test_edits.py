@@ -89,7 +89,7 @@ DRY = {
     "add a number format that answers": (
         restore(percents=[20], more_dtypes=["bfloat16"]),
         together(
-            {"evaluate_restored": {f"tiny/full-mixed-8-s1/-bfloat16/top/transformer/{share}" for share in (0, 20)}},
+            restored([f"full-mixed-8-s1/-bfloat16/top/transformer/{share}" for share in (0, 20)]),
             tables(),
         ),
     ),

@@ -107,6 +107,9 @@ class Configuration(Seeded):
             if section.engine == "torch":
                 found[f"{key}.dtype"] = section.dtype
         found |= {f"models.{name}.dtype": model.dtype for name, model in self.models.items() if model.dtype}
+        if self.evaluation.engine == "torch":
+            for number, entry in enumerate(self.restoration):
+                found |= {f"restoration.{number}.more_dtypes ({dtype})": dtype for dtype in entry.more_dtypes}
         for method in grid.methods:
             recipe = grid.training(method)[1]
             found[f"finetuning ({method})"] = recipe.compute or recipe.dtype

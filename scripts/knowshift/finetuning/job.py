@@ -25,7 +25,7 @@ from knowshift.finetuning.sharding import load_sharded
 from knowshift.models.loading import DTYPES, check_model, load_model, load_tokenizer, trust_code_of
 from knowshift.models.tokenizing import encode_examples
 from knowshift.randomness import derive_seed
-from knowshift.runtime.artefacts import whole_directory
+from knowshift.runtime.artefacts import check_replaceable, whole_directory
 from knowshift.runtime.errors import Interrupted, KnowshiftError
 from knowshift.runtime.parquet import read_table, write_table
 from knowshift.runtime.progress import progress, start_logging
@@ -68,6 +68,9 @@ def claimed(files: TrainingFiles, options: TrainingOptions, code: str) -> Iterat
     """Claim the training and yield the folder of its saved state, the same in all processes.
 
     None is yielded if there is nothing left to do, because another copy of this job has done it.
+
+    Raises:
+        KnowshiftError: the checkpoint's folder may not be written, see `check_replaceable`.
     """
     if not is_first_process():
         found: list[Path | None] = [None]
@@ -80,6 +83,7 @@ def claimed(files: TrainingFiles, options: TrainingOptions, code: str) -> Iterat
         "processes": dist.get_world_size() if dist.is_initialized() else 1,
         "inputs": input_digests(files.model, files.order, files.prompt),
     }
+    check_replaceable(files.checkpoint, [files.model, files.order, files.prompt])  # not only when all is trained
     with resumable(files.checkpoint, key) as folder:
         if dist.is_initialized():
             dist.broadcast_object_list([folder])

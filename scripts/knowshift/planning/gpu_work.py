@@ -156,7 +156,11 @@ def _generating(
         loaded: bytes that each job reads before it starts.
         accelerator: the GPU.
     """
-    parameters, written = model.size.parameters, asked.sequences * settings.max_new_tokens
+    parameters, limit = model.size.parameters, settings.max_new_tokens
+    instruct = model.experiment.models[model.name].instruct
+    if rule == "evaluate_instruct" and instruct.prompt == "chat":
+        limit = instruct.chat.max_new_tokens
+    written = asked.sequences * limit
     dtype = model.experiment.models[model.name].dtype or settings.dtype
     gpus = sizing.inference_gpus(parameters, dtype, settings.engine, _machine(accelerator))
     batch = min(settings.tokens_per_pass, max(1, asked.sequences / max(1, asked.jobs)))

@@ -197,8 +197,12 @@ def _key(jobs: int | None) -> str:
     return "; ".join(parts) + ("; jobs " if jobs is None else f"; jobs {jobs:04}")
 
 
-def _read() -> dict:
+def _read() -> dict[str, dict]:
+    """Read what was measured before, less what another version of this file has written."""
     try:
-        return json.loads(cache_path().read_text(encoding="utf-8"))
+        known = json.loads(cache_path().read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
+    names = {field.name for field in dataclasses.fields(MachineSpeed)}
+    fits = {key: isinstance(figures, dict) and {"measured", *figures} == names for key, figures in known.items()}
+    return {key: figures for key, figures in known.items() if fits[key]}

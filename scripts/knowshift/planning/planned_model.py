@@ -90,8 +90,8 @@ class PlannedModel:
 
     @property
     def sweeps(self) -> int:
-        """How many processes evaluate restored models: one for all shares of a cell, strategy and region."""
-        return len({(other.cell, other.strategy, other.region) for other in self.restored})
+        """How many processes evaluate restored models: one for all shares of a cell, strategy, region and format."""
+        return len({(other.cell, other.strategy, other.region, other.dtype) for other in self.restored})
 
     @cached_property
     def kept_deltas(self) -> list[Cell]:

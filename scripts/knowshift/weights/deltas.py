@@ -22,7 +22,7 @@ from typing import BinaryIO
 import numpy as np
 from safetensors import safe_open
 
-from knowshift.runtime.artefacts import manifest_of, read_manifest, sha256_of
+from knowshift.runtime.artefacts import MANIFEST, manifest_of, read_manifest, sha256_of
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.weights.bit_patterns import WIDTHS, all_finite, cast
 from knowshift.weights.delta_codec import CHUNK, decode_chunk, encode_chunk
@@ -152,7 +152,8 @@ class Delta:
         base: the weights before training.
 
     Raises:
-        KnowshiftError: the delta is of another format, or was made against another base.
+        KnowshiftError: the delta is of another format, was made against another base, or is not the one whose manifest
+            lies beside the folder.
     """
 
     def __init__(self, directory: Path, base: Path, threads: int = 1) -> None:
@@ -161,6 +162,13 @@ class Delta:
             raise KnowshiftError(f"{directory} is in the format {manifest.get('format')}, not {DELTA_FORMAT}")
         if manifest["base"] != base_identity(base):
             raise KnowshiftError(f"{directory} was made against other weights than those in {base}")
+        # The pipeline keeps a copy of the manifest beside the folder, as delta.json beside delta/.
+        copied = directory.with_name(f"{directory.name}.json")
+        if copied.is_file() and copied.read_bytes() != (directory / MANIFEST).read_bytes():
+            raise KnowshiftError(
+                f"{directory} is another delta than {copied} says, as if two runs had been exchanged; rebuild"
+                f" it with: snakemake --force {directory}"
+            )
         self.base, self.threads = WeightFiles(base), threads
         self._entries: dict[str, dict] = {}
         self._blobs: dict[str, StoredTensor] = {}

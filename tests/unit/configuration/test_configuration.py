@@ -32,6 +32,13 @@ def test_the_json_schema_is_current() -> None:
     assert written == sections.json_schema(), "run: make schema"
 
 
+def test_every_setting_that_says_what_torch_computes_in_is_listed(raw: dict) -> None:
+    raw["restoration"][0]["more_dtypes"] = ["bfloat16"]
+    assert "bfloat16" in checking.check(raw, REPOSITORY).computing_dtypes().values()
+    raw["evaluation"]["engine"] = "vllm"
+    assert not any(key.startswith("restoration") for key in checking.check(raw, REPOSITORY).computing_dtypes())
+
+
 def change(raw: dict, key: str, value: object) -> None:
     *parents, last = key.split(".")
     for parent in parents:

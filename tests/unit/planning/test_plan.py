@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
@@ -31,8 +32,8 @@ def paper() -> sections.Configuration:
 SMALL = {"train": 100, "dev": 10, "test": 20}
 
 
-def small_plan(models: Mapping[str, ModelSize], **finetuning) -> Plan:
-    """The plan of one topic in each domain."""
+def small_plan(models: Mapping[str, ModelSize], others: Mapping[str, Any] | None = None, **finetuning) -> Plan:
+    """The plan of one topic in each domain, with other training settings or whole other sections."""
     topics = {
         "a": TopicSize("in_domain", SMALL, 100, completion=10, question=20, answer=5),
         "b": TopicSize("out_of_domain", {"dev": 10, "test": 20}, 0, completion=10, question=20, answer=5),
@@ -44,9 +45,26 @@ def small_plan(models: Mapping[str, ModelSize], **finetuning) -> Plan:
         "finetuning": {"data": ["level0", "mixed"], "sizes": [16, 50, "all"], "seeds": [1, 2], **finetuning},
         "evaluation": {"per_level": {"test": 3, "test_ood": None}, "training_set": 10, "max_new_tokens": 5},
         "restoration": [{"data": ["mixed"], "sizes": [16], "percents": [5, 20]}],
+        **(others or {}),
     }
     experiment = sections.Configuration.model_validate(raw)
     return make_plan(experiment, topics, models, ACCELERATORS["a100"])
+
+
+def test_a_number_format_is_an_arm_of_its_own_and_a_chat_model_has_a_token_limit_of_its_own() -> None:
+    chat = {"source": {"hub": "x/chat", "revision": "0" * 40}, "chat": {"max_new_tokens": 50}}
+    model = {"source": {"hub": "x/m", "revision": "0" * 40}, "instruct": chat}
+    arm = {"data": ["mixed"], "sizes": [16], "percents": [5, 20], "more_dtypes": ["bfloat16"]}
+    size = {"m": ModelSize(1e9, 2e9, {}, 1000)}
+    plain = small_plan(size)
+    result = small_plan(size, {"models": {"m": model}, "restoration": [arm]})
+    before, work = ({item.rule: item for item in each.work} for each in (plain, result))
+    runs, models = plain.jobs["evaluate_restored"], plain.jobs["keep_restored"]
+    assert result.jobs["evaluate_restored"] == work["evaluate_restored"].jobs == 2 * runs
+    assert result.jobs["keep_restored"] == models + 3 * runs  # and the models with nothing restored
+    assert work["evaluate"] == before["evaluate"]
+    asked = work["evaluate_instruct"]
+    assert asked.completions > 0 and asked.written == asked.completions * 50
 
 
 def test_sequences_and_tokens_are_counted() -> None:

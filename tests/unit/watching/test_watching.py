@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 from snakemake.logging import ColorizingTextHandler, DefaultFormatter
 from snakemake_interface_logger_plugins.common import LogEvent
 
@@ -15,6 +16,7 @@ from watching import wording
 from watching.handler import Watcher, install
 from watching.log_files import last_lines, read_progress
 from watching.run_state import Foreseen, Job, RunState
+from watching.screen import Screen
 
 PLAN = {"probe_mastery": Foreseen(2, 10), "count_levels": Foreseen(1, 1), "finetune": Foreseen(4, 30)}
 STATS = {"probe_mastery": 2, "count_levels": 1, "all": 1, "total": 4}
@@ -80,6 +82,38 @@ def test_jobs_after_the_checkpoint_are_counted_ahead_and_then_as_they_are() -> N
     left = run.seconds_left()
     assert left is not None and 60 / 2 < left <= 60
     assert 0 < run.share_done() < 1
+
+
+def test_a_run_is_over_though_fewer_jobs_followed_than_were_planned() -> None:
+    run, _ = state()
+    run.plan(STATS)
+    run.count(3, 4)
+    assert not run.is_over
+    run.count(4, 4)
+    assert run.is_over and run.total > 4
+
+
+def test_what_a_log_holds_never_ends_a_run(tmp_path: Path) -> None:
+    log = tmp_path / "job.log"
+    log.write_bytes(b"\xff\xfe\ra:  4%|#| 4.5.6/1..0 [:<:, x]\xff\n\xe2\x28 end")
+    assert read_progress(log) is None and last_lines(log, 1) == ["\ufffd( end"]
+    assert read_progress(tmp_path) is None and last_lines(tmp_path, 1) == []
+
+
+@pytest.mark.parametrize("colour", [{}, {"NO_COLOR": "1"}])
+@pytest.mark.parametrize("width", [1, 7, 30, 69, 70, 120])
+def test_a_terminal_of_any_width_says_what_runs(tmp_path: Path, width: int, colour: dict) -> None:
+    log = tmp_path / "job.log"
+    log.write_text("\ro.parquet:  45%|####5     | 45/100 [00:12<00:15, 3.61 questions/s]")
+    run, _ = state()
+    run.plan(STATS)
+    run.start(Job(1, "probe_mastery", "Ask [red]it[/red]", [log]))
+    stream = io.StringIO()
+    screen = Screen(run, stream)
+    screen._console = Console(file=stream, width=width, force_terminal=True, _environ={"TERM": "xterm", **colour})
+    screen._console.print(screen.draw())
+    lines = stream.getvalue().splitlines()
+    assert width < 30 or any("Ask [r" in line for line in lines)
 
 
 def test_a_stage_that_is_no_whole_run_says_that_more_follows() -> None:
@@ -151,6 +185,20 @@ def test_a_failure_is_told_in_full_with_the_end_of_its_log_and_a_warning_is_kept
     assert "    line 25\n" in text and "    line 39\n" in text and "line 24" not in text
     assert "the disk is nearly full" in text and "MissingInputException: y" in text and "CalledProcess" not in text
     assert f"Not finished: 0 of 2 jobs done, 1 failed.\n  Do finetune: {log}\n" in text and "Report:" not in text
+
+
+def test_jobs_that_an_interrupted_run_ends_are_no_failures(tmp_path: Path) -> None:
+    log = tmp_path / "job.log"
+    log.write_text("Traceback\nKeyboardInterrupt\n")
+    failed = {"rule_name": "finetune", "rule_msg": None, "log": [str(log)], "shellcmd": "python x.py", "aux": {}}
+    text = watch(
+        tmp_path / "report.html",
+        record(LogEvent.RUN_INFO, stats={"finetune": 2, "total": 2}),
+        job_info(5, "finetune", log),
+        record(None, "Terminating processes on user request, this might take some time.", logging.WARNING),
+        record(LogEvent.JOB_ERROR, "Error", logging.ERROR, jobid=5, indent=False, **failed),
+    )
+    assert "FAILED" not in text and "Traceback" not in text and "Not finished: 0 of 2 jobs done, 1 stopped." in text
 
 
 def test_a_terminal_is_drawn_on(tmp_path: Path) -> None:

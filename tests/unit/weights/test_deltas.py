@@ -228,6 +228,23 @@ def test_a_damaged_delta_is_noticed_and_the_remedy_named(tmp_path: Path) -> None
         read_manifest(delta)
 
 
+def test_deltas_of_two_runs_that_were_exchanged_are_noticed(tmp_path: Path) -> None:
+    every, runs = triples(), [tmp_path / "one", tmp_path / "two"]
+    base = write_model(tmp_path / "base", ((n, b) for n, b, _ in every))
+    for number, run in enumerate(runs):
+        run.mkdir()
+        tuned = write_model(run / "tuned", ((n, t + number) for n, _, t in every))
+        delta = make_delta(base, tuned, run / "delta")
+        shutil.copyfile(delta / "manifest.json", run / "delta.json")
+        Delta(delta, base)
+    (runs[0] / "delta").rename(tmp_path / "other")
+    (runs[1] / "delta").rename(runs[0] / "delta")
+    (tmp_path / "other").rename(runs[1] / "delta")
+    for run in runs:
+        with pytest.raises(KnowshiftError, match="another delta"):
+            Delta(run / "delta", base)
+
+
 def test_restored_models_in_memory(tiny_model: Path, tmp_path: Path) -> None:
     weights = load_file(tiny_model / "model.safetensors")
     draw = torch.Generator().manual_seed(1)
