@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 BENCH = .venv-bench
 BENCH_MODEL = results/smollm2-135m
-BENCH_TUNED = $(BENCH_MODEL)/exports/full-level0-80-s1/top-transformer-0
+BENCH_TUNED = $(BENCH_MODEL)/exports/full-level0-64-s1/top-transformer-0
 
 CONFIG = config.yaml
 

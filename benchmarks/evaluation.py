@@ -1,7 +1,7 @@
 """Questions per second of evaluating a fine-tuned model, against lm-evaluation-harness (`hf` backend).
 
     .venv-bench/bin/python benchmarks/evaluation.py --python .venv/bin/python \
-        --model results/smollm2-135m/exports/full-level0-80-s1/top-transformer-0
+        --model results/smollm2-135m/exports/full-level0-64-s1/top-transformer-0
 
 Both ask the same test questions of the default facts with the same prompt (checked token by token), greedily, in
 float32, up to 16 new tokens. Timed are generation alone (models loaded, everything in this process) and whole processes

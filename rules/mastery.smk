@@ -19,11 +19,10 @@ def probe_spec(wildcards):
     """Return the spec of probing one split of a topic."""
     chosen = fields(SETTINGS.mastery, "samples", "temperature", "max_new_tokens", "engine", "tokens_per_pass")
     chosen["dtype"] = SETTINGS.models[wildcards.model].dtype or SETTINGS.mastery.dtype
-    limit = SETTINGS.facts.dev_limit if wildcards.split == "dev" else None
     more = {
         "templates": SETTINGS.mastery.templates,
         "split": wildcards.split,
-        "facts_limit": limit,
+        "facts_limit": SETTINGS.facts.limit(wildcards.split),
         **loading(SETTINGS.models[wildcards.model]),
         "seed": SETTINGS.seed,
     }

@@ -87,6 +87,9 @@ class Facts(BuildingRules, Archive, MatchingRule):
     dev_limit: Positive | None = Field(
         default=None, description="Largest number of dev facts per topic, chosen by hash; null uses all."
     )
+    test_limit: Positive | None = Field(
+        default=None, description="Largest number of test facts per topic, chosen by hash; null uses all."
+    )
 
     @model_validator(mode="after")
     def _one_domain_per_topic(self) -> "Facts":
@@ -101,3 +104,7 @@ class Facts(BuildingRules, Archive, MatchingRule):
         if self.path is None and self.source != "archive":
             raise ValueError(f"name the {self.source} of facts under path")
         return self
+
+    def limit(self, split: str) -> int | None:
+        """Return the largest number of facts of a split that each topic gives; None for all. Training uses all."""
+        return {"dev": self.dev_limit, "test": self.test_limit}.get(split)

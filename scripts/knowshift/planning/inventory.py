@@ -89,8 +89,9 @@ class Inventory:
         completions = templates.completions[: self._experiment.mastery.templates]
         subject = counts["subject_characters"] - len(SUBJECT)  # it replaces the placeholder
         facts = {split: int(counts[split]) for split in PROBED_SPLITS[domain]}
-        if (limit := self._experiment.facts.dev_limit) is not None:
-            facts["dev"] = min(facts["dev"], limit)
+        for split in facts:
+            if (limit := self._experiment.facts.limit(split)) is not None:
+                facts[split] = min(facts[split], limit)
         # Each text but the answer begins with one token that marks its start.
         return TopicSize(
             domain=domain,
