@@ -225,5 +225,6 @@ def _tracks(part: Part, study: Study, shift: Shift, conditions: Sequence[Conditi
     note = None
     if 2 / found.arrangements >= 0.05:
         ways = f"{found.arrangements:,} ways"
-        note = f"{cells} cells in {len(several)} data kinds can be ordered in {ways}, which is too few to test"
+        kinds = "one data kind" if len(several) == 1 else f"{len(several)} data kinds"
+        note = f"{cells} cells in {kinds} can be ordered in {ways}, which is too few to test"
     return replace(part, evidence=found, note=note)

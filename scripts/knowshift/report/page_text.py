@@ -37,10 +37,12 @@ def _model(name: str, frames: Frames) -> dict[str, Any]:
     """Collect the numbers of one model, from the tables' rows about it; none is the largest of several on test."""
     scores = frames["scores"]
     before = scores[scores["method"] == "pre-trained"].set_index("set")["accuracy"]
+    examples = scores[scores["method"] == "few-shot"].set_index("set")["accuracy"]
     claims = frames["claims"]
     return {
         "name": name,
         "before": {key: None if pd.isna(before.get(key)) else float(before[key]) for key in SET_TITLES},
+        "few_shot": {key: None if pd.isna(examples.get(key)) else float(examples[key]) for key in SET_TITLES},
         "restored": _restored(frames["restorations"]),
         "fates": _fates(frames["flows"]),
         "zeros": _zeros(frames["concentration"]),
