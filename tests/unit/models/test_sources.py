@@ -166,7 +166,7 @@ def test_code_of_a_model_runs_only_where_it_is_trusted(tiny_model: Path, tmp_pat
     assert done.returncode == 1 and "set models.*.trust_remote_code: true" in done.stderr.splitlines()[-1]
     done = resolve({"directory": str(odd)}, output, "--trust-remote-code", "true")
     assert done.returncode == 0, done.stderr
-    mark.unlink()
+    mark.unlink(missing_ok=True)
 
     def load(trust: str) -> subprocess.CompletedProcess:
         """Load the model in a process of its own, which runs the statement `trust` first."""
