@@ -4,14 +4,14 @@ A file that was hashed before is not read again while its size, times and inode 
 kept in a file below `.snakemake`, which may be deleted at any time.
 """
 
-import hashlib
 import json
-import os
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+
+from knowshift.runtime.artefacts import sha256_of, write_text
 
 SETTLED_SECONDS = 2  # a file that changed so recently may change again within one tick of its clock
 Stamp = list[int]  # size in bytes, time of modification and of status change in nanoseconds, inode
@@ -57,8 +57,7 @@ class ContentDigests:
             known = self._known.get(name)
             if known and known[0] == stamp:
                 return known[1], False
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = sha256_of(path)
         except OSError:
             return "", False
         if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < SETTLED_SECONDS * 10**9:
@@ -68,8 +67,5 @@ class ContentDigests:
 
     def _save(self) -> None:
         """Keep what was hashed. A folder that cannot be written to costs time at the next start, and nothing else."""
-        partial = self._kept.with_name(f"{self._kept.name}.{os.getpid()}.partial")
         with suppress(OSError):
-            self._kept.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(json.dumps(self._known), encoding="utf-8")
-            partial.replace(self._kept)
+            write_text(self._kept, json.dumps(self._known))

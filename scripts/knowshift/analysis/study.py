@@ -149,11 +149,6 @@ class Study:
             for kind in sorted({kind for run, kind in restored if run in condition.runs})
         ]
 
-    @property
-    def has_instruct(self) -> bool:
-        """Whether the vendor's chat model was asked too."""
-        return INSTRUCT in self.panels["test"]
-
     @cached_property
     def kinds(self) -> dict[str, list[str]]:
         """Method to the data kinds that it was run on."""

@@ -13,11 +13,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from platformdirs import user_cache_path
+
+from knowshift.runtime.artefacts import write_text
 
 # What limits the instructions that torch uses, by hand.
 LIMITS = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS")
@@ -67,12 +70,8 @@ def machine_speed(jobs: int) -> MachineSpeed:
     known, key = _read(), _key(jobs)
     if key not in known:
         known[key] = _measure_at_once(jobs)
-        path = cache_path()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(known, indent=1), encoding="utf-8")
-        except OSError:
-            pass  # measured again next time
+        with suppress(OSError):  # measured again next time
+            write_text(cache_path(), json.dumps(known, indent=1))
     return MachineSpeed(**known[key])
 
 

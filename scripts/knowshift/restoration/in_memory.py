@@ -94,26 +94,3 @@ class RestoredModels:
 def _bits_by_name(model: PreTrainedModel) -> dict[str, np.ndarray]:
     """Return the bit patterns of a model's parameters by name, one-dimensional, in the parameters' own memory."""
     return {name: bits_of(parameter).reshape(-1) for name, parameter in model.named_parameters()}
-
-
-def load_restored(
-    base: Path,
-    delta: Path,
-    strategy: str,
-    region: str,
-    percent: float,
-    seed: int,
-    dtype: str,
-    device: torch.device | str,
-    threads: int = 1,
-    histogram: pa.Table | None = None,
-) -> tuple[PreTrainedModel, pa.Table]:
-    """Load the fine-tuned model with `percent` of a region's parameters put back to their values in the base.
-
-    The fine-tuned weights are held once and restored in their own memory. For the arguments see `RestoredModels`.
-
-    Returns:
-        The model, and one row per tensor of the region in the schema `SELECTION`.
-    """
-    models = RestoredModels(base, delta, strategy, region, [percent], seed, threads, histogram)
-    return models.make(percent, dtype, device, last=True), models.selections[percent].tensors

@@ -86,9 +86,9 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _made_list(path: Path) -> Path:
+def _files_list(path: Path) -> Path:
     """Locate the list of the files that were written into a directory; Snakemake may remove the manifest in it."""
-    return path.with_name(f".{path.name}.made")
+    return path.with_name(f".{path.name}.files")
 
 
 def check_replaceable(path: Path, inputs: Iterable[Path] = ()) -> None:
@@ -113,7 +113,7 @@ def check_replaceable(path: Path, inputs: Iterable[Path] = ()) -> None:
     present = {str(file.relative_to(path)) for file in path.rglob("*") if not file.is_dir() or file.is_symlink()}
     made: set[str] = {MANIFEST}
     with suppress(FileNotFoundError, ValueError):
-        made.update(json.loads(_made_list(path).read_text(encoding="utf-8")))
+        made.update(json.loads(_files_list(path).read_text(encoding="utf-8")))
     with suppress(FileNotFoundError, ValueError, TypeError, KeyError):
         made.update(json.loads((path / MANIFEST).read_text(encoding="utf-8"))["files"])
     if others := sorted(present - made):
@@ -154,7 +154,7 @@ def whole_directory(path: Path, about: Mapping[str, Any], inputs: Iterable[Path]
             manifest = {**about, "files": files}
             (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
             check_replaceable(path, inputs)
-            write_text(_made_list(path), json.dumps(sorted(files)) + "\n")
+            write_text(_files_list(path), json.dumps(sorted(files)) + "\n")
             shutil.rmtree(path, ignore_errors=True)
             partial.replace(path)
     finally:

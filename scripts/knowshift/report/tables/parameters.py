@@ -35,10 +35,15 @@ HELD = (
 )
 
 
+def _with_cells(frames: Frames, name: str) -> pd.DataFrame:
+    """Return a table about runs with the method, the data kind and the size of each run."""
+    cells = frames["cells"][["model", "run", "method", "data", "facts"]].rename(columns={"facts": "size"})
+    return frames[name].merge(cells, on=["model", "run"])
+
+
 def concentration(frames: Frames) -> PrintedTable:
     """Print how much of the change the most changed parameters hold, the null line, and what is above it."""
-    cells = frames["cells"][["model", "run", "method", "data", "facts"]].rename(columns={"facts": "size"})
-    table = frames["concentration"].merge(cells, on=["model", "run"])
+    table = _with_cells(frames, "concentration")
     keys = ["model", "method", "data", "size", "region", "of", "line", "percent"]
     parts = []
     for column, null, of in HELD:
@@ -76,8 +81,7 @@ def concentration(frames: Frames) -> PrintedTable:
 
 def visible(frames: Frames) -> PrintedTable:
     """Print which share of the changes each number format sees, and undoing which of them a restoration is."""
-    cells = frames["cells"][["model", "run", "method", "data", "facts"]].rename(columns={"facts": "size"})
-    table = frames["concentration"].merge(cells, on=["model", "run"])
+    table = _with_cells(frames, "concentration")
     formats = {"float32": "changes_undone", "bfloat16": "changes_undone_bfloat16"}
     long = pd.concat(
         [
@@ -108,8 +112,7 @@ def visible(frames: Frames) -> PrintedTable:
 
 def precision(frames: Frames) -> PrintedTable:
     """Print the accuracy of restored models by the number format that they answered in."""
-    cells = frames["cells"][["model", "run", "method", "data", "facts"]].rename(columns={"facts": "size"})
-    table = frames["precision"].merge(cells, on=["model", "run"])
+    table = _with_cells(frames, "precision")
     table = table[table["set"].isin(SET_HEADINGS)]
     kinds = ["strategy", "region"]
     keys = ["model", "method", "data", "size", *kinds, "set", "dtype", "percent"]
