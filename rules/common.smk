@@ -14,7 +14,7 @@ from knowshift.allowed_values import Dtype, Strategy
 from knowshift.configuration import checking
 from knowshift.configuration import sections
 import neutral
-from code_digests.content import ContentDigests
+from code_digests.content import ContentDigests, directory_digest
 from code_digests import digests
 from knowshift.canonical import canonical_json, plain_number
 from knowshift.facts.source_rows import PROBED_SPLITS

@@ -22,7 +22,7 @@ def source_spec(model):
     source = model.source
     spec = {"source": source.model_dump()} | ({"trust_remote_code": True} if model.trust_remote_code else {})
     if isinstance(source, sections.DirectorySource):
-        spec["digest"] = digests.directory_digest(Path(source.directory), CONTENT, model.trust_remote_code)
+        spec["digest"] = directory_digest(Path(source.directory), CONTENT, model.trust_remote_code)
     return canonical_json(spec)
 
 

@@ -4,6 +4,7 @@ A file that was hashed before is not read again while its size, times and inode 
 kept in a file below `.snakemake`, which may be deleted at any time.
 """
 
+import hashlib
 import json
 import time
 from collections.abc import Iterable
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from knowshift.runtime.artefacts import sha256_of, write_text
 
+MODEL_FILES = ("*.safetensors", "*.json", "tokenizer.model", "*.txt", "*.jinja")
 SETTLED_SECONDS = 2  # a file that changed so recently may change again within one tick of its clock
 Stamp = list[int]  # size in bytes, time of modification and of status change in nanoseconds, inode
 
@@ -69,3 +71,17 @@ class ContentDigests:
         """Keep what was hashed. A folder that cannot be written to costs time at the next start, and nothing else."""
         with suppress(OSError):
             write_text(self._kept, json.dumps(self._known))
+
+
+def directory_digest(path: Path, content: ContentDigests, code: bool = False) -> str:
+    """Return a digest of a model directory's content, taken whole; files that stayed as they were are not read again.
+
+    Args:
+        path: the model directory.
+        content: digests of files.
+        code: whether its Python files count too.
+    """
+    patterns = (*MODEL_FILES, *(["*.py"] if code else []))
+    files = sorted({file for pattern in patterns for file in path.glob(pattern)})
+    found = content.digests(files)
+    return hashlib.sha256("".join(f"{file.name}\0{found[file]}\n" for file in files).encode()).hexdigest()

@@ -7,7 +7,7 @@ imported. A new column of a report's table therefore changes no digest of traini
 These do not count: comments, docstrings, help texts of settings, formatting, unused code, installed packages, and
 where code lives. A definition counts by its content and by the definitions that it reads, never by the names of the
 modules that hold them, so moving it, or renaming a module, changes no digest. Modules that only log, write, resume and
-check are left out: a new progress bar retrains nothing. The digest of a local model folder is taken here too.
+check are left out: a new progress bar retrains nothing.
 """
 
 import hashlib
@@ -16,10 +16,8 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from code_digests.content import ContentDigests
 from code_digests.definitions import WHOLE_LIBRARY, WHOLE_MODULE, Definition, Imported, ModuleFile, Read
 
-MODEL_FILES = ("*.safetensors", "*.json", "tokenizer.model", "*.txt", "*.jinja")
 NEUTRAL = ("knowshift.runtime", "cli.command_line")  # a room and a module that count for no result
 
 WHOLE = "*"  # instead of a name: the whole module
@@ -213,17 +211,3 @@ def code(scripts: Path) -> Code:
 def code_digest(scripts: Path, script: str) -> str:
     """Return the digest of a script of a folder; see `Code.digest`."""
     return code(scripts).digest(script)
-
-
-def directory_digest(path: Path, content: ContentDigests, code: bool = False) -> str:
-    """Return a digest of a model directory's content, taken whole; files that stayed as they were are not read again.
-
-    Args:
-        path: the model directory.
-        content: digests of files.
-        code: whether its Python files count too.
-    """
-    patterns = (*MODEL_FILES, *(["*.py"] if code else []))
-    files = sorted({file for pattern in patterns for file in path.glob(pattern)})
-    found = content.digests(files)
-    return hashlib.sha256("".join(f"{file.name}\0{found[file]}\n" for file in files).encode()).hexdigest()
