@@ -43,7 +43,7 @@ class Contrast:
         seeds: The smallest number of draws of a data kind.
         facts: The number of facts.
         seed_variance: The variance over draws, interaction included.
-        seed_df: Its degrees of freedom; NaN with one draw per data kind.
+        seed_df: Its degrees of freedom; both are NaN with one draw per data kind.
         fact_variance: The variance over facts, without the interaction.
         fact_df: Its degrees of freedom.
         interaction: The part of `seed_variance` that the interaction of draws and facts makes up.
@@ -60,8 +60,8 @@ class Contrast:
 
     @property
     def variance(self) -> float:
-        """The variance over draws and over facts."""
-        return self.seed_variance + self.fact_variance
+        """The variance over draws and over facts; over facts alone where there is one draw, and nothing is known."""
+        return self.fact_variance if np.isnan(self.seed_variance) else self.seed_variance + self.fact_variance
 
     @property
     def standard_error(self) -> float:
@@ -121,7 +121,8 @@ class Contrast:
 
     def _weighted(self, over_seeds: float, over_facts: float) -> float:
         """The mean of a number for the draws and a number for the facts, weighted by their variances."""
-        return float((self.seed_variance * over_seeds + self.fact_variance * over_facts) / self.variance)
+        parts = (self.seed_variance, over_seeds), (self.fact_variance, over_facts)
+        return float(sum(variance * number for variance, number in parts if variance > 0) / self.variance)
 
 
 def contrast(
@@ -178,10 +179,17 @@ def crossed(blocks: Sequence[np.ndarray], strata: np.ndarray, count: int) -> Con
             between += float((squares / (np.maximum(sizes - 1, 1) * (number - 1)) / sizes).sum() / number / count**2)
         else:
             over_draws.append(np.nan)
-    over_facts = sums(across**2) / np.maximum(sizes - 1, 1) / sizes / count**2
+    spread = np.where(sizes > 1, sums(across**2) / np.maximum(sizes - 1, 1), _variance_of_all(blocks))
+    over_facts = spread / sizes / count**2
     seed_variance, seed_df = _pooled(np.array(over_draws), draws - 1)
     fact_variance, fact_df = _pooled(over_facts, sizes - 1)
     return Contrast(value, seeds, facts, seed_variance, seed_df, max(fact_variance - between, 0.0), fact_df, between)
+
+
+def _variance_of_all(blocks: Sequence[np.ndarray]) -> float:
+    """The variance of all facts' means over draws, which stands in for that of a stratum of one fact."""
+    facts = np.sum([block.mean(1) for block in blocks], axis=0)
+    return float(facts.var(ddof=1)) if len(facts) > 1 else 0.0
 
 
 def _pooled(variances: np.ndarray, df: np.ndarray) -> tuple[float, float]:

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from knowshift.analysis.answer_matrix import Answerer, Panel
 from knowshift.analysis.columns import estimate_columns, interval_columns, known, table
-from knowshift.analysis.crossed_means import CrossedMean, crossed_mean
+from knowshift.analysis.contrasts import Contrast, crossed
 from knowshift.analysis.estimates import mean_of
 from knowshift.analysis.schemas import RECOMMENDATION, STRATEGIES
 from knowshift.analysis.scores import references
@@ -30,6 +30,7 @@ from knowshift.mastery.schemas import LEVELS
 
 CONTROLS = ("random", "bottom")  # strategies that are run to be compared with, never to be recommended
 FEW_QUESTIONS = 100  # with fewer dev questions a choice is said to be uncertain
+_TAIL = 0.025  # on each side of an interval
 _EQUAL = 1e-9  # differences of accuracies below this are rounding
 
 
@@ -108,14 +109,14 @@ class Contest:
         highest = max(self._accuracies.values())
         return next(one for one in self.candidates if self.accuracy(one) >= highest - _EQUAL)
 
-    def behind(self, candidate: Candidate) -> CrossedMean:
+    def behind(self, candidate: Candidate) -> Contrast:
         """How far a candidate's accuracy is below the best one's: the paired difference over facts and seeds."""
-        return crossed_mean(self.panel.differences(self.keys(self.best), self.keys(candidate)), self.panel.strata)
+        return over_levels(self.panel, self.panel.differences(self.keys(self.best), self.keys(candidate)))
 
     @cached_property
     def chosen(self) -> Candidate:
         """The simplest candidate that is behind the best one by no more than one standard error."""
-        return next(one for one in self.candidates if (gap := self.behind(one)).value <= gap.error + _EQUAL)
+        return next(one for one in self.candidates if (gap := self.behind(one)).value <= gap.standard_error + _EQUAL)
 
 
 def compare(study: Study, candidates: Sequence[Candidate]) -> Contest | None:
@@ -244,7 +245,7 @@ def recommend(study: Study, folder: str) -> pa.Table:
         "dev_questions": dev.questions,
         "candidates": len(comparison.candidates),
         "behind": behind.value,
-        "behind_error": behind.error,
+        "behind_error": behind.standard_error,
         **{f"unrestored_{name}": plain.condition.columns[name] for name in ("method", "data", "size")},
         "note": _note(comparison),
         "command": f"snakemake {folder}/exports/{export.run}/{share}/manifest.json",
@@ -283,12 +284,23 @@ def _worth(panel: Panel, export: Answerer, keys: list[Answerer], plain: list[Ans
     columns["unrestored_accuracy"] = known(_mean(panel, panel.correct[:, [panel.columns[key] for key in plain]]).value)
     columns["run_accuracy"] = known(_mean(panel, panel.correct[:, [panel.columns[export]]]).value)
     for name, mean in means.items():
-        columns |= {name: known(mean.value), f"{name}_low": known(mean.low), f"{name}_high": known(mean.high)}
+        half = mean.half_width(_TAIL) if mean.variance else float("nan")  # where nothing varies, nothing is known
+        columns |= {name: known(mean.value)}
+        columns |= {f"{name}_low": known(mean.value - half), f"{name}_high": known(mean.value + half)}
     return columns
 
 
-def _mean(panel: Panel, values: np.ndarray) -> CrossedMean:
+def _mean(panel: Panel, values: np.ndarray) -> Contrast:
     """The mean of the five level means; unknown if a level has no questions."""
-    if len(np.unique(panel.strata)) < len(LEVELS):
-        return CrossedMean(float("nan"), 0.0, float("inf"))
-    return crossed_mean(values, panel.strata)
+    return crossed([values], panel.strata, len(LEVELS))
+
+
+def over_levels(panel: Panel, values: np.ndarray) -> Contrast:
+    """The mean over seeds, over the facts of each level, and over the levels that have facts, with its variance.
+
+    Args:
+        panel: the questions, for their levels.
+        values: (N, S) a row per fact and a column per seed: grades, or differences of two models' grades.
+    """
+    present, strata = np.unique(panel.strata, return_inverse=True)
+    return crossed([values], strata, len(present))

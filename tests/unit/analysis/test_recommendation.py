@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import norm
 
 from knowshift.analysis.answer_matrix import Answerer, Answers
-from knowshift.analysis.crossed_means import crossed_mean
+from knowshift.analysis.contrasts import Contrast, crossed
 from knowshift.analysis.recommendation import (
     Candidate,
     best_on_dev,
@@ -39,30 +39,35 @@ def by_loops(values: np.ndarray, strata: np.ndarray) -> tuple[float, float]:
                 of_answers += rest**2 / (count - 1) / (seeds - 1) / count / seeds / len(levels) ** 2
     by_seed = np.mean(means, axis=0)
     of_seeds = sum((value - by_seed.mean()) ** 2 for value in by_seed) / (seeds - 1) / seeds
-    return float(by_seed.mean()), of_facts + max(0.0, of_seeds - of_answers)
+    return float(by_seed.mean()), of_seeds + max(0.0, of_facts - of_answers)
+
+
+def mean(values: np.ndarray, strata: np.ndarray) -> Contrast:
+    return crossed([values], strata, len(np.unique(strata)))
 
 
 def test_crossed_errors_agree_with_sums_of_squares() -> None:
     draw = np.random.default_rng(2)
     for _ in range(20):
         sizes = draw.integers(2, 9, 4)
-        strata = np.repeat([0, 1, 3, 4], sizes)
+        strata = np.repeat(np.arange(4), sizes)
         values = draw.integers(-1, 2, (len(strata), 3)) + draw.normal(0, draw.random(), 3)
         value, variance = by_loops(values, strata)
-        found = crossed_mean(values, strata)
-        assert (found.value, found.error) == pytest.approx((value, variance**0.5))
+        found = mean(values, strata)
+        assert (found.value, found.variance) == pytest.approx((value, variance))
 
 
 def test_crossed_errors_in_special_cases() -> None:
     one_seed = np.array([[0], [1], [1], [0], [1], [1]])
-    found = crossed_mean(one_seed, np.zeros(6, int))
-    assert found.error == pytest.approx(one_seed.std(ddof=1) / np.sqrt(6)) and found.freedom == pytest.approx(5)
-    copies = crossed_mean(np.repeat(one_seed, 5, axis=1), np.zeros(6, int))
-    assert copies.error == pytest.approx(found.error)  # five equal answers to a question are no five questions
-    same = crossed_mean(np.zeros((4, 2)), np.arange(4))
-    assert (same.value, same.error, same.low, same.high) == (0, 0, 0, 0)
-    lone = crossed_mean(np.array([[0.0], [1.0]]), np.arange(2))  # a question per level
-    assert lone.value == 0.5 and lone.error == pytest.approx(0.5)
+    found = mean(one_seed, np.zeros(6, int))
+    assert found.standard_error == pytest.approx(one_seed.std(ddof=1) / np.sqrt(6)) and found.fact_df == 5
+    assert found.half_width(0.025) == pytest.approx(2.5706 * found.standard_error, rel=1e-4)  # of Student's t with 5
+    copies = mean(np.repeat(one_seed, 5, axis=1), np.zeros(6, int))
+    assert copies.standard_error == pytest.approx(found.standard_error)  # five equal answers are no five questions
+    same = mean(np.zeros((4, 2)), np.arange(4))
+    assert (same.value, same.standard_error) == (0, 0)
+    lone = mean(np.array([[0.0], [1.0]]), np.arange(2))  # a question per level
+    assert lone.value == 0.5 and lone.standard_error == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(("of_facts", "of_seeds"), [(0.4, 0.0), (0.4, 0.05), (0.0, 0.05), (0.2, 0.02)])
@@ -72,8 +77,8 @@ def test_crossed_intervals_cover(of_facts: float, of_seeds: float) -> None:
     missed = 0
     for _ in range(runs):
         values = draw.normal(0, of_facts, (60, 1)) + draw.normal(0, of_seeds, 3) + draw.normal(0, 0.3, (60, 3))
-        found = crossed_mean(values, strata)
-        missed += not found.low <= 0 <= found.high
+        found = mean(values, strata)
+        missed += abs(found.value) > found.half_width(0.025)
     assert missed / runs <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / runs)
 
 
