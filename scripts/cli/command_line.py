@@ -24,6 +24,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from knowshift.runtime.errors import Interrupted, KnowshiftError
+from knowshift.runtime.memory import keep_freed_memory
 from knowshift.runtime.progress import start_logging
 
 Options = TypeVar("Options", bound=BaseModel)
@@ -235,6 +236,7 @@ def run(main: Callable[[], None]) -> None:
     go on later, exits with status 75; any other that was told to end tidies up first.
     """
     search_scripts_last()
+    keep_freed_memory()
     start_logging()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
