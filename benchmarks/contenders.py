@@ -29,7 +29,9 @@ def engine(model_path: Path, dtype: str, threads: int) -> Run:
     from knowshift.generation.torch_engine import Engine
     from knowshift.models.loading import load_model
     from knowshift.randomness import derive_seed
+    from knowshift.runtime.memory import keep_freed_memory
 
+    keep_freed_memory()  # as every script does
     torch.set_num_threads(threads)
     model = load_model(model_path, dtype)
 
