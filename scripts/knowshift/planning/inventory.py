@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from knowshift.evaluation.questions import question_set
 from knowshift.facts.building import build_facts
 from knowshift.facts.question_files import read_question_files
+from knowshift.facts.schemas import FACTS
 from knowshift.facts.source_rows import PROBED_SPLITS, SPLITS, TopicRows
 from knowshift.facts.templates import (
     SUBJECT,
@@ -25,10 +25,11 @@ from knowshift.facts.templates import (
     read_topic_templates,
 )
 from knowshift.facts.user_table import FactTable
-from knowshift.mastery.schemas import LEVELS
+from knowshift.mastery.schemas import LEVEL_COUNTS, LEVELS
 from knowshift.planning.fact_counts import CHARACTERS_PER_TOKEN, TopicSize
 from knowshift.planning.planned_model import ModelSize
 from knowshift.runtime.errors import KnowshiftError
+from knowshift.runtime.parquet import read_table
 from knowshift.weights.parameter_counts import named_parameters, stored_parameters
 
 # Numbers of facts by split, also_in_test, and the mean characters of subjects and objects.
@@ -106,7 +107,7 @@ class Inventory:
         """Count the facts of a domain's topics: from built tables, else from raw data, else as published."""
         built = {name: self._results / "facts" / f"{name}.parquet" for name in templates}
         if all(path.exists() for path in built.values()):
-            return {name: _count(pq.read_table(path)) for name, path in built.items()}
+            return {name: _count(read_table(path, FACTS)) for name, path in built.items()}
         if sources := self._raw_rows(templates):
             groups = {
                 name: {other: sources[other] for other in templates if templates[other].question == template.question}
@@ -168,7 +169,7 @@ class Inventory:
         """
         measured = self._results / name / "levels.parquet"
         if measured.exists():
-            return _measured_levels(pq.read_table(measured))
+            return _measured_levels(read_table(measured, LEVEL_COUNTS))
         if published_as is None or self._experiment.facts.source != "archive":
             return {}
         published_topics = {(row["topic"], row["domain"]) for row in self._published("entityquestions")}
