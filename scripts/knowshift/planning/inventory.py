@@ -47,8 +47,11 @@ class Inventory:
     def __init__(self, experiment: Any, root: Path) -> None:
         self._experiment, self._root, self._results = experiment, root, Path(experiment.results)
 
-    def topics(self) -> dict[str, TopicSize]:
+    def topics(self, built: bool = True) -> dict[str, TopicSize]:
         """Find the size of every topic.
+
+        Args:
+            built: whether tables of facts that are built already count; they may be older than the raw data.
 
         Raises:
             KnowshiftError: nothing is known of a topic.
@@ -59,7 +62,7 @@ class Inventory:
         topics = {}
         for domain in PROBED_SPLITS:
             templates = {name: read_topic_templates(folder / f"{name}.yaml") for name in getattr(settings, domain)}
-            for name, counts in self._count_facts(domain, templates).items():
+            for name, counts in self._count_facts(domain, templates, built).items():
                 topics[name] = self._topic_size(domain, counts, templates[name], prompt)
         return topics
 
@@ -103,11 +106,11 @@ class Inventory:
             answer=(len(prompt.reply("")) + counts["object_characters"]) / CHARACTERS_PER_TOKEN,
         )
 
-    def _count_facts(self, domain: str, templates: Mapping[str, TopicTemplates]) -> dict[str, TopicCounts]:
-        """Count the facts of a domain's topics: from built tables, else from raw data, else as published."""
-        built = {name: self._results / "facts" / f"{name}.parquet" for name in templates}
-        if all(path.exists() for path in built.values()):
-            return {name: _count(read_table(path, FACTS)) for name, path in built.items()}
+    def _count_facts(self, domain: str, templates: Mapping[str, TopicTemplates], built: bool) -> dict[str, TopicCounts]:
+        """Count the facts of a domain's topics: from built tables if wanted, else raw data, else as published."""
+        tables = {name: self._results / "facts" / f"{name}.parquet" for name in templates}
+        if built and all(path.exists() for path in tables.values()):
+            return {name: _count(read_table(path, FACTS)) for name, path in tables.items()}
         if sources := self._raw_rows(templates):
             groups = {
                 name: {other: sources[other] for other in templates if templates[other].question == template.question}
