@@ -35,8 +35,9 @@ def tidy(text: str) -> str:
     around them. Line ends and other control characters are kept, for `problem_with_text` to name.
     """
     shown = text
-    if not text.isascii():
-        shown = unicodedata.normalize("NFC", _STRAY_JOINERS.sub("", _INVISIBLE.sub("", text)))
+    if not text.isascii():  # NFC twice: it exchanges characters, and removed ones stood between others that it joins
+        shown = _INVISIBLE.sub("", unicodedata.normalize("NFC", text))
+        shown = unicodedata.normalize("NFC", _STRAY_JOINERS.sub("", shown))
     return _SPACES.sub(" ", shown).strip()
 
 
