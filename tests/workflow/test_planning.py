@@ -110,6 +110,8 @@ def test_an_experiment_that_can_measure_nothing_ends_before_it_is_probed(
             path.write_text(json.dumps(rows))
     content = tiny.configuration(tmp_path / "mine", tmp_path)
     content["finetuning"] |= finetuning
+    content["restoration"] = [{"percents": [20]}]
+    content.pop("exports", None)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
     done = subprocess.run(planned.command("--dry-run"), cwd=tmp_path, capture_output=True, text=True, check=False)
     said = done.stdout + done.stderr

@@ -19,8 +19,9 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SPACES = re.compile(r"[^\S\x00-\x1f\x7f-\x9f]+")
 _SPREADSHEET_ERROR = re.compile(
-    r"#(?:REF|VALUE|DIV/0|NUM|NULL|NAME|SPILL|CALC|FIELD|BLOCKED|CONNECT|BUSY|UNKNOWN|EXTERNAL|PYTHON|ERROR)[!?]"
-    r"|#N/A|#GETTING_DATA|\bErr:5\d\d\b|^#+$"
+    r"#(?:REF|VALUE|DIV/0|NUM|NULL|NAME|SPILL|CALC|FIELD|BLOCKED|CONNECT|BUSY|UNKNOWN|EXTERNAL|PYTHON|ERROR|WERT|BEZUG|ZAHL"
+    r"|VALEUR|NOMBRE|NOM|VALOR)[!?]"
+    r"|#N/A|#GETTING_DATA|\bErr:5\d\d\b|^##+$"
 )
 _FUNCTION_WORDS = re.compile(
     r"\W*(?:(?:a|an|the|i|he|she|it|we|you|they|his|its|their|this|that|these|those|and|or|but|if|as|at|by|for|from|in"

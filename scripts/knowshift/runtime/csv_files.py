@@ -14,8 +14,8 @@ _NUMBERS = re.compile(rf"{_NUMBER}(?: ± {_NUMBER})?(?: \[{_NUMBER}, {_NUMBER}\]
 def csv_cell(text: str) -> str:
     """Return a text as a cell: with an apostrophe before it where it would be a formula and is no number.
 
-    A number may have a spread (`± 0.1`) or an interval (`[-0.2, 0.3]`) behind it. A carriage return becomes a line feed,
-    which is quoted, so that no cell begins a row of its own.
+    A number may have a spread (`± 0.1`) or an interval (`[-0.2, 0.3]`) behind it. A carriage return becomes a line
+    feed, which is quoted, so that no cell begins a row of its own.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     return f"'{text}" if _FORMULA.match(text) and not _NUMBERS.fullmatch(text) else text

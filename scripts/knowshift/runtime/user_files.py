@@ -171,8 +171,8 @@ def _headings(lines: Sequence[str], required: Sequence[str], usual: str) -> tupl
     found: dict[str, list[str]] = {}
     for mark in dict.fromkeys((usual, *DELIMITERS)):
         with suppress(csv.Error, StopIteration):
-            cells = next(filter(any, csv.reader(lines, delimiter=mark, strict=True)))
-            found[mark] = [cell.strip() for cell in cells]
+            cells = ([cell.strip() for cell in row] for row in csv.reader(lines, delimiter=mark, strict=True))
+            found[mark] = next(filter(any, cells))
             if set(required) <= set(found[mark]):
                 return found[mark], mark
     return found.get(usual, []), usual

@@ -81,7 +81,7 @@ BAD = [
     ({"topic": "T", "subject": "B", "object": "#REF!"}, "which a spreadsheet writes"),
     ({"topic": "T", "subject": "B", "object": "x", "aliases": "y| the "}, "the alias 'the' is in nearly any answer"),
     ({"topic": "T", "subject": "B", "object": "\ud800"}, "half of a character"),
-    ({"topic": "T", "subject": "B ", "object": "x", "question": " Where is  A?"}, "is the same fact as"),
+    ({"topic": "T", "subject": "A ", "object": "x", "question": " Where is  A?"}, "is the same fact as"),
     ({"topic": "T", "subject": "B", "object": "a\u0007"}, "control character"),
     ({"topic": "T", "subject": "A", "object": "x"}, "is the same fact as"),
     ({"topic": "T", "subject": "A", "object": "y"}, "with another object"),

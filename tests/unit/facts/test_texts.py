@@ -20,7 +20,7 @@ TOPIC = TopicTemplates("T", "T", "Where is [X]?", ("[X] is in",))
 SHARES = {"train": 0.8, "dev": 0.1, "test": 0.1}
 # Spellings of "São Paulo" that look the same.
 SPELLINGS = {
-    "white space around": " São Paulo\t\n",
+    "white space around": " São Paulo  ",
     "two spaces": "São  Paulo",
     "no-break space": "São\u00a0Paulo",
     "ideographic space": "São\u3000Paulo",
@@ -73,7 +73,9 @@ REFUSED = {
     "#N/A": "which a spreadsheet writes",
     "=#DIV/0!": "which a spreadsheet writes",
     "Where is #NAME? now": "which a spreadsheet writes",
-    "#WERT!": None,
+    "#WERT!": "which a spreadsheet writes",
+    "#YOLO!": None,
+    "#": None,
     "Err:502": "which a spreadsheet writes",
     "########": "which a spreadsheet writes",
     "a\u0007b": "control character",
