@@ -55,8 +55,9 @@ def counted_levels(wildcards):
 @cache
 def drawable_digests(model):
     """Read the digests of the facts that each data kind of a model may draw."""
-    metadata = level_counts(model).schema.metadata or {}
-    return json.loads(metadata.get(b"knowshift", b"{}")).get("drawable", {})
+    from knowshift.runtime.parquet import table_metadata
+
+    return table_metadata(level_counts(model)).get("drawable", {})
 
 
 def drawable_digest(wildcards):

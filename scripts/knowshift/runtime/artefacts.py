@@ -101,9 +101,12 @@ def check_replaceable(path: Path, inputs: Iterable[Path] = ()) -> None:
     Raises:
         KnowshiftError: the directory is, holds or lies in an input, is a file, or holds files of somebody else.
     """
-    place = path.resolve()
-    for given in inputs:
-        other = given.resolve()
+    inputs = list(inputs)
+    try:
+        place, *others = (given.resolve() for given in (path, *inputs))
+    except (RuntimeError, OSError) as error:
+        raise KnowshiftError(f"{path} or what is read for it is a link that leads nowhere ({error})") from None
+    for given, other in zip(inputs, others, strict=True):
         if place == other or place in other.parents or other in place.parents:
             raise KnowshiftError(f"{path} is, holds or lies in {given}, which is read here; write to another folder")
     if not os.path.lexists(path):

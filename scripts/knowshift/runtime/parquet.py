@@ -157,4 +157,8 @@ def read_frames(folder: Path) -> dict[str, "pd.DataFrame"]:
 
 def table_metadata(table: pa.Table) -> dict[str, Any]:
     """Get the metadata that `write_table` was given; empty for a table from elsewhere."""
-    return json.loads((table.schema.metadata or {}).get(b"knowshift", b"{}"))
+    try:
+        found = json.loads((table.schema.metadata or {}).get(b"knowshift", b"{}"))
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
