@@ -3,6 +3,7 @@
 The download is ours because pooch does not resume a broken one.
 """
 
+import errno
 import hashlib
 import shutil
 import stat
@@ -198,6 +199,10 @@ def unpack(archive: Path, output: Path) -> str:
                 found[name] = sha256_of(target)
     except zipfile.BadZipFile as error:
         raise KnowshiftError(f"{archive} is not a complete zip archive ({error})") from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # which reading before the file's beginning gives
+            raise
+        raise KnowshiftError(f"{archive} is not a complete zip archive ({error.strerror})") from None
     except (NotImplementedError, zlib.error, EOFError, RuntimeError, ValueError, struct.error) as error:
         raise KnowshiftError(f"{archive} cannot be unpacked ({error}); pack it again as a plain zip") from None
     if not found:

@@ -35,6 +35,8 @@ def tidy(text: str) -> str:
     That is Unicode form NFC without invisible characters, with a single space for white space between words and none
     around them. Line ends and other control characters are kept, for `problem_with_text` to name.
     """
+    if len(text) > 20 * LONGEST_TEXT:  # it is refused whatever it holds
+        return text
     shown = text
     if not text.isascii():  # NFC twice: it exchanges characters, and removed ones stood between others that it joins
         shown = _INVISIBLE.sub("", unicodedata.normalize("NFC", text))

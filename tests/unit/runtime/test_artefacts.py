@@ -168,3 +168,15 @@ def test_damage_of_a_table_at_any_place_ends_in_one_line(tmp_path: Path) -> None
                 assert str(tmp_path / "damaged") in str(error) and "\n" not in str(error)
                 refused += 1
     assert refused > 300
+
+
+def test_a_link_to_itself_is_named(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for place, inputs in ((tmp_path / "loop/a", []), (tmp_path / "b", [tmp_path / "loop/a"])):
+        with (
+            pytest.raises(KnowshiftError, match="a link that leads nowhere") as caught,
+            whole_directory(place, {}, inputs),
+        ):
+            pass
+        assert "\n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["loop"]
