@@ -8,10 +8,16 @@ from knowshift.finetuning.options import SECONDS_BETWEEN_SAVES
 @cache
 def level_counts(model):
     """Read the table of a model's level counts. It exists once mastery is graded."""
-    import pyarrow.parquet as pq
+    from knowshift.mastery.schemas import LEVEL_COUNTS
+    from knowshift.runtime.parquet import read_table
 
     announce(model)
-    return pq.read_table(checkpoints.count_levels.get(model=model).output.levels)
+    path = Path(checkpoints.count_levels.get(model=model).output.levels)
+    try:
+        return read_table(path, LEVEL_COUNTS)
+    except KnowshiftError as error:
+        what, _, _ = str(error).rpartition(";")
+        raise WorkflowError(f"{what}; delete it, and the next run makes it again") from None
 
 
 @cache
@@ -49,8 +55,9 @@ def counted_levels(wildcards):
 @cache
 def drawable_digests(model):
     """Read the digests of the facts that each data kind of a model may draw."""
-    metadata = level_counts(model).schema.metadata or {}
-    return json.loads(metadata.get(b"knowshift", b"{}")).get("drawable", {})
+    from knowshift.runtime.parquet import table_metadata
+
+    return table_metadata(level_counts(model)).get("drawable", {})
 
 
 def drawable_digest(wildcards):

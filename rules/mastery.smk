@@ -15,8 +15,28 @@ def completions(topics):
     )
 
 
+@cache
+def check_grid():
+    """Stop before anything is probed if the user's facts let no cell be trained or tested.
+
+    Tables of facts that are built may be of older raw data. Those of an archive are not known before it is there.
+    """
+    from knowshift.planning.feasibility import nothing_to_measure
+    from knowshift.planning.inventory import Inventory
+
+    if SETTINGS.facts.source == "archive":
+        return
+    try:
+        problem = nothing_to_measure(PLANNED_CELLS, Inventory(SETTINGS, BASE).topics(built=False))
+    except KnowshiftError:
+        return  # the rule that builds the facts names it
+    if problem:
+        raise WorkflowError(problem)
+
+
 def probe_spec(wildcards):
     """Return the spec of probing one split of a topic."""
+    check_grid()
     chosen = fields(SETTINGS.mastery, "samples", "temperature", "max_new_tokens", "engine", "tokens_per_pass")
     chosen["dtype"] = SETTINGS.models[wildcards.model].dtype or SETTINGS.mastery.dtype
     more = {

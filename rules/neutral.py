@@ -95,8 +95,10 @@ def record(scripts: Sequence[str], since: str, reason: str, path: Path = FILE) -
     """Append a line for each script: its digest now stands for what its digest at `since` stood for.
 
     Raises:
-        NeutralError: a script has not changed since.
+        NeutralError: a script has not changed since, or a spreadsheet would take the reason for a formula.
     """
+    if not reason[:1].isalnum():
+        raise NeutralError("--reason: begin it with a letter")
     changes, before = read_changes(path), digests_at(since, scripts)
     rows = []
     for script in scripts:

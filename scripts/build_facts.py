@@ -48,6 +48,7 @@ def main() -> None:
         from knowshift.facts.question_files import read_question_files
         from knowshift.facts.schemas import FACTS
         from knowshift.facts.templates import read_topic_templates
+        from knowshift.facts.texts import matches_nearly_anything
         from knowshift.facts.user_table import FactTable
         from knowshift.runtime.errors import KnowshiftError
         from knowshift.runtime.parquet import write_table
@@ -68,7 +69,10 @@ def main() -> None:
             f"{arguments.table or arguments.raw}: topic {topic.topic} has no fact with exactly one answer"
         )
     write_table(arguments.output, facts, FACTS, {"topic": topic.topic, "domain": options.domain, **counts})
-    start_logging().info("%s: %s", topic.topic, ", ".join(f"{number:,} {name}" for name, number in counts.items()))
+    log = start_logging()
+    log.info("%s: %s", topic.topic, ", ".join(f"{number:,} {name}" for name, number in counts.items()))
+    if common := sorted(set(filter(matches_nearly_anything, facts["object"].to_pylist()))):
+        log.warning("%s: nearly any answer holds the object %s", topic.topic, ", ".join(common))
 
 
 if __name__ == "__main__":

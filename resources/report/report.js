@@ -12,8 +12,11 @@ const saved = (name, type, content) => {
 
 const bytesOf = (base64) => Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
 
+// A text that a spreadsheet would take for a formula gets an apostrophe before it; numbers stay numbers.
 const csvOf = (columns, rows) => {
-  const cell = (value) => (value === null || value === undefined ? "" : /[",\n\r]/.test(value) ? `"${String(value).replaceAll('"', '""')}"` : String(value));
+  const plain = (value) => (typeof value === "string" && /^(\s*[=+\-@＝＋－＠]|[\t\r\n])/.test(value) && Number.isNaN(Number(value)) ? `'${value}` : String(value));
+  const quoted = (text) => (/[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+  const cell = (value) => (value === null || value === undefined ? "" : quoted(plain(value)));
   return [columns, ...rows].map((row) => row.map(cell).join(",")).join("\n") + "\n";
 };
 

@@ -93,6 +93,31 @@ def test_before_mastery_is_known_it_is_planned_up_to_there_and_said_what_follows
     assert text.count("planned up to its mastery") == MODELS
 
 
+@pytest.mark.parametrize(
+    ("finetuning", "splits", "says"),
+    [
+        ({"sizes": [5000]}, {}, "finetuning.sizes: the smallest is 5,000, and only 80 facts can be trained on"),
+        ({}, {"test": []}, "none of its topics has a test fact"),
+        ({}, {"train": []}, "none of its topics has a train fact"),
+    ],
+)
+def test_an_experiment_that_can_measure_nothing_ends_before_it_is_probed(
+    tiny_facts: Path, tmp_path: Path, finetuning: dict, splits: dict, says: str
+) -> None:
+    shutil.copytree(tiny_facts, tmp_path / "mine")
+    for split, rows in splits.items():
+        for path in (tmp_path / "mine/raw" / split).iterdir():
+            path.write_text(json.dumps(rows))
+    content = tiny.configuration(tmp_path / "mine", tmp_path)
+    content["finetuning"] |= finetuning
+    content["restoration"] = [{"percents": [20]}]
+    content.pop("exports", None)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
+    done = subprocess.run(planned.command("--dry-run"), cwd=tmp_path, capture_output=True, text=True, check=False)
+    said = done.stdout + done.stderr
+    assert done.returncode == 1 and says in said and "Traceback" not in said and "probe_mastery" not in said
+
+
 # --- a target per stage, overrides, the Snakefile itself ---
 
 
@@ -132,6 +157,19 @@ RUNS = 3 * (2 + 1)  # full on level 0, full and lora on mixed data: 8 facts with
 def test_every_stage_is_a_target(known: Path, target: str, some: dict[str, int], absent: set[str]) -> None:
     counts = planned.job_counts(planned.dry_run(known, target, "--quiet", "rules"))
     assert counts.items() >= some.items() and not absent & counts.keys()
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" * 100])
+def test_damaged_level_counts_are_named_with_what_to_do(known: Path, content: bytes) -> None:
+    levels = known / "results/tiny/levels.parquet"
+    levels.write_bytes(content)
+    done = subprocess.run(planned.command("--dry-run"), cwd=known, capture_output=True, text=True, check=False)
+    said = done.stdout + done.stderr
+    assert done.returncode == 1 and "Traceback" not in said
+    (line,) = {line.strip() for line in said.splitlines() if "levels.parquet" in line}
+    assert "is not a readable Parquet file" in line and line.endswith("delete it, and the next run makes it again")
+    levels.unlink()
+    assert planned.job_counts(planned.dry_run(known, "--quiet", "rules"))["count_levels"] == 1
 
 
 def test_the_shares_that_are_restored_reach_the_table_of_concentration(known: Path) -> None:

@@ -24,6 +24,7 @@ import made_up_tables
 from knowshift.report import contents
 from knowshift.report.answers_table import CHANGES
 from knowshift.report.figures.theme import DARK, LEVEL_COLORS
+from knowshift.runtime.csv_files import csv_text
 
 REPOSITORY = Path(__file__).parents[2]
 FIGURES = [entry.name for entry in contents.FIGURES]
@@ -180,6 +181,19 @@ def test_a_report_as_large_as_the_default_one(report: Path, open_page, tmp_path:
     opened.page.screenshot(path=tmp_path / "light.png", full_page=True)
     numbers = [int(text) for text in re.findall(r"Figure (\d+)\.", opened.page.inner_text("main"))]
     assert numbers == list(range(1, len(FIGURES) + 1))
+
+
+def test_the_csv_that_the_page_saves_holds_no_formula(browser) -> None:
+    """The page's own function writes what `csv_text` writes."""
+    source = (REPOSITORY / "resources/report/report.js").read_text(encoding="utf-8")
+    function = re.search(r"const csvOf = .*?\n};\n", source, re.DOTALL)[0]
+    texts = ["=1+1", "+A1", "-x", "@SUM(1)", " =1", "\t=1", "-1.5", "+2", "1e-5", "-", "a=b", 'say "hi", x', ""]
+    page = browser.new_page()
+    saved = page.evaluate(f"([columns, rows]) => {{ {function} return csvOf(columns, rows); }}", [texts, [texts]])
+    assert saved == csv_text([texts, texts])
+    numbers = page.evaluate(f"() => {{ {function} return csvOf(['n'], [[-1.5], [1e-7], [null], [true]]); }}")
+    assert numbers == "n\n-1.5\n1e-7\n\ntrue\n"
+    page.close()
 
 
 def test_charts_answer_to_the_pointer(report: Path, open_page) -> None:

@@ -83,7 +83,7 @@ def _measures(answers: list[pd.DataFrame]) -> dict:
 def _read(path: Path, rule: str, wanted: set[Answerer]) -> dict[tuple, pd.DataFrame]:
     """(model, set) to the probability of every answer, as a whole and per token, and whether it is right."""
     columns = [*Answerer._fields, "set", rule, "answer_logprob", "answer_tokens"]
-    some = ds.field("run").isin([key.run for key in wanted]) & ds.field("set").isin(list(TESTS))
+    some = ds.field("run").isin(pa.array([key.run for key in wanted], pa.string())) & ds.field("set").isin(list(TESTS))
     rows = ds.dataset(path).to_table(columns=columns, filter=some).to_pandas()
     rows = rows.assign(
         per_token=np.exp(rows["answer_logprob"].astype(np.float64)),

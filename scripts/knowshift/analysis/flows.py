@@ -113,7 +113,7 @@ def _states(panel: Panel, row: int, keys: list[Answerer], fact: str, outputs: di
 def _outputs(path: Path, wanted: set[Answerer], facts: pa.ChunkedArray) -> dict[tuple, str]:
     """(model, set, fact) to what some models answered to test questions."""
     columns = [*Answerer._fields, "set", "fact_id", "output"]
-    some = ds.field("run").isin([key.run for key in wanted]) & ds.field("set").isin(list(TESTS))
+    some = ds.field("run").isin(pa.array([key.run for key in wanted], pa.string())) & ds.field("set").isin(list(TESTS))
     some &= ds.field("fact_id").isin(facts.combine_chunks())
     found = ds.dataset(path).to_table(columns=columns, filter=some)
     rows = zip(*(found[name].to_pylist() for name in columns), strict=True)

@@ -1,6 +1,5 @@
 """Questions of a user's own with their answers, in a file, asked of any model and graded at once."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,12 @@ import pyarrow as pa
 
 from knowshift.evaluation.grading import grade_output
 from knowshift.evaluation.schemas import GRADED_OUTCOMES
+from knowshift.facts.texts import problem_with_encoding, tidy
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.runtime.parquet import read_table
+from knowshift.runtime.user_files import parse_json, read_text
 
+FORM = '{"question": "…", "answers": ["…"]} with an answer'
 GRADES = ("whole_words", "substring", "exact")
 
 
@@ -22,20 +24,17 @@ def read_question_file(path: Path) -> list[dict[str, Any]]:
         KnowshiftError: the file is missing or empty, or a line is no such object; names the first one.
     """
     rows = []
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
-        raise KnowshiftError(f"{path} does not exist; it should hold the questions") from None
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_text(path, " does not exist; it should hold the questions").split("\n"), 1):
         if not line.strip():
             continue
-        try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
+        location = f"{path}, line {number}"
+        row = parse_json(line, location, FORM)
         if not _is_question(row):
-            raise KnowshiftError(f'{path}, line {number}: must be {{"question": "…", "answers": ["…"]}} with an answer')
-        rows.append(row)
+            raise KnowshiftError(f"{location}: must be {FORM}")
+        for text in (row["question"], *row["answers"]):
+            if problem := problem_with_encoding(text):
+                raise KnowshiftError(f"{location}: {problem}")
+        rows.append({**row, "answers": [tidy(answer) for answer in row["answers"]]})
     if not rows:
         raise KnowshiftError(f"{path} is empty; it should hold the questions")
     return rows
@@ -43,12 +42,12 @@ def read_question_file(path: Path) -> list[dict[str, Any]]:
 
 def _is_question(row: Any) -> bool:
     """Tell whether a row is a question with at least one answer, none of them blank."""
-    if not isinstance(row, dict) or not isinstance(row.get("question"), str):
+    if not isinstance(row, dict) or not isinstance(row.get("question"), str) or not row["question"].strip():
         return False
     answers = row.get("answers")
     if not isinstance(answers, list) or not answers:
         return False
-    return all(isinstance(answer, str) and answer.strip() for answer in answers)
+    return all(isinstance(answer, str) and tidy(answer) for answer in answers)
 
 
 def as_questions(rows: Sequence[dict[str, Any]]) -> pa.Table:

@@ -3,9 +3,11 @@
 The download is ours because pooch does not resume a broken one.
 """
 
+import errno
 import hashlib
 import shutil
 import stat
+import struct
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
@@ -14,7 +16,7 @@ import requests
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from knowshift.facts.source_rows import SPLITS
-from knowshift.runtime.artefacts import check_replaceable, whole_directory
+from knowshift.runtime.artefacts import check_replaceable, sha256_of, whole_directory
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.runtime.progress import progress
 
@@ -22,6 +24,7 @@ ATTEMPTS = 6
 TIMEOUT = 60  # seconds without any data
 LARGEST_FILE = 1 << 30  # bytes that a file may have unpacked
 LARGEST_SUM = 2 << 30  # bytes that all files together may have unpacked
+MOST_FILES = 10_000
 LARGEST_RATIO = 200  # of unpacked to packed bytes, of a file over a mebibyte; question files reach about 10
 
 
@@ -134,14 +137,42 @@ def _download(url: str, target: Path) -> None:
     tag.unlink(missing_ok=True)
 
 
+def _question_files(source: zipfile.ZipFile, archive: Path) -> dict[str, zipfile.ZipInfo]:
+    """Find the entries of an archive that are question files, by the name that they get, before any is unpacked.
+
+    Raises:
+        KnowshiftError: as `unpack`.
+    """
+    found: dict[str, zipfile.ZipInfo] = {}
+    for member in source.infolist():
+        path = PurePosixPath(member.filename.replace("\\", "/"))
+        if path.is_absolute() or ".." in path.parts or stat.S_ISLNK(member.external_attr >> 16):
+            raise KnowshiftError(f"{archive}: the entry {member.filename!r} would leave the folder; do not trust it")
+        split = path.parent.name
+        if split not in SPLITS or not path.name.endswith(f".{split}.json") or member.is_dir():
+            continue
+        _check_member(member, archive)
+        name = f"{split}/{path.name}"
+        if name in found:
+            raise KnowshiftError(f"{archive} holds two entries for {name}; leave one of them")
+        found[name] = member
+    if sum(member.file_size for member in found.values()) > LARGEST_SUM:
+        raise KnowshiftError(f"{archive} would unpack to more than {LARGEST_SUM:,} bytes; do not trust it")
+    if len(found) > MOST_FILES:
+        raise KnowshiftError(f"{archive} would unpack to more than {MOST_FILES:,} files; do not trust it")
+    return found
+
+
 def _check_member(member: zipfile.ZipInfo, archive: Path) -> None:
-    """Check that an entry is not encrypted, and not larger than question files can be."""
+    """Check that an entry is packed as question files are, and not larger than they can be."""
     if member.flag_bits & 1:
-        raise KnowshiftError(f"{archive}: {member.filename} is encrypted; pack the archive without a password")
+        raise KnowshiftError(f"{archive}: {member.filename!r} is encrypted; pack the archive without a password")
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise KnowshiftError(f"{archive}: {member.filename!r} cannot be unpacked; pack it again as a plain zip")
     large = member.file_size > LARGEST_FILE
     if large or member.file_size > max(1 << 20, LARGEST_RATIO * member.compress_size):
         raise KnowshiftError(
-            f"{archive}: {member.filename} would unpack to {member.file_size:,} bytes; do not trust it"
+            f"{archive}: {member.filename!r} would unpack to {member.file_size:,} bytes; do not trust it"
         )
 
 
@@ -158,31 +189,21 @@ def unpack(archive: Path, output: Path) -> str:
             a name that leads out of `output`; or it holds no question files.
     """
     found: dict[str, str] = {}
-    unpacked = 0
     try:
         with zipfile.ZipFile(archive) as source:
-            for member in source.infolist():
-                path = PurePosixPath(member.filename.replace("\\", "/"))
-                if path.is_absolute() or ".." in path.parts or stat.S_ISLNK(member.external_attr >> 16):
-                    raise KnowshiftError(
-                        f"{archive}: the entry {member.filename!r} would leave the folder; do not trust it"
-                    )
-                split = path.parent.name
-                if split not in SPLITS or not path.name.endswith(f".{split}.json"):
-                    continue
-                _check_member(member, archive)
-                if (unpacked := unpacked + member.file_size) > LARGEST_SUM:
-                    raise KnowshiftError(f"{archive} would unpack to more than {LARGEST_SUM:,} bytes; do not trust it")
-                if f"{split}/{path.name}" in found:
-                    raise KnowshiftError(f"{archive} holds two entries for {split}/{path.name}; leave one of them")
-                target = output / split / path.name
+            for name, member in _question_files(source, archive).items():
+                target = output / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with source.open(member) as packed, target.open("wb") as file:
                     shutil.copyfileobj(packed, file)
-                found[f"{split}/{path.name}"] = hashlib.sha256(target.read_bytes()).hexdigest()
+                found[name] = sha256_of(target)
     except zipfile.BadZipFile as error:
         raise KnowshiftError(f"{archive} is not a complete zip archive ({error})") from None
-    except (NotImplementedError, zlib.error, EOFError, RuntimeError) as error:
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # which reading before the file's beginning gives
+            raise
+        raise KnowshiftError(f"{archive} is not a complete zip archive ({error.strerror})") from None
+    except (NotImplementedError, zlib.error, EOFError, RuntimeError, ValueError, struct.error) as error:
         raise KnowshiftError(f"{archive} cannot be unpacked ({error}); pack it again as a plain zip") from None
     if not found:
         raise KnowshiftError(f"{archive} holds no files of the form {{train,dev,test}}/TOPIC.{{split}}.json")

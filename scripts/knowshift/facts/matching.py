@@ -1,6 +1,5 @@
 """Decides whether a text contains an object, for mastery and for evaluation alike."""
 
-import csv
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -9,7 +8,9 @@ from pathlib import Path
 from typing import get_args
 
 from knowshift.allowed_values import Matching
+from knowshift.facts.texts import matches_nearly_anything, problem_with_text, tidy
 from knowshift.runtime.errors import KnowshiftError
+from knowshift.runtime.user_files import read_csv
 
 RULES: tuple[Matching, ...] = get_args(Matching)
 KEPT_SYMBOLS = "#&+"  # parts of names: C++, AT&T, R&B
@@ -126,23 +127,21 @@ class Synonyms:
         Later files add to earlier ones.
 
         Raises:
-            KnowshiftError: a file is missing or is not such a CSV file, or a row has no object or no synonym.
+            KnowshiftError: a file is missing or is not such a CSV file, a row has no object or no synonym, or a synonym
+                is in nearly any answer.
         """
         table: dict[str, list[str]] = {}
         for path in paths:
-            try:
-                with path.open(encoding="utf-8-sig", newline="") as file:
-                    rows = list(csv.DictReader(file, restkey="more", strict=True))
-            except FileNotFoundError:
-                raise KnowshiftError(f"{path} does not exist; it should list synonyms of objects") from None
-            except (UnicodeDecodeError, csv.Error) as error:
-                raise KnowshiftError(f"{path}: not a CSV file in UTF-8 ({error})") from None
-            for number, row in enumerate(rows, 2):
-                object_, synonyms = row.get("object"), row.get("synonyms")
-                if not object_ or not synonyms or "more" in row:
-                    raise KnowshiftError(
-                        f"{path}, line {number}: needs the columns object and synonyms, the synonyms separated by '|'"
-                        " (put quotes around a name that holds a comma)"
-                    )
-                table.setdefault(object_, []).extend(name.strip() for name in synonyms.split("|") if name.strip())
+            missing = " does not exist; it should list synonyms of objects"
+            for number, row in read_csv(path, missing, ("object", "synonyms")):
+                object_, *names = map(tidy, (row.get("object", ""), *row.get("synonyms", "").split("|")))
+                names = list(filter(None, names))
+                if not object_ or not names:
+                    raise KnowshiftError(f"{path}, line {number}: has no object or no synonym; fill it in")
+                for name in (object_, *names):
+                    if problem := problem_with_text(name, "a name"):
+                        raise KnowshiftError(f"{path}, line {number}: {problem}")
+                    if name != object_ and matches_nearly_anything(name):
+                        raise KnowshiftError(f"{path}, line {number}: {name!r} is in nearly any answer; remove it")
+                table.setdefault(object_, []).extend(names)
         return cls(table)

@@ -1,12 +1,15 @@
 """Reads raw question files in the form of EntityQuestions, and says what is wrong with bad rows."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from knowshift.facts.source_rows import SPLITS, SourceRow, TopicRows, problem_with_subject, problem_with_text
+from knowshift.facts.source_rows import SPLITS, SourceRow, TopicRows, problem_with_subject
 from knowshift.facts.templates import TopicTemplates
+from knowshift.facts.texts import problem_with_text, tidy
 from knowshift.runtime.errors import KnowshiftError
+from knowshift.runtime.user_files import parse_json, read_text
+
+FORM = "a list of objects with the keys question and answers"
 
 
 def read_question_files(root: Path, templates: TopicTemplates) -> TopicRows:
@@ -29,28 +32,27 @@ def read_question_files(root: Path, templates: TopicTemplates) -> TopicRows:
 
 def _read(path: Path, templates: TopicTemplates) -> tuple[list[SourceRow], list[str]]:
     """Read one file: its good rows, and a line for each bad one."""
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise KnowshiftError(f"{path} does not exist; put the raw questions of this topic and split there") from None
-    except IsADirectoryError:
-        raise KnowshiftError(f"{path} is a folder; it must be a JSON file") from None
-    except UnicodeDecodeError as error:
-        raise KnowshiftError(f"{path}: not UTF-8 (byte {error.start}); convert the file to UTF-8") from None
-    except json.JSONDecodeError as error:
-        what = "empty" if not error.doc.strip() else f"not valid JSON ({error})"
-        raise KnowshiftError(
-            f"{path}: {what}; it must hold a list of objects with the keys question and answers"
-        ) from None
+    text = read_text(path, " does not exist; put the raw questions of this topic and split there")
+    rows = parse_json(text, str(path), FORM)
     if not isinstance(rows, list):
-        raise KnowshiftError(f"{path}: must be a JSON list of objects with the keys question and answers")
+        raise KnowshiftError(f"{path}: must hold {FORM}")
     good, problems = [], []
-    for number, row in enumerate(rows, 1):
+    for number, row in enumerate(map(_tidied, rows), 1):
         if problem := _problem(row, templates):
             problems.append(f"{path}, row {number}: {problem}")
-        elif subject := templates.subject_of(row["question"]):  # a good row has one
-            good.append(SourceRow(row["question"], subject, tuple(row["answers"])))
+        elif subject := tidy(templates.subject_of(row["question"]) or ""):  # a good row has one
+            good.append(SourceRow(templates.ask(subject), subject, tuple(row["answers"])))
     return good, problems
+
+
+def _tidied(row: Any) -> Any:
+    """Tidy the texts of a row, as far as it has the right form."""
+    if not isinstance(row, dict):
+        return row
+    kept = {key: tidy(value) if isinstance(value, str) else value for key, value in row.items()}
+    if isinstance(answers := kept.get("answers"), list):
+        kept["answers"] = [tidy(answer) if isinstance(answer, str) else answer for answer in answers]
+    return kept
 
 
 def _problem(row: Any, templates: TopicTemplates) -> str | None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from knowshift.facts.texts import problem_with_template, tidy
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.runtime.yaml_files import read_yaml
 
@@ -56,12 +57,14 @@ def read_topic_templates(path: Path) -> TopicTemplates:
     for template in [raw["question"], *completions]:
         if not isinstance(template, str) or template.count(SUBJECT) != 1:
             raise KnowshiftError(f"{path}: {template!r} must hold {SUBJECT} exactly once")
+        if problem := problem_with_template(template):
+            raise KnowshiftError(f"{path}: {problem}")
     for template in completions:
         if template != template.rstrip():
             raise KnowshiftError(f"{path}: {template!r} ends in white space; end it where the object follows")
     if len(set(completions)) != len(completions):
         raise KnowshiftError(f"{path}: two completion templates are the same")
-    return TopicTemplates(str(raw["topic"]), str(raw["name"]), raw["question"], tuple(completions))
+    return TopicTemplates(str(raw["topic"]), str(raw["name"]), tidy(raw["question"]), tuple(completions))
 
 
 @dataclass(frozen=True)
@@ -109,4 +112,6 @@ def read_prompt_template(path: Path) -> PromptTemplate:
     for key, placeholder in (("prompt", "{question}"), ("answer", "{object}")):
         if not isinstance(raw[key], str) or raw[key].count(placeholder) != 1:
             raise KnowshiftError(f"{path}: {key} must be a text that holds {placeholder} exactly once")
+        if problem := problem_with_template(raw[key]):
+            raise KnowshiftError(f"{path}: {problem}")
     return PromptTemplate(raw["prompt"], raw["answer"])

@@ -1,6 +1,5 @@
 """Reads facts from a table of the user's own: CSV, TSV, JSON Lines or Parquet, with one fact per row."""
 
-import csv
 import difflib
 import hashlib
 import json
@@ -9,16 +8,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from knowshift.canonical import canonical_json
-from knowshift.facts.source_rows import SPLITS, SourceRow, TopicRows, problem_with_subject, problem_with_text
+from knowshift.facts.source_rows import SPLITS, SourceRow, TopicRows, problem_with_subject
 from knowshift.facts.templates import TopicTemplates
+from knowshift.facts.texts import matches_nearly_anything, problem_with_text, tidy
 from knowshift.runtime.errors import KnowshiftError
+from knowshift.runtime.parquet import read_foreign_table
+from knowshift.runtime.user_files import parse_json, read_csv, read_text
 
 REQUIRED = ("topic", "subject", "object")
 COLUMNS = (*REQUIRED, "aliases", "split", "question")
+MISSING = " does not exist; it must be the table of facts"
+FORM = f"an object with {', '.join(REQUIRED)}"
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 LocatedRow = tuple[str, dict[str, Any]]  # where the row is ("FILE, line 3"), and its cells by column
@@ -37,7 +38,8 @@ class FactTable:
         columns: set[str] = set()
         for location, row in self._read():
             columns |= row.keys()
-            kept = {name: row[name] for name in COLUMNS if row.get(name) not in (None, "")}
+            cells = {name: tidy(cell) if isinstance(cell := row.get(name), str) else cell for name in COLUMNS}
+            kept = {name: cell for name, cell in cells.items() if cell not in (None, "")}
             topic = kept.get("topic")
             self._rows[topic if isinstance(topic, str) else None].append((location, kept))
         if not self._rows:
@@ -103,48 +105,24 @@ class FactTable:
         }
         if self.path.suffix not in readers:
             raise KnowshiftError(f"{self.path}: the name of a table of facts ends in {', '.join(readers)}")
-        try:
-            yield from readers[self.path.suffix]()
-        except FileNotFoundError:
-            raise KnowshiftError(f"{self.path} does not exist; it must be the table of facts") from None
-        except IsADirectoryError:
-            raise KnowshiftError(f"{self.path} is a folder; it must be a table of facts") from None
-        except UnicodeDecodeError as error:
-            raise KnowshiftError(f"{self.path}: not UTF-8 (byte {error.start}); convert the file to UTF-8") from None
+        yield from readers[self.path.suffix]()
 
     def _read_csv(self) -> Iterator[LocatedRow]:
-        with self.path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, delimiter=DELIMITERS[self.path.suffix], restkey="", strict=True)
-            try:
-                for row in reader:
-                    if "" in row:
-                        raise csv.Error("more cells than the header names; put quotes around a comma")
-                    yield f"{self.path}, line {reader.line_num}", row
-            except csv.Error as error:
-                raise KnowshiftError(f"{self.path}, line {reader.reader.line_num}: {error}") from None
+        for number, row in read_csv(self.path, MISSING, REQUIRED, DELIMITERS[self.path.suffix]):
+            yield f"{self.path}, line {number}", row
 
     def _read_jsonl(self) -> Iterator[LocatedRow]:
-        with self.path.open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                location = f"{self.path}, line {number}"
-                try:
-                    row = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise KnowshiftError(f"{location}: not valid JSON ({error.msg}); correct the line") from None
-                if not isinstance(row, dict):
-                    raise KnowshiftError(
-                        f"{location}: is {type(row).__name__}, not an object with {', '.join(REQUIRED)}"
-                    )
-                yield location, row
+        for number, line in enumerate(read_text(self.path, MISSING).split("\n"), 1):
+            if not line.strip():
+                continue
+            location = f"{self.path}, line {number}"
+            row = parse_json(line, location, FORM)
+            if not isinstance(row, dict):
+                raise KnowshiftError(f"{location}: is {type(row).__name__}, not {FORM}")
+            yield location, row
 
     def _read_parquet(self) -> Iterator[LocatedRow]:
-        try:
-            table = pq.read_table(self.path.open("rb"))
-        except pa.ArrowInvalid as error:
-            raise KnowshiftError(f"{self.path}: this is no Parquet file ({str(error).splitlines()[0]})") from None
-        for number, row in enumerate(table.to_pylist(), 1):
+        for number, row in enumerate(read_foreign_table(self.path, MISSING, COLUMNS), 1):
             yield f"{self.path}, row {number}", row
 
 
@@ -168,7 +146,9 @@ def draw_split(topic: str, subject: str, shares: Mapping[str, float]) -> str:
 def _aliases(row: Mapping[str, Any]) -> list[Any]:
     """Read the aliases of a row, which are a list or one text separated by `|`."""
     given = row.get("aliases", [])
-    return [name.strip() for name in given.split("|") if name.strip()] if isinstance(given, str) else given
+    if isinstance(given, str):
+        return [name for name in map(tidy, given.split("|")) if name]
+    return [tidy(name) if isinstance(name, str) else name for name in given] if isinstance(given, list) else given
 
 
 def _problem(row: Mapping[str, Any]) -> str | None:
@@ -183,6 +163,8 @@ def _problem(row: Mapping[str, Any]) -> str | None:
     texts += [(alias, "an alias") for alias in aliases]
     if problem := next(filter(None, (problem_with_text(text, name) for text, name in texts)), None):
         return problem
+    if common := next(filter(matches_nearly_anything, aliases), None):
+        return f"the alias {common!r} is in nearly any answer; remove it"
     if row.get("split", SPLITS[0]) not in SPLITS:
         return f"the split is {row['split']!r}; it must be one of {', '.join(SPLITS)}, or empty"
     return problem_with_subject(row["subject"])

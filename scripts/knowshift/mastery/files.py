@@ -100,6 +100,9 @@ def grade_files(
         for path in progress(completions, what="grading", unit="units"):
             table = read_table(path, COMPLETIONS)
             probed = _where(known, "fact_id", set(table["fact_id"].to_pylist()))
-            yield grade(probed, table, table_metadata(table)["templates"], synonyms, rule, boundaries, levels_from)
+            templates = table_metadata(table).get("templates")
+            if not isinstance(templates, int):
+                raise KnowshiftError(f"{path} does not say its number of templates; probe again: rm {path}")
+            yield grade(probed, table, templates, synonyms, rule, boundaries, levels_from)
 
     return pa.concat_tables(graded())

@@ -5,17 +5,16 @@ EntityQuestions; models are sized by their files, their published shape, or thei
 """
 
 import csv
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from knowshift.evaluation.questions import question_set
 from knowshift.facts.building import build_facts
 from knowshift.facts.question_files import read_question_files
+from knowshift.facts.schemas import FACTS
 from knowshift.facts.source_rows import PROBED_SPLITS, SPLITS, TopicRows
 from knowshift.facts.templates import (
     SUBJECT,
@@ -25,10 +24,12 @@ from knowshift.facts.templates import (
     read_topic_templates,
 )
 from knowshift.facts.user_table import FactTable
-from knowshift.mastery.schemas import LEVELS
+from knowshift.mastery.schemas import LEVEL_COUNTS, LEVELS
 from knowshift.planning.fact_counts import CHARACTERS_PER_TOKEN, TopicSize
 from knowshift.planning.planned_model import ModelSize
 from knowshift.runtime.errors import KnowshiftError
+from knowshift.runtime.parquet import read_table
+from knowshift.runtime.user_files import parse_json, read_text
 from knowshift.weights.parameter_counts import named_parameters, stored_parameters
 
 # Numbers of facts by split, also_in_test, and the mean characters of subjects and objects.
@@ -46,8 +47,11 @@ class Inventory:
     def __init__(self, experiment: Any, root: Path) -> None:
         self._experiment, self._root, self._results = experiment, root, Path(experiment.results)
 
-    def topics(self) -> dict[str, TopicSize]:
+    def topics(self, built: bool = True) -> dict[str, TopicSize]:
         """Find the size of every topic.
+
+        Args:
+            built: whether tables of facts that are built already count; they may be older than the raw data.
 
         Raises:
             KnowshiftError: nothing is known of a topic.
@@ -58,7 +62,7 @@ class Inventory:
         topics = {}
         for domain in PROBED_SPLITS:
             templates = {name: read_topic_templates(folder / f"{name}.yaml") for name in getattr(settings, domain)}
-            for name, counts in self._count_facts(domain, templates).items():
+            for name, counts in self._count_facts(domain, templates, built).items():
                 topics[name] = self._topic_size(domain, counts, templates[name], prompt)
         return topics
 
@@ -102,11 +106,11 @@ class Inventory:
             answer=(len(prompt.reply("")) + counts["object_characters"]) / CHARACTERS_PER_TOKEN,
         )
 
-    def _count_facts(self, domain: str, templates: Mapping[str, TopicTemplates]) -> dict[str, TopicCounts]:
-        """Count the facts of a domain's topics: from built tables, else from raw data, else as published."""
-        built = {name: self._results / "facts" / f"{name}.parquet" for name in templates}
-        if all(path.exists() for path in built.values()):
-            return {name: _count(pq.read_table(path)) for name, path in built.items()}
+    def _count_facts(self, domain: str, templates: Mapping[str, TopicTemplates], built: bool) -> dict[str, TopicCounts]:
+        """Count the facts of a domain's topics: from built tables if wanted, else raw data, else as published."""
+        tables = {name: self._results / "facts" / f"{name}.parquet" for name in templates}
+        if built and all(path.exists() for path in tables.values()):
+            return {name: _count(read_table(path, FACTS)) for name, path in tables.items()}
         if sources := self._raw_rows(templates):
             groups = {
                 name: {other: sources[other] for other in templates if templates[other].question == template.question}
@@ -144,7 +148,10 @@ class Inventory:
         levels = self._known_levels(name, shape["model"] if shape else None)
         if (folder / "config.json").exists():
             stored = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-            vocabulary = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("vocab_size", 0)
+            form = "the configuration of a model"
+            config = parse_json(read_text(folder / "config.json", " does not exist"), str(folder / "config.json"), form)
+            vocabulary = config.get("vocab_size") if isinstance(config, dict) else None
+            vocabulary = vocabulary if isinstance(vocabulary, int) else 0  # models of several parts have it elsewhere
             return ModelSize(given or stored_parameters(folder) or 0, stored, levels, vocabulary)
         parameters = given or (llama_parameters(shape) if shape else named_parameters(repository or name))
         if not parameters:
@@ -168,7 +175,7 @@ class Inventory:
         """
         measured = self._results / name / "levels.parquet"
         if measured.exists():
-            return _measured_levels(pq.read_table(measured))
+            return _measured_levels(read_table(measured, LEVEL_COUNTS))
         if published_as is None or self._experiment.facts.source != "archive":
             return {}
         published_topics = {(row["topic"], row["domain"]) for row in self._published("entityquestions")}

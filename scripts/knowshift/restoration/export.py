@@ -72,10 +72,12 @@ def _origin(base: Path) -> tuple[str, str]:
     Returns:
         Markdown for the text of a card, and the line of its header that names a base model on the hub, or "".
     """
-    source = (manifest_of(base, verify=False) or {}).get("source", {})
-    if "hub" in source:
+    source = (manifest_of(base, verify=False) or {}).get("source")
+    if not isinstance(source, dict):  # a model from elsewhere
+        return f"`{base.name}`", ""
+    if {"hub", "revision"} <= source.keys():
         return f"`{source['hub']}` at {source['revision']}", f"base_model: {source['hub']}\n"
-    if "wheel" in source:
+    if {"wheel", "file", "version"} <= source.keys():
         return f"`{source['file']}` of the Python package {source['wheel']} {source['version']}", ""
     return f"`{base.name}`", ""
 

@@ -101,9 +101,12 @@ def check_replaceable(path: Path, inputs: Iterable[Path] = ()) -> None:
     Raises:
         KnowshiftError: the directory is, holds or lies in an input, is a file, or holds files of somebody else.
     """
-    place = path.resolve()
-    for given in inputs:
-        other = given.resolve()
+    inputs = list(inputs)
+    try:
+        place, *others = (given.resolve() for given in (path, *inputs))
+    except (RuntimeError, OSError) as error:
+        raise KnowshiftError(f"{path} or what is read for it is a link that leads nowhere ({error})") from None
+    for given, other in zip(inputs, others, strict=True):
         if place == other or place in other.parents or other in place.parents:
             raise KnowshiftError(f"{path} is, holds or lies in {given}, which is read here; write to another folder")
     if not os.path.lexists(path):
@@ -112,9 +115,9 @@ def check_replaceable(path: Path, inputs: Iterable[Path] = ()) -> None:
         raise KnowshiftError(f"{path} is a file; name a folder to write to")
     present = {str(file.relative_to(path)) for file in path.rglob("*") if not file.is_dir() or file.is_symlink()}
     made: set[str] = {MANIFEST}
-    with suppress(FileNotFoundError, ValueError):
+    with suppress(FileNotFoundError, ValueError, TypeError, RecursionError):
         made.update(json.loads(_files_list(path).read_text(encoding="utf-8")))
-    with suppress(FileNotFoundError, ValueError, TypeError, KeyError):
+    with suppress(FileNotFoundError, ValueError, TypeError, KeyError, RecursionError):
         made.update(json.loads((path / MANIFEST).read_text(encoding="utf-8"))["files"])
     if others := sorted(present - made):
         raise KnowshiftError(
@@ -181,12 +184,17 @@ def read_manifest(directory: Path, verify: bool = True, declared: Path | None = 
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise KnowshiftError(f"{path} is missing, so {directory} is not complete; {remedy}") from None
-    except json.JSONDecodeError as error:
-        raise KnowshiftError(f"{path} is damaged ({error}); {remedy}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise KnowshiftError(f"{path} is damaged ({str(error).splitlines()[0]}); {remedy}") from None
     if not (isinstance(manifest, dict) and isinstance(manifest.get("files"), dict)):
         raise KnowshiftError(
             f"{path} names no files, so it is not a manifest of knowshift: rename it, or use another folder"
         )
+    for name, entry in manifest["files"].items():
+        if not (isinstance(entry, dict) and isinstance(entry.get("bytes"), int) and _is_sha256(entry.get("sha256"))):
+            raise KnowshiftError(f"{path} has no size and sha256 of {name[:60]!r}, so it is damaged; {remedy}")
+        if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
+            raise KnowshiftError(f"{path} names {name[:60]!r}, which lies outside {directory}; {remedy}")
     files = {directory / name: entry for name, entry in manifest["files"].items()}
 
     def differs(file: Path) -> bool:
@@ -202,6 +210,11 @@ def read_manifest(directory: Path, verify: bool = True, declared: Path | None = 
             if damaged:
                 raise KnowshiftError(f"{file} is damaged (it differs from its manifest); {remedy}")
     return manifest
+
+
+def _is_sha256(value: Any) -> bool:
+    """Tell whether a value is a sha256 in hexadecimal digits."""
+    return isinstance(value, str) and len(value) == 64
 
 
 def manifest_of(directory: Path, verify: bool = True, declared: Path | None = None) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +13,13 @@ import pyarrow.parquet as pq
 from knowshift.canonical import canonical_json
 from knowshift.runtime.artefacts import whole_file
 from knowshift.runtime.errors import KnowshiftError
+from knowshift.runtime.user_files import check_file
 
 if TYPE_CHECKING:
     import pandas as pd
 
+# What reading a damaged file raises: pyarrow's errors, and Python's where texts or times cannot be converted.
+UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError)
 ROW_GROUP = 1 << 16  # rows of a Parquet row group
 
 
@@ -109,16 +112,42 @@ def read_table(path: Path, schema: pa.Schema | None = None, columns: list[str] |
         table = pq.read_table(path, columns=columns)
     except FileNotFoundError:
         raise KnowshiftError(f"{path} does not exist; {remedy}") from None
-    except (pa.ArrowInvalid, OSError) as error:
-        raise KnowshiftError(
-            f"{path} is not a readable Parquet file ({str(error).splitlines()[0]}); {remedy}"
-        ) from None
+    except UNREADABLE as error:
+        raise KnowshiftError(f"{path} is not a readable Parquet file ({_first_line(error)}); {remedy}") from None
     if schema is not None:
         for name in columns or schema.names:
             expected = schema.field(name).type
             if name not in table.column_names or table.schema.field(name).type != expected:
                 raise KnowshiftError(f"{path} has no column '{name}' of type {expected}; {remedy}")
     return table
+
+
+def read_foreign_table(path: Path, missing: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Read the rows of a Parquet table that a user brings.
+
+    Args:
+        path: the file.
+        missing: what to say, after the path, where there is no such file.
+        columns: names of the columns whose cells are wanted; those of other columns are None.
+
+    Raises:
+        KnowshiftError: the file is missing or damaged, or has a column twice.
+    """
+    check_file(path, missing)
+    try:
+        names = pq.read_schema(path).names
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise KnowshiftError(f"{path} has the column {twice[0]} twice; remove or rename one of them")
+        rows = pq.read_table(path, columns=[name for name in columns if name in names]).to_pylist()
+    except UNREADABLE as error:
+        raise KnowshiftError(f"{path} is not a readable Parquet file ({_first_line(error)}); write it again") from None
+    for row in rows:
+        yield dict.fromkeys(names) | row
+
+
+def _first_line(error: BaseException) -> str:
+    """Return the first line of what an error says."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 
 def read_frames(folder: Path) -> dict[str, "pd.DataFrame"]:
@@ -128,4 +157,8 @@ def read_frames(folder: Path) -> dict[str, "pd.DataFrame"]:
 
 def table_metadata(table: pa.Table) -> dict[str, Any]:
     """Get the metadata that `write_table` was given; empty for a table from elsewhere."""
-    return json.loads((table.schema.metadata or {}).get(b"knowshift", b"{}"))
+    try:
+        found = json.loads((table.schema.metadata or {}).get(b"knowshift", b"{}"))
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -7,8 +7,10 @@ from typing import Any
 import yaml
 
 from knowshift.runtime.errors import KnowshiftError
+from knowshift.runtime.user_files import read_text
 
-LARGEST_FILE = 10_000_000  # bytes
+LARGEST_FILE = 200_000  # bytes, which take seconds to parse
+LONGEST_NUMBER = 100  # characters
 MOST_VALUES = 1_000_000  # once every alias is written out
 
 
@@ -23,27 +25,19 @@ def read_yaml(path: Path, missing: str) -> Any:
         KnowshiftError: the file does not exist, cannot be read, is not YAML in UTF-8, gives a key twice, is too large,
             or repeats itself without end by aliases.
     """
+    text = read_text(path, missing, LARGEST_FILE)
     try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise KnowshiftError(f"{path}: larger than {LARGEST_FILE:,} bytes, so it cannot be what is meant")
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise KnowshiftError(f"{path}{missing}") from None
-    except UnicodeDecodeError as error:
-        raise KnowshiftError(f"{path}: not UTF-8 (byte {error.start}); save it in that encoding") from None
-    except OSError as error:
-        raise KnowshiftError(f"{path}: cannot be read ({error.strerror})") from None
-    try:
-        node = yaml.compose(text, yaml.SafeLoader)
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
         if node is None:
             return None
         _count(node, {}, path)
         for problem in _repeated_keys(node, set()):
             raise KnowshiftError(f"{path}: {problem}")
-        return yaml.safe_load(text)
+        return loader.construct_document(node)
     except RecursionError:
         raise KnowshiftError(f"{path}: nested too deeply") from None
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, AttributeError, KeyError, TypeError, OverflowError) as error:
         raise KnowshiftError(f"{path}: not valid YAML ({_first_line(error)})") from None
 
 
@@ -61,12 +55,23 @@ def _count(node: yaml.Node, sizes: dict[int, int | None], path: Path) -> int:
         if (known := sizes[id(node)]) is None:
             raise KnowshiftError(f"{path}: line {node.start_mark.line + 1} holds an alias of itself; write it out")
         return known
+    if isinstance(node, yaml.ScalarNode) and (problem := _problem_with_scalar(node)):
+        raise KnowshiftError(f"{path}: line {node.start_mark.line + 1} holds {problem}")
     sizes[id(node)] = None
     size = 1 + sum(_count(child, sizes, path) for child in _children(node))
     if size > MOST_VALUES:
         raise KnowshiftError(f"{path}: holds more than {MOST_VALUES:,} values once its aliases are written out")
     sizes[id(node)] = size
     return size
+
+
+def _problem_with_scalar(node: yaml.ScalarNode) -> str | None:
+    """Say what is wrong with a single value, as it is written; None if nothing is."""
+    if any("\ud800" <= character <= "\udfff" for character in node.value):
+        return "half of a character (a lone surrogate); write the character itself"
+    if node.tag != "tag:yaml.org,2002:str" and len(node.value) > LONGEST_NUMBER:
+        return f"a number of {len(node.value):,} characters; at most {LONGEST_NUMBER} are allowed"
+    return None
 
 
 def _children(node: yaml.Node) -> list[yaml.Node]:

@@ -160,7 +160,7 @@ class Delta:
         manifest = read_manifest(directory, declared=directory)
         if manifest.get("format") != DELTA_FORMAT:
             raise KnowshiftError(f"{directory} is in the format {manifest.get('format')}, not {DELTA_FORMAT}")
-        if manifest["base"] != base_identity(base):
+        if manifest.get("base") != base_identity(base):
             raise KnowshiftError(f"{directory} was made against other weights than those in {base}")
         # The pipeline keeps a copy of the manifest beside the folder, as delta.json beside delta/.
         copied = directory.with_name(f"{directory.name}.json")

@@ -184,9 +184,10 @@ def _listed_in_manifest(directory: Path) -> list[str]:
     """Return the tensors that are no parameters, as `resolve_model.py` found them from the model itself."""
     try:
         manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):  # damaged ones are reported where files are checked against them
+    except (OSError, ValueError, RecursionError):  # damaged ones are reported where files are checked against them
         return []
-    return manifest.get(NO_PARAMETERS, []) if isinstance(manifest, dict) else []
+    listed = manifest.get(NO_PARAMETERS) if isinstance(manifest, dict) else None
+    return [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
 
 
 def _is_table(name: str, tensor: StoredTensor) -> bool:

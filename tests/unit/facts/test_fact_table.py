@@ -70,7 +70,7 @@ GOOD = {"topic": "T", "subject": "A", "object": "x"}
 BAD = [
     ({"topic": "T", "object": "x"}, "has no subject"),
     ({"topic": "T", "subject": "", "object": "x"}, "has no subject"),
-    ({"topic": "T", "subject": " ", "object": "x"}, "the subject is empty"),
+    ({"topic": "T", "subject": " \u200b", "object": "x"}, "has no subject"),
     ({"topic": "T", "subject": "B", "object": 1}, "the object is int"),
     ({"topic": 3, "subject": "B", "object": "x"}, "has no topic that is text"),
     ({"topic": "T", "subject": "[X]", "object": "x"}, "holds the placeholder"),
@@ -78,7 +78,10 @@ BAD = [
     ({"topic": "T", "subject": "B", "object": "x", "aliases": {"a": 1}}, "aliases is dict"),
     ({"topic": "T", "subject": "B", "object": "x", "aliases": [1]}, "an alias is int"),
     ({"topic": "T", "subject": "B", "object": "x" * 10_000_000}, "10,000,000 characters"),
-    ({"topic": "T", "subject": "B", "object": "Sa\u0303o"}, "not in Unicode form NFC"),
+    ({"topic": "T", "subject": "B", "object": "#REF!"}, "which a spreadsheet writes"),
+    ({"topic": "T", "subject": "B", "object": "x", "aliases": "y| the "}, "the alias 'the' is in nearly any answer"),
+    ({"topic": "T", "subject": "B", "object": "\ud800"}, "half of a character"),
+    ({"topic": "T", "subject": "A ", "object": "x", "question": " Where is  A?"}, "is the same fact as"),
     ({"topic": "T", "subject": "B", "object": "a\u0007"}, "control character"),
     ({"topic": "T", "subject": "A", "object": "x"}, "is the same fact as"),
     ({"topic": "T", "subject": "A", "object": "y"}, "with another object"),
@@ -102,12 +105,18 @@ def test_a_bad_row_is_named_and_left_out(tmp_path: Path, row: dict, said: str) -
         ("f.csv", b"topic,subject,object\n", "is empty"),
         ("f.csv", b"topic,subject,answer\nT,A,x\n", "no column object; it has answer, subject, topic"),
         ("f.csv", b"topic,subject,object,alias\nT,A,x,y\n", "has a column alias; rename it to aliases"),
-        ("f.csv", b"topic,subject,object\nT,A,x,y\n", "line 2: more cells than the header names"),
+        ("f.csv", b"topic,subject,object\nT,A,x,y\n", "line 2: more cells than the headings name"),
         ("f.csv", b'topic,subject,object\nT,A,"x\n', "line 2: unexpected end of data"),
         ("f.csv", b"topic,subject,object\nT,A,\xff\n", "not UTF-8"),
         ("f.jsonl", b'{"topic": "T"\n', "line 1: not valid JSON"),
         ("f.jsonl", b"[1]\n", "line 1: is list, not an object"),
-        ("f.parquet", b"PAR1", "no Parquet file"),
+        ("f.csv", b"topic,subject,object,subject\nT,A,x,B\n", "has the column subject twice"),
+        ("f.csv", b"topic,subject,object,\nT,A,x,y\n", "line 2: a cell has no heading"),
+        ("f.jsonl", b'{"topic": "T", "subject": "A", "subject": "B"}', "the key 'subject' is given twice"),
+        ("f.jsonl", b"[" * 200_000, "line 1: nested too deeply"),
+        ("f.jsonl", b'{"topic": ' + b"9" * 5000 + b"}", "line 1: holds a number of thousands of digits"),
+        ("f.parquet", b"PAR1", "is not a readable Parquet file"),
+        ("f.parquet", b"", "is not a readable Parquet file"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, content: bytes, said: str) -> None:
@@ -125,6 +134,13 @@ def test_a_missing_file_a_folder_and_a_missing_topic_are_named(tmp_path: Path) -
     table = FactTable(write(tmp_path, ".jsonl", [GOOD]))
     with pytest.raises(KnowshiftError, match="no row of topic V; its topics are T"):
         table.read(TopicTemplates("V", "V", "Where is [X]?", ("[X] is in",)), SHARES)
+
+
+def test_a_parquet_table_with_a_column_twice_is_refused(tmp_path: Path) -> None:
+    names = ["topic", "subject", "object", "subject"]
+    pq.write_table(pa.Table.from_arrays([pa.array(["T"])] * 4, names=names), tmp_path / "f.parquet")
+    with pytest.raises(KnowshiftError, match="has the column subject twice"):
+        FactTable(tmp_path / "f.parquet")
 
 
 def test_the_digest_of_a_topic_knows_its_rows_only(tmp_path: Path) -> None:

@@ -70,7 +70,10 @@ def test_topics_that_share_a_question_share_no_fact(tmp_path: Path) -> None:
     [
         (b"", "empty"),
         (b"{", "not valid JSON"),
-        (b"{}", "must be a JSON list"),
+        (b"{}", "must hold a list of objects"),
+        (b"[" * 200_000, "nested too deeply"),
+        (b"[" + b"9" * 5000 + b"]", "a number of thousands of digits"),
+        (b'[{"question": "a", "question": "b"}]', "given twice"),
         (b"\xff\xfe[]", "not UTF-8"),
         (None, "is a folder"),
     ],
@@ -102,7 +105,9 @@ BAD = [
     ({"question": "Where is  ?", "answers": ["x"]}, "does not fit the question"),
     ({"question": "Where is [X]?", "answers": ["x"]}, "holds the placeholder"),
     ({"question": "Where is A?", "answers": ["x\u0000y"]}, "a control character"),
-    ({"question": "Where is A?", "answers": ["Sa\u0303o"]}, "not in Unicode form NFC"),
+    ({"question": "Where is A?", "answers": ["#REF!"]}, "which a spreadsheet writes"),
+    ({"question": "Where is #N/A?", "answers": ["x"]}, "which a spreadsheet writes"),
+    ({"question": "Where is A?", "answers": ["x\ud83d"]}, "half of a character"),
     ({"question": "Where is A?", "answers": ["x" * 10_000_000]}, "10,000,000 characters"),
 ]
 

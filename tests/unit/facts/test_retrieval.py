@@ -3,6 +3,8 @@
 import http.server
 import io
 import json
+import random
+import struct
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -158,6 +160,31 @@ def bomb(folder: Path) -> Path:
     return folder / "bomb.zip"
 
 
+def eight_members(folder: Path) -> Path:
+    """Eight files of 300 MB of one byte, each below the bound of a file and of a ratio that a long text could have."""
+    with zipfile.ZipFile(folder / "eight.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        for number in range(8):
+            file.writestr(f"train/T{number}.train.json", ROWS)
+    content = bytearray((folder / "eight.zip").read_bytes())
+    start = -1
+    while (start := content.find(b"PK\x01\x02", start + 1)) >= 0:  # what the central headers say of packed and unpacked
+        content[start + 20 : start + 28] = struct.pack("<II", 30_000_000, 300_000_000)
+    (folder / "eight.zip").write_bytes(content)
+    return folder / "eight.zip"
+
+
+def lzma(folder: Path) -> Path:
+    (folder / "lzma.zip").write_bytes(archive(compression=zipfile.ZIP_LZMA))
+    return folder / "lzma.zip"
+
+
+def many_files(folder: Path) -> Path:
+    with zipfile.ZipFile(folder / "many.zip", "w") as file:
+        for number in range(10_001):
+            file.writestr(f"train/T{number}.train.json", "[]")
+    return folder / "many.zip"
+
+
 def unknown_method(folder: Path) -> Path:
     content = bytearray(archive())
     for signature, offset in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
@@ -170,11 +197,37 @@ def unknown_method(folder: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("make", "says"),
-    [(two_entries, "two entries"), (encrypted, "encrypted"), (bomb, "would unpack"), (unknown_method, "plain zip")],
+    [
+        (two_entries, "two entries"),
+        (encrypted, "encrypted"),
+        (bomb, "would unpack"),
+        (eight_members, "more than 2,147,483,648 bytes"),
+        (many_files, "more than 10,000 files"),
+        (lzma, "plain zip"),
+        (unknown_method, "plain zip"),
+    ],
 )
 def test_archives_that_cannot_be_right_are_refused_in_one_line(tmp_path: Path, make: Callable, says: str) -> None:
-    with pytest.raises(KnowshiftError, match=says):
+    with pytest.raises(KnowshiftError, match=says) as caught:
         unpack(make(tmp_path), tmp_path / "raw")
+    assert "\n" not in str(caught.value) and not (tmp_path / "raw").exists()  # known before anything is unpacked
+
+
+def test_damage_of_an_archive_at_any_place_ends_in_one_line(tmp_path: Path) -> None:
+    draw, refused = random.Random(0), 0
+    rows = {f"{split}/T.{split}.json": ROWS[:900] for split in ("train", "dev", "test")}
+    whole = archive(rows, zipfile.ZIP_DEFLATED)
+    for number in range(300):
+        content = bytearray(whole)
+        for _ in range(draw.choice([1, 2, 5])):
+            content[draw.randrange(len(whole))] = draw.randrange(256)
+        (tmp_path / "damaged.zip").write_bytes(content)
+        try:
+            unpack(tmp_path / "damaged.zip", tmp_path / f"raw{number}")
+        except KnowshiftError as error:
+            assert "\n" not in str(error)
+            refused += 1
+    assert refused > 100
 
 
 def test_the_sum_of_what_is_unpacked_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

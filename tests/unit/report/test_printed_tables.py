@@ -1,5 +1,7 @@
 """Printed tables: how they are laid out, and that accuracies stand beside what answers without fine-tuning."""
 
+import csv
+import io
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 
 from knowshift.report.figures.lines import REFERENCE_NAMES
 from knowshift.report.tables import parameters, scores
+from knowshift.report.tables.catalogue import printed_tables
 from knowshift.report.tables.layout import PrintedTable, TableCell, naming, pivot, spread_percent
 from made_up_tables import Grid, Tables
 
@@ -29,6 +32,17 @@ def test_accuracies_stand_beside_the_baselines(lay_out, frames: dict) -> None:
     known = frames["scores"].query("method == 'few-shot' and set == 'test'")["accuracy"].item()
     if lay_out is not scores.level4_and_kl:
         assert any(f"{100 * known:.1f}" in cell.text for row in baselines for cell in row)
+
+
+def test_numbers_of_printed_tables_stay_numbers_in_csv(frames: dict) -> None:
+    cells = 0
+    for name, shown in printed_tables(frames).items():
+        rows = [shown.columns, *([cell.text for cell in row] for row in shown.rows)]
+        assert list(csv.reader(io.StringIO(shown.csv()))) == rows, name
+        cells += sum(cell.startswith(("+", "-")) for row in rows for cell in row)
+    assert cells > 10  # there are signed numbers among them
+    one = PrintedTable("t", ["=A1"], [[TableCell("=1+1")], [TableCell("-2")]])
+    assert one.csv() == "'=A1\n'=1+1\n-2\n"
 
 
 def test_printed_tables_read_the_same_in_csv_and_latex() -> None:

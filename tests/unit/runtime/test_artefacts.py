@@ -1,6 +1,7 @@
 """Artefacts are whole or absent, equal content gives equal bytes, and damage is noticed."""
 
 import os
+import random
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ import pytest
 
 from knowshift.runtime.artefacts import _remove_abandoned, read_manifest, whole_directory, whole_file
 from knowshift.runtime.errors import KnowshiftError
-from knowshift.runtime.parquet import read_table, write_table
+from knowshift.runtime.parquet import read_foreign_table, read_table, write_table
 
 SCRIPTS = Path(__file__).parents[3] / "scripts"
 SCHEMA = pa.schema([pa.field("a", pa.int32(), False)])
@@ -112,3 +113,70 @@ def test_what_killed_writers_left_is_removed_and_what_is_being_written_is_not(tm
         assert mine.exists()  # it is locked
         mine.touch()
     assert not list(tmp_path.glob(".*.partial"))
+
+
+SHA = "0" * 64
+MANIFESTS = [
+    (b"", "is damaged"),
+    (b"\xff", "is damaged"),
+    (b"[" * 100_000, "is damaged"),
+    (b"9" * 5000, "is damaged"),
+    (b"[]", "names no files"),
+    (b"{}", "names no files"),
+    (b'{"files": []}', "names no files"),
+    (b'{"files": {"f": 3}}', "has no size and sha256 of 'f'"),
+    (b'{"files": {"f": {}}}', "has no size and sha256 of 'f'"),
+    (b'{"files": {"f": {"bytes": "1", "sha256": "%s"}}}' % SHA.encode(), "has no size and sha256 of 'f'"),
+    (b'{"files": {"f": {"bytes": 1, "sha256": null}}}', "has no size and sha256 of 'f'"),
+    (b'{"files": {"../f": {"bytes": 1, "sha256": "%s"}}}' % SHA.encode(), "lies outside"),
+    (b'{"files": {"/etc/passwd": {"bytes": 1, "sha256": "%s"}}}' % SHA.encode(), "lies outside"),
+    (b'{"files": {"a\\u0000": {"bytes": 1, "sha256": "%s"}}}' % SHA.encode(), "lies outside"),
+    (b'{"files": {"f": {"bytes": 1, "sha256": "%s"}}}' % SHA.encode(), "is missing"),
+]
+
+
+@pytest.mark.parametrize(("content", "says"), MANIFESTS, ids=range(len(MANIFESTS)))
+def test_a_manifest_that_says_nothing_useful_is_named_in_one_line(tmp_path: Path, content: bytes, says: str) -> None:
+    (tmp_path / "manifest.json").write_bytes(content)
+    with pytest.raises(KnowshiftError) as caught:
+        read_manifest(tmp_path)
+    said = str(caught.value)
+    assert says in said and str(tmp_path) in said and "\n" not in said
+    with pytest.raises(KnowshiftError, match="were not written here"):
+        (tmp_path / "mine").write_text("x")
+        with whole_directory(tmp_path, {}):
+            pass
+
+
+def test_damage_of_a_table_at_any_place_ends_in_one_line(tmp_path: Path) -> None:
+    """Of 300 tables with damaged bytes, most of them in the footer, each is read or named in one line."""
+    draw, refused = random.Random(0), 0
+    write_table(tmp_path / "whole", pa.table({"a": pa.array(range(1000), pa.int32())}), SCHEMA, {"x": 1})
+    whole = (tmp_path / "whole").read_bytes()
+    for _ in range(300):
+        content = bytearray(whole)
+        for _ in range(draw.choice([1, 2, 5])):
+            content[draw.randrange(max(0, len(whole) - 900), len(whole))] = draw.randrange(256)
+        (tmp_path / "damaged").write_bytes(content[: draw.choice([None, None, draw.randrange(len(whole))])])
+        for read in (
+            lambda: read_table(tmp_path / "damaged", SCHEMA),
+            lambda: list(read_foreign_table(tmp_path / "damaged", " is missing", ["a"])),
+        ):
+            try:
+                read()
+            except KnowshiftError as error:
+                assert str(tmp_path / "damaged") in str(error) and "\n" not in str(error)
+                refused += 1
+    assert refused > 300
+
+
+def test_a_link_to_itself_is_named(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for place, inputs in ((tmp_path / "loop/a", []), (tmp_path / "b", [tmp_path / "loop/a"])):
+        with (
+            pytest.raises(KnowshiftError, match="a link that leads nowhere") as caught,
+            whole_directory(place, {}, inputs),
+        ):
+            pass
+        assert "\n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["loop"]

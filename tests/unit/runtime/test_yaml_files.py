@@ -19,11 +19,17 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         (b"a: 1\na: 1\n", "a is given twice, in lines 1 and 2"),
         (b"a: [1, 2\n", "not valid YAML [(]line 2"),
         (b"\xff\xfe\x00", "not UTF-8"),
-        (b"a: \x00", "not valid YAML"),
+        (b"a: \x00", "null characters"),
         (b"[" * 20_000, "nested too deeply"),
         (b"a: &a [*a]\n", "alias of itself"),
         (BOMB.encode(), "values once its aliases"),
-        (b"a: " + b"9" * 5000, "not valid YAML"),
+        (b"a: " + b"9" * 5000, "a number of 5,000 characters"),
+        (b"a: " + b"1:" * 3000 + b"1", "a number of 6,001 characters"),
+        (b'a: "\\ud83d\\ude00"', "lone surrogate"),
+        (b'a: "\\UFFFFFFFF"', "not valid YAML"),
+        (b"a: !!bool x", "not valid YAML"),
+        (b"a: !!timestamp x", "not valid YAML"),
+        (b"#" * 200_001, "larger than"),
         (b"a: 2026-99-99", "not valid YAML"),
         (b"a: !!python/object/apply:os.system [ls]", "not valid YAML"),
     ],
@@ -44,5 +50,5 @@ def test_what_is_meant_is_read(tmp_path: Path) -> None:
     assert read_yaml(path, "") is None
     with pytest.raises(KnowshiftError, match="does not exist"):
         read_yaml(tmp_path / "absent", " does not exist")
-    with pytest.raises(KnowshiftError, match="cannot be read"):
+    with pytest.raises(KnowshiftError, match="is a folder"):
         read_yaml(tmp_path, "")

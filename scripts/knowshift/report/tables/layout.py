@@ -1,7 +1,5 @@
 """How printed tables are laid out: cells of text, rows and columns, number formats, CSV and LaTeX."""
 
-import csv
-import io
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from knowshift.runtime.csv_files import csv_text
 
 NOTHING = "–"  # in place of a value that is not there
 NOT_RUN = "No cell of this experiment has data for this table."
@@ -60,11 +60,7 @@ class PrintedTable:
 
     def csv(self) -> str:
         """Return the table as CSV, headings first."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(self.columns)
-        writer.writerows([cell.text for cell in row] for row in self.rows)
-        return text.getvalue()
+        return csv_text([self.columns, *([cell.text for cell in row] for row in self.rows)])
 
     def latex(self, name: str) -> str:
         """Return the table as LaTeX that needs no package, with the label `tab:NAME`."""
