@@ -6,10 +6,10 @@ from pydantic import Field, ValidationError, model_validator
 
 from knowshift.allowed_values import Dtype, Method
 from knowshift.configuration.section import NotNegative, Positive, Section, Several
+from knowshift.runtime.errors import shown
 
 Data = Literal["level0", "level1", "level2", "level3", "level4", "mixed"]
 
-GRID_KEYS = ("methods", "data", "sizes", "seeds", "method_data", "data_sizes")  # say which cells there are
 METHOD = "[a-z][a-z0-9_]*"  # pattern of a method's name, which begins the name of a run
 
 
@@ -79,11 +79,11 @@ def _explain_variant(problem: Any) -> str:
     key = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
         return f"{key} is no known key; allowed are method, {', '.join(Recipe.model_fields)}"
-    return f"{key}: {problem['msg'][0].lower()}{problem['msg'][1:]}, not {problem['input']!r}"
+    return f"{key}: {problem['msg'][0].lower()}{problem['msg'][1:]}, not {shown(problem['input'])}"
 
 
-class Finetuning(Recipe):
-    """How models are trained, and which of them: one for each combination of method, data, size and seed."""
+class Grid(Section):
+    """Which models are trained: one for each combination of method, data, size and seed."""
 
     methods: Several[Annotated[str, Field(pattern=f"^{METHOD}$")]] = Field(
         default=["full"],
@@ -95,11 +95,6 @@ class Finetuning(Recipe):
         description="Training set sizes in facts; all takes every fact there is."
     )
     seeds: Several[NotNegative] = Field(description="Seeds of the training sets; each gives one set per size.")
-    variants: dict[Annotated[str, Field(pattern=f"^{METHOD}$")], dict[str, Any]] = Field(
-        default={},
-        description="Further methods by name: the method that is varied (full or lora), and the training settings that "
-        "are different from those here.",
-    )
     method_data: dict[str, Several[Data]] = Field(
         default={},
         description="Kinds of data that a method is restricted to, by method; other methods run on all of data.",
@@ -108,6 +103,19 @@ class Finetuning(Recipe):
         default={},
         description="Training set sizes that a kind of data is restricted to, by kind of data; other kinds run at all "
         "of sizes.",
+    )
+
+
+GRID_KEYS = tuple(Grid.model_fields)  # say which cells there are
+
+
+class Finetuning(Grid, Recipe):
+    """How models are trained, and which of them."""
+
+    variants: dict[Annotated[str, Field(pattern=f"^{METHOD}$")], dict[str, Any]] = Field(
+        default={},
+        description="Further methods by name: the method that is varied (full or lora), and the training settings that "
+        "are different from those here.",
     )
     keep_deltas: Literal["all", "restored"] = Field(
         default="all",

@@ -8,6 +8,7 @@ from pydantic import Discriminator, Field, Tag, field_validator
 from knowshift.allowed_values import Bos, Dtype
 from knowshift.configuration.section import Positive, Section
 
+MODEL_NAME = r"[A-Za-z0-9][\w.-]{0,63}"  # it names a folder, and begins names of files
 SOURCE_KEYS = {"wheel": "wheel, version, sha256, file", "hub": "hub, revision", "directory": "directory"}
 
 

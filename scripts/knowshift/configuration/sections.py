@@ -16,7 +16,7 @@ from knowshift.configuration.evaluation import Divergence, Evaluation
 from knowshift.configuration.facts import ENTITYQUESTIONS, Facts
 from knowshift.configuration.finetuning import GRID_KEYS, METHOD, Finetuning
 from knowshift.configuration.mastery import Mastery
-from knowshift.configuration.models import DirectorySource, Model
+from knowshift.configuration.models import MODEL_NAME, DirectorySource, Model
 from knowshift.configuration.restoration import REGION_NAME, Export, Region, RegionPattern, Restoration
 from knowshift.configuration.section import Seeded, Several
 from knowshift.weights.regions import REGIONS
@@ -37,7 +37,7 @@ class Configuration(Seeded):
         pattern=r"^[^{}\n]*[^{}\n/]$",
         description="Folder that all results are written to.",
     )
-    models: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")], Model] = Field(
+    models: dict[Annotated[str, Field(pattern=f"^{MODEL_NAME}$")], Model] = Field(
         min_length=1, description="Models by name; the name is that of the model's folder under results."
     )
     facts: Facts = Field(description="Where the facts come from, and how they are used.")
