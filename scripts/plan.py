@@ -20,6 +20,7 @@ from pydantic import Field
 
 from cli.command_line import CommandLine, quick_imports, run
 from cli.execution import MOST_THREADS
+from knowshift.configuration import checking
 from knowshift.configuration.section import Section
 from knowshift.planning.accelerators import ACCELERATORS
 
@@ -54,8 +55,10 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="Print JSON.")
     arguments, _ = parser.read()
     raw = parser.read_json("--spec", arguments.spec) if arguments.spec is not None else None
+    experiment = checking.read(arguments.config, ROOT) if arguments.config else checking.check(raw, ROOT)
+    if unknown := sorted(set(arguments.parameters) - set(experiment.models)):
+        parser.error(f"--parameters: {unknown[0]} is not among models, which has {', '.join(experiment.models)}")
     with quick_imports():
-        from knowshift.configuration import checking
         from knowshift.planning.inventory import Inventory
         from knowshift.planning.local_presentation import comparison, local_text, measured_seconds
         from knowshift.planning.local_time import local_stages, wall_seconds
@@ -63,9 +66,6 @@ def main() -> None:
         from knowshift.planning.plan import make_plan
         from knowshift.planning.presentation import as_json, as_text
 
-    experiment = checking.read(arguments.config, ROOT) if arguments.config else checking.check(raw, ROOT)
-    if unknown := sorted(set(arguments.parameters) - set(experiment.models)):
-        parser.error(f"--parameters: {unknown[0]} is not among models, which has {', '.join(experiment.models)}")
     inventory, accelerator = Inventory(experiment, ROOT), ACCELERATORS[arguments.accelerator]
     topics, models = inventory.topics(), inventory.models(arguments.parameters)
     at_once = default_at_once() if arguments.at_once is None else arguments.at_once

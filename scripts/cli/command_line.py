@@ -370,5 +370,9 @@ def run(main: Callable[[], None]) -> None:
     except KnowshiftError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
+    except OSError as error:  # a file that another one needs is missing, the disk is full, or a folder is closed
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or str(error) or type(error).__name__}", file=sys.stderr)
+        raise SystemExit(1) from None
     finally:
         gc.freeze()  # or Python would look for garbage among all objects once more before it ends
