@@ -21,6 +21,7 @@ from pydantic import Field
 from cli.command_line import CommandLine, quick_imports, run
 from cli.execution import MOST_THREADS
 from knowshift.configuration import checking
+from knowshift.configuration.consent import check_size
 from knowshift.configuration.section import Section
 from knowshift.planning.accelerators import ACCELERATORS
 
@@ -56,6 +57,7 @@ def main() -> None:
     arguments, _ = parser.read()
     raw = parser.read_json("--spec", arguments.spec) if arguments.spec is not None else None
     experiment = checking.read(arguments.config, ROOT) if arguments.config else checking.check(raw, ROOT)
+    check_size(experiment, models_only=True)
     if unknown := sorted(set(arguments.parameters) - set(experiment.models)):
         parser.error(f"--parameters: {unknown[0]} is not among models, which has {', '.join(experiment.models)}")
     with quick_imports():

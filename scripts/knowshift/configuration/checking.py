@@ -40,6 +40,22 @@ def read(path: Path, base: Path) -> Configuration:
     return check(read_yaml(path, " does not exist; it should be a configuration"), base)
 
 
+def refuse_templates(raw: Any, path: str | Path) -> None:
+    """Refuse a configuration that makes Snakemake run Python when it reads it.
+
+    Args:
+        raw: the configuration as it stands in the file, before Snakemake looks for templates in it.
+        path: the file.
+
+    Raises:
+        ConfigurationError: it has the key __use_yte__.
+    """
+    if isinstance(raw, dict) and "__use_yte__" in raw:
+        raise ConfigurationError(
+            f"{path}: __use_yte__ makes Snakemake run the Python that stands in the file; write the values out instead"
+        )
+
+
 def check(raw: Any, base: Path) -> Configuration:
     """Check a configuration, including the files that it names, and return it as typed settings.
 

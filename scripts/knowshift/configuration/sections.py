@@ -31,6 +31,11 @@ RESERVED = {"raw", "downloads", "facts", "tables", "figures", "logs", "benchmark
 class Configuration(Seeded):
     """All settings of an experiment that change its results."""
 
+    allow_large: bool = Field(
+        default=False,
+        description="Consent to an experiment of an unusual size (more than 100,000 fine-tuned and restored models, or "
+        "1,000,000 sampled tokens per fact; the message names the numbers). It changes no result.",
+    )
     results: str = Field(
         default="results",
         min_length=1,
