@@ -48,8 +48,10 @@ def count_models(settings: Configuration) -> int:
                     cell = {"methods": method, "data": data, "sizes": size}
                     if all(value in (getattr(entry, key) or [value]) for key, value in cell.items()):
                         restored = len(set(entry.seeds) & set(seeds)) if entry.seeds else len(seeds)
-                        arms = len(entry.percents) + len(entry.more_dtypes) * (len(entry.percents) + 1)
-                        total += len(entry.models or settings.models) * restored * arms
+                        for model in entry.models or settings.models:
+                            further = {*entry.more_dtypes} - {settings.answering_dtype(model)}
+                            shares = len(entry.percents) + len(further) * len({0, *entry.percents})
+                            total += restored * shares
         if total > MOST_MODELS:
             break  # of a grid without end not all has to be counted
     return total

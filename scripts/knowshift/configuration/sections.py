@@ -39,7 +39,8 @@ class Configuration(Seeded):
     results: str = Field(
         default="results",
         min_length=1,
-        pattern=r"^[^{}\n]*[^{}\n/]$",
+        max_length=1000,
+        pattern=r"^[^{}\x00-\x1f\x7f]*[^{}\x00-\x1f\x7f/]$",
         description="Folder that all results are written to.",
     )
     models: dict[Annotated[str, Field(pattern=f"^{MODEL_NAME}$")], Model] = Field(
