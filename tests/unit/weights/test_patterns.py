@@ -18,7 +18,7 @@ class Patterns(Section):
     pattern: RegionPattern
 
 
-@pytest.mark.parametrize("pattern", [r"(\w+\.?)+=", r"(a|a|.)*=", r".*.*.*.*.*.*.*.*="])
+@pytest.mark.parametrize("pattern", [r"(\w+\.?)+=", r"(.+)+=", r".*.*.*.*.*.*.*.*="])
 def test_a_catastrophic_regular_expression_is_refused_in_bounded_time(
     pattern: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
