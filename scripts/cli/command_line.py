@@ -29,11 +29,12 @@ from pydantic_core import PydanticUndefined
 
 from cli.execution import Cores, Saving, TrainingExecution
 from cli.paths import Kind, Place, check_paths, path
-from knowshift.runtime.errors import Interrupted, KnowshiftError, shown
+from knowshift.runtime.errors import LONGEST, Interrupted, KnowshiftError, shown
 from knowshift.runtime.progress import start_logging
 
 Options = TypeVar("Options", bound=BaseModel)
 
+MOST_PROBLEMS = 5  # with options, that one message names
 TRY_AGAIN = 75  # exit status EX_TEMPFAIL of sysexits.h; SLURM's RequeueExit can name it
 
 
@@ -236,7 +237,8 @@ class CommandLine(argparse.ArgumentParser, Generic[Options]):
         try:
             return fields.model.model_validate(given)
         except ValidationError as error:
-            self.error("; ".join(dict.fromkeys(_explain(problem, fields) for problem in error.errors())))
+            problems = list(dict.fromkeys(_explain(problem, fields) for problem in error.errors()[:MOST_PROBLEMS]))
+            self.error("; ".join(problems))
 
     def _value(self, flag: str, info: FieldInfo, text: str) -> Any:
         """The value that the text of a flag stands for. pydantic checks it, and turns text into numbers."""
@@ -260,7 +262,7 @@ def _explain(problem: Any, fields: _Fields) -> str:
         return f"{flag} is required (or give it in --spec)"
     if (allowed := _allowed(info)) and not inside:
         return f"{flag}: {shown(problem['input'])} is none of {', '.join(allowed)}"
-    where = "".join(f"{part}: " for part in inside)
+    where = "".join(f"{str(part)[:LONGEST]}: " for part in inside)
     return f"{flag}: {where}{message[0].lower()}{message[1:]}, not {shown(problem['input'])}"
 
 

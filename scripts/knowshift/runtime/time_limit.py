@@ -45,4 +45,4 @@ def at_most(message: str, seconds: float | None = None) -> Iterator[None]:
     finally:
         running = False
         signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, before)
+        signal.signal(signal.SIGPROF, before or signal.SIG_DFL)
