@@ -190,6 +190,7 @@ def test_models_are_counted_as_a_plan_counts_them(raw: dict) -> None:
     assert consent.count_models(settings) == len(model.runs) + len(model.restored)
 
 
+@pytest.mark.slow  # Snakemake
 def test_words_in_braces_are_no_wildcards(raw: dict, tmp_path: Path) -> None:
     raw["named_regions"]["values"] = r"v_pro{1}j\.weight$"
     raw["models"]["tiny"]["instruct"]["chat"] = {"request": "Say {name}."}
@@ -200,6 +201,7 @@ def test_words_in_braces_are_no_wildcards(raw: dict, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+@pytest.mark.slow  # Snakemake
 def test_a_configuration_that_runs_python_is_refused(raw: dict, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(raw | {"__use_yte__": True, "made": "?open('made', 'w')"}))
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), "--cores", "1"]
