@@ -34,7 +34,7 @@ from watching import handler
 # working directory has none, that of the clone counts.
 if not workflow.config_settings.configfiles:
 
-    configfile: "config.yaml" if Path("config.yaml").exists() else str(BASE / "config.yaml")
+    configfile: starting.configuration_file(BASE)
 
 
 include: "rules/common.smk"

@@ -12,6 +12,7 @@ from typing import get_args
 
 from knowshift.allowed_values import Dtype, Strategy
 from knowshift.configuration import checking
+from knowshift.configuration import consent
 from knowshift.configuration import sections
 import neutral
 from code_digests.content import ContentDigests, directory_digest
@@ -29,8 +30,10 @@ SCRIPTS = BASE / "scripts"
 
 try:
     for path in workflow.configfiles:
-        read_yaml(Path(path), " does not exist")  # Snakemake has read it, but says nothing of a key that is given twice
+        # Snakemake has read it, but says nothing of a key that is given twice, or that made it run Python.
+        checking.refuse_templates(read_yaml(Path(path), " does not exist"), path)
     SETTINGS = checking.check(config, BASE)
+    consent.check_size(SETTINGS)
     NEUTRAL_CHANGES = neutral.read_changes()
 except (KnowshiftError, neutral.NeutralError) as error:
     raise WorkflowError(str(error)) from None
@@ -64,6 +67,15 @@ def content(*paths):
 def located(path):
     """Return the path of a file or folder of the configuration: as given, or below the workflow's own folder."""
     return checking.locate(path, BASE)
+
+
+def spec_of(value):
+    """Return the `spec` param of a rule whose jobs have the same one.
+
+    It is a function, because in a plain text Snakemake takes words in braces for wildcards.
+    """
+    text = canonical_json(value)
+    return lambda wildcards: text
 
 
 def templates_of(topic):

@@ -158,7 +158,7 @@ rule measure_divergence:
     resources:
         mem_mb=lambda wildcards, input, attempt: attempt * (1000 + 3 * input.size_mb),
     params:
-        spec=canonical_json(SETTINGS.divergence.model_dump()),
+        spec=spec_of(SETTINGS.divergence.model_dump()),
         code=digest("measure_divergence"),
         script=script("measure_divergence"),
     message:

@@ -21,7 +21,7 @@ rule retrieve_entityquestions:
     resources:
         mem_mb=memory(500),
     params:
-        spec=canonical_json(
+        spec=spec_of(
             {
                 "location": SETTINGS.facts.path or sections.ENTITYQUESTIONS,
                 "contents_sha256": SETTINGS.facts.contents_sha256,

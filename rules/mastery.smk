@@ -100,7 +100,7 @@ rule grade_mastery:
     resources:
         mem_mb=memory(2000),
     params:
-        spec=canonical_json(
+        spec=spec_of(
             {"matching": SETTINGS.facts.matching, **fields(SETTINGS.mastery, "boundaries", "levels_from")}
         ),
         code=digest("grade_mastery"),

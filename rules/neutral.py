@@ -42,8 +42,11 @@ def read_changes(path: Path = FILE) -> Changes:
     """
     if not path.is_file():
         return {}
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.reader(file))
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.reader(file))
+    except (OSError, ValueError, csv.Error) as error:
+        raise NeutralError(f"{path} cannot be read as CSV in UTF-8: {error}") from None
     if rows[:1] != [COLUMNS]:
         raise NeutralError(f"{path}, line 1: must be {','.join(COLUMNS)}")
     for number, row in enumerate(rows[1:], 2):
@@ -80,10 +83,16 @@ def digests_at(revision: str, names: Sequence[str], scripts: Path = SCRIPTS) -> 
     Raises:
         NeutralError: this is no git repository, or it has no such revision.
     """
+    if revision.startswith("-") or not revision.isprintable():
+        raise NeutralError(f"--since: {revision!r} is no revision of git")  # git would take it for an option
     command = ["git", "-C", str(scripts.parent), "archive", "--format=tar", revision, scripts.name]
-    done = subprocess.run(command, capture_output=True, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, check=False)
+    except OSError as error:
+        raise NeutralError(f"git cannot be started ({error.strerror}); it knows the code of {revision}") from None
     if done.returncode:
-        raise NeutralError(f"git knows no code of {revision}: {done.stderr.decode().strip().splitlines()[-1]}")
+        said = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit status {done.returncode}"]
+        raise NeutralError(f"git knows no code of {revision}: {said[-1]}")
     with TemporaryDirectory() as folder:
         with tarfile.open(fileobj=BytesIO(done.stdout)) as archive:
             archive.extractall(folder, filter="data")
@@ -151,6 +160,8 @@ def main() -> None:
         return
     if not (arguments.reason or "").strip():
         raise NeutralError("say why the results are the same: --reason TEXT")
+    if not arguments.reason.isprintable():
+        raise NeutralError("--reason must be one line of text")
     chosen = list(dict.fromkeys(filter(None, (known[name] for name in arguments.rules)))) or stale
     record(chosen, arguments.since, arguments.reason.strip())
     print(f"{FILE.name}: {len(chosen)} recorded ({', '.join(chosen)}); commit it with the change")
@@ -159,6 +170,6 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except NeutralError as error:
+    except (NeutralError, SyntaxError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None

@@ -117,7 +117,7 @@ rule analyse_model:
     resources:
         mem_mb=memory(4000),
     params:
-        spec=canonical_json({"matching": SETTINGS.facts.matching, "seed": SETTINGS.seed}),
+        spec=spec_of({"matching": SETTINGS.facts.matching, "seed": SETTINGS.seed}),
         code=digest("analyse_model"),
         script=script("analyse_model"),
         folder=lambda wc, input: Path(input.tables[0]).parents[1],
@@ -195,7 +195,7 @@ rule tabulate_published:
     resources:
         mem_mb=memory(500),
     params:
-        spec=canonical_json(
+        spec=spec_of(
             {"sources": {name: getattr(model.source, "hub", None) for name, model in SETTINGS.models.items()}}
         ),
         code=digest("tabulate_published"),
@@ -306,7 +306,7 @@ rule report:
     resources:
         mem_mb=memory(2000),
     params:
-        spec=canonical_json({"experiment": SETTINGS.model_dump(exclude={"results"})}),
+        spec=spec_of({"experiment": SETTINGS.model_dump(exclude={"results", "allow_large"})}),
         code=digest("report"),
         script=script("report"),
         tables=lambda wc, input: Path(input[0]).parent,

@@ -60,6 +60,27 @@ def shell_prefix(executable: str) -> str:
     return prefix.replace("{", "{{").replace("}", "}}")
 
 
+def configuration_file(root: Path) -> str:
+    """Return the configuration where none is named: that of the working directory, or else of the clone.
+
+    Raises:
+        WorkflowError: it makes Snakemake run Python, or it cannot be read.
+    """
+    # Here and not above, because only now it is known that all packages are there.
+    from snakemake.exceptions import WorkflowError
+
+    from knowshift.configuration.checking import refuse_templates
+    from knowshift.runtime.errors import KnowshiftError
+    from knowshift.runtime.yaml_files import read_yaml
+
+    path = Path("config.yaml") if Path("config.yaml").exists() else root / "config.yaml"
+    try:
+        refuse_templates(read_yaml(path, " does not exist"), path)
+    except KnowshiftError as error:
+        raise WorkflowError(str(error)) from None
+    return str(path)
+
+
 def _is_installed(name: str) -> bool:
     try:
         metadata.distribution(name)

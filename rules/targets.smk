@@ -71,7 +71,7 @@ rule plan:
     conda:
         "../envs/knowshift.yaml"
     params:
-        spec=canonical_json(SETTINGS.model_dump()),
+        spec=spec_of(SETTINGS.model_dump()),
         script=script("plan"),
         at_once=0 if machine().gpu_gb or stated("gpu_gb") is not None else workflow.cores or 1,  # on this machine
     message:

@@ -23,14 +23,14 @@ class Options(MatchingRule, Seeded):
 def main() -> None:
     """Read the command line, analyse the model and write the tables."""
     parser = CommandLine(__doc__, Options)
-    parser.path("--tables", "Directory of the model's tables (Parquet).")
-    parser.path("--mastery", "Mastery table.")
-    parser.path("--divergences", "Divergence tables of the runs.", required=False, many=True)
-    parser.path("--orders", "Orders of training facts (DATA-sSEED.parquet).", required=False, many=True)
+    parser.folder("--tables", "Directory of the model's tables (Parquet).")
+    parser.file("--mastery", "Mastery table.")
+    parser.file("--divergences", "Divergence tables of the runs.", required=False, many=True)
+    parser.file("--orders", "Orders of training facts (DATA-sSEED.parquet).", required=False, many=True)
     parser.add_argument(
         "--folder", required=True, help="The model's folder of results, as the command that exports a model names it."
     )
-    parser.path("--output", "Directory for the tables (Parquet).")
+    parser.new_folder("--output", "Directory for the tables (Parquet).")
     arguments, options = parser.read()
     with quick_imports():
         from knowshift.analysis.model_analysis import analyse_model

@@ -29,20 +29,19 @@ class Options(BuildingRules):
 def main() -> None:
     """Read the command line, build the facts, and write the table."""
     parser = CommandLine(__doc__, Options)
-    parser.path("--raw", "Folder with train/, dev/ and test/.", required=False)
-    parser.path("--table", "Table of facts, instead of --raw.", required=False)
-    parser.path("--templates", "The topic's templates (TOPIC.yaml).")
-    parser.path(
+    parser.folder("--raw", "Folder with train/, dev/ and test/.", required=False)
+    parser.file("--table", "Table of facts, instead of --raw.", required=False)
+    parser.file("--templates", "The topic's templates (TOPIC.yaml).")
+    parser.file(
         "--siblings",
         "Templates of the topics with the same question template, in the order of the configuration, the topic "
         "included.",
         required=False,
         many=True,
     )
-    parser.path("--output", "Facts table to write (Parquet).")
+    parser.new_file("--output", "Facts table to write (Parquet).")
+    parser.exactly_one("--raw", "--table")
     arguments, options = parser.read()
-    if (arguments.raw is None) == (arguments.table is None):
-        parser.error("give either --raw or --table")
     with quick_imports():
         from knowshift.facts.building import build_facts, refuse_bad_rows
         from knowshift.facts.question_files import read_question_files

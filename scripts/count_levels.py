@@ -11,8 +11,8 @@ from cli.command_line import CommandLine, quick_imports, run
 def main() -> None:
     """Read the command line, count, and write the table."""
     parser = CommandLine(__doc__)
-    parser.path("--mastery", "Mastery table (Parquet).")
-    parser.path("--output", "Table to write (Parquet).")
+    parser.file("--mastery", "Mastery table (Parquet).")
+    parser.new_file("--output", "Table to write (Parquet).")
     arguments, _ = parser.read()
     with quick_imports():
         from knowshift.finetuning.orders import drawable_digests

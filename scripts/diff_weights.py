@@ -11,11 +11,11 @@ from cli.command_line import CommandLine, quick_imports, run
 def main() -> None:
     """Read the command line, compare the models, and write the delta."""
     parser = CommandLine(__doc__)
-    parser.path("--base", "Model directory before training.")
-    parser.path("--tuned", "Model directory after training.")
-    parser.path("--output", "Delta directory to write.")
-    parser.path("--manifest", "File to write a copy of the delta's manifest to.", required=False)
-    parser.add_argument("--threads", type=int, default=1, help="Number of threads that compress (default: 1).")
+    parser.folder("--base", "Model directory before training.")
+    parser.folder("--tuned", "Model directory after training.")
+    parser.new_folder("--output", "Delta directory to write.")
+    parser.new_file("--manifest", "File to write a copy of the delta's manifest to.", required=False)
+    parser.threads()
     arguments, _ = parser.read()
     with quick_imports():
         from knowshift.runtime.artefacts import MANIFEST, check_replaceable, manifest_of, whole_directory

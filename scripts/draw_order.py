@@ -20,8 +20,8 @@ class Options(Seeded):
 def main() -> None:
     """Read the command line, draw, and write the order."""
     parser = CommandLine(__doc__, Options)
-    parser.path("--mastery", "Mastery table (Parquet).")
-    parser.path("--output", "Order to write (Parquet).")
+    parser.file("--mastery", "Mastery table (Parquet).")
+    parser.new_file("--output", "Order to write (Parquet).")
     arguments, options = parser.read()
     with quick_imports():
         from knowshift.finetuning.orders import draw_order

@@ -21,17 +21,16 @@ PROMPT = Path(__file__).parents[1] / "resources/prompt.yaml"
 def main() -> None:
     """Read the command line, ask, and write the table."""
     parser = CommandLine(__doc__, RunOptions)
-    parser.path("--model", "Model directory (the base).")
-    parser.path("--delta", "Delta directory of the fine-tuned model.", required=False)
-    parser.path("--mastery", "Mastery table (Parquet).", required=False)
-    parser.path("--order", "Order of training facts (Parquet).", required=False)
-    parser.path("--questions", "Questions with their answers (JSON lines), instead of --mastery.", required=False)
-    parser.path("--prompt", f"Prompt template (default: {PROMPT.name} of this project).", default=PROMPT)
-    parser.path("--output", "Table of answers to write (Parquet).")
-    parser.execution(chunk=QUESTIONS_PER_CHUNK, unit="questions")
+    parser.folder("--model", "Model directory (the base).")
+    parser.folder("--delta", "Delta directory of the fine-tuned model.", required=False)
+    parser.file("--mastery", "Mastery table (Parquet).", required=False)
+    parser.file("--order", "Order of training facts (Parquet).", required=False)
+    parser.file("--questions", "Questions with their answers (JSON lines), instead of --mastery.", required=False)
+    parser.file("--prompt", f"Prompt template (default: {PROMPT.name} of this project).", default=PROMPT)
+    parser.new_file("--output", "Table of answers to write (Parquet).")
+    parser.execution(QUESTIONS_PER_CHUNK)
+    parser.exactly_one("--mastery", "--questions")
     arguments, options = parser.read()
-    if (arguments.mastery is None) == (arguments.questions is None):
-        parser.error("give either --mastery or --questions")
     with quick_imports():
         from cli.asking import AskedModel, read_run_questions
         from knowshift.evaluation.user_questions import describe_grades

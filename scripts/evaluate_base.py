@@ -17,14 +17,16 @@ from knowshift.evaluation.options import QUESTIONS_PER_CHUNK, BaseOptions
 def main() -> None:
     """Read the command line, ask, and write the tables."""
     parser = CommandLine(__doc__, BaseOptions)
-    parser.path("--model", "Model directory.")
-    parser.path("--mastery", "Mastery table (Parquet).")
-    parser.path("--templates", "Folder of TOPIC.yaml.")
-    parser.path("--prompt", "Prompt template (YAML).")
-    parser.path("--outcomes", "Table of answers to write (Parquet).")
-    parser.path("--few-shot-outcomes", "Table of answers after examples to write (Parquet); empty without examples.")
-    parser.path("--logits", "Table of first-token logits to write (Parquet).")
-    parser.execution(chunk=QUESTIONS_PER_CHUNK, unit="questions")
+    parser.folder("--model", "Model directory.")
+    parser.file("--mastery", "Mastery table (Parquet).")
+    parser.folder("--templates", "Folder of TOPIC.yaml.")
+    parser.file("--prompt", "Prompt template (YAML).")
+    parser.new_file("--outcomes", "Table of answers to write (Parquet).")
+    parser.new_file(
+        "--few-shot-outcomes", "Table of answers after examples to write (Parquet); empty without examples."
+    )
+    parser.new_file("--logits", "Table of first-token logits to write (Parquet).")
+    parser.execution(QUESTIONS_PER_CHUNK)
     arguments, options = parser.read()
     with quick_imports():
         from cli.asking import AskedModel

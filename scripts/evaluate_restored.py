@@ -155,25 +155,25 @@ def publish(shares: Sequence[Share], places: Mapping[str, str], output: Path) ->
 def main() -> None:
     """Read the command line, restore and ask where that is still to be done, and write the tables of all shares."""
     parser = CommandLine(__doc__, Options)
-    parser.path("--model", "Model directory (the base).")
-    parser.path("--delta", "Delta directory of the fine-tuned model.")
-    parser.path("--mastery", "Mastery table (Parquet).")
-    parser.path("--order", "Order of training facts (Parquet).", required=False)
-    parser.path("--prompt", "Prompt template (YAML).")
-    parser.add_argument(
+    parser.folder("--model", "Model directory (the base).")
+    parser.folder("--delta", "Delta directory of the fine-tuned model.")
+    parser.file("--mastery", "Mastery table (Parquet).")
+    parser.file("--order", "Order of training facts (Parquet).", required=False)
+    parser.file("--prompt", "Prompt template (YAML).")
+    parser.file(
         "--histogram",
-        type=Path,
-        nargs="?",
-        help="Histogram of the region's relative changes, of measure_changes.py; saves a pass over the weights with "
-        "the strategies top and bottom.",
+        "Histogram of the region's relative changes, of measure_changes.py; saves a pass over the weights with the "
+        "strategies top and bottom.",
+        required=False,
+        bare=True,
     )
-    parser.path("--output", "Folder of tables to write (Parquet).")
+    parser.new_folder("--output", "Folder of tables to write (Parquet).")
     parser.add_argument(
         "--kept",
         metavar="PREFIX",
         help="How the paths of earlier tables begin; they are copied where nothing that they depend on has changed.",
     )
-    parser.execution(chunk=QUESTIONS_PER_CHUNK, unit="questions")
+    parser.execution(QUESTIONS_PER_CHUNK)
     arguments, options = parser.read()
     shares = list_shares(arguments, options)
     output, unfinished = arguments.output, hidden_beside(arguments.output, "unfinished")

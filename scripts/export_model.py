@@ -18,7 +18,7 @@ def main() -> None:
     """Read the command line, select, and write the model."""
     parser = CommandLine(__doc__, Options)
     parser.versions()
-    parser.path("--output", "Model directory to write.")
+    parser.new_folder("--output", "Model directory to write.")
     arguments, options = parser.read()
     with quick_imports():
         from knowshift.randomness import derive_seed

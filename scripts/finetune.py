@@ -18,34 +18,13 @@ from knowshift.finetuning.options import SECONDS_BETWEEN_SAVES, TrainingOptions
 def main() -> None:
     """Read the command line, train, and write the checkpoint and the tables."""
     parser = CommandLine(__doc__, TrainingOptions)
-    parser.path("--model", "Model directory (the base).")
-    parser.path("--order", "Order of training facts (Parquet).")
-    parser.path("--prompt", "Prompt template (YAML).")
-    parser.path("--output", "Checkpoint directory to write.")
-    parser.path("--steps", "Table of losses to write (Parquet).")
-    parser.path("--speed", "Table of times to write (Parquet).", required=False)
-    parser.execution()
-    parser.add_argument(
-        "--save-every",
-        type=float,
-        default=SECONDS_BETWEEN_SAVES,
-        metavar="SECONDS",
-        help=f"Time between two saves, in seconds; SIGKILL loses no more (default: {SECONDS_BETWEEN_SAVES}).",
-    )
-    parser.add_argument(
-        "--gradient-checkpointing",
-        type=int,
-        default=0,
-        choices=(0, 1),
-        help="1 computes activations again in the backward pass: less memory, more time, the same result (default: 0).",
-    )
-    parser.add_argument(
-        "--tensorboard",
-        type=int,
-        default=0,
-        choices=(0, 1),
-        help="1 writes events to tensorboard/ beside --steps; needs the package tensorboard (default: 0).",
-    )
+    parser.folder("--model", "Model directory (the base).")
+    parser.file("--order", "Order of training facts (Parquet).")
+    parser.file("--prompt", "Prompt template (YAML).")
+    parser.new_folder("--output", "Checkpoint directory to write.")
+    parser.new_file("--steps", "Table of losses to write (Parquet).")
+    parser.new_file("--speed", "Table of times to write (Parquet).", required=False)
+    parser.training(SECONDS_BETWEEN_SAVES)
     arguments, options = parser.read()
     with quick_imports():
         from cli.processes import join_processes

@@ -16,10 +16,10 @@ class Options(LevelBoundaries, LevelSource, MatchingRule):
 def main() -> None:
     """Read the command line, grade, and write the table."""
     parser = CommandLine(__doc__, Options)
-    parser.path("--facts", "Facts tables (Parquet).", many=True)
-    parser.path("--completions", "Completions tables (Parquet).", many=True)
-    parser.path("--synonyms", "CSV files with other names of objects.", required=False, many=True)
-    parser.path("--output", "Mastery table to write (Parquet).")
+    parser.file("--facts", "Facts tables (Parquet).", many=True)
+    parser.file("--completions", "Completions tables (Parquet).", many=True)
+    parser.file("--synonyms", "CSV files with other names of objects.", required=False, many=True)
+    parser.new_file("--output", "Mastery table to write (Parquet).")
     arguments, options = parser.read()
     with quick_imports():
         from knowshift.facts.matching import Synonyms

@@ -11,9 +11,9 @@ from cli.command_line import CommandLine, quick_imports, run
 def main() -> None:
     """Read the command line, join the tables and write them."""
     parser = CommandLine(__doc__)
-    parser.path("--folders", "Folders of the models, each with tables/ and analysis/.", many=True)
-    parser.add_argument("--tables", nargs="+", required=True, help="Names of tables in tables/.")
-    parser.path("--output", "Directory to write to.")
+    parser.folder("--folders", "Folders of the models, each with tables/ and analysis/.", many=True)
+    parser.words("--tables", "[a-z0-9_]+", "Names of tables in tables/.")
+    parser.new_folder("--output", "Directory to write to.")
     arguments, _ = parser.read()
     with quick_imports():
         from knowshift.analysis.joining import join_tables

@@ -17,8 +17,8 @@ def main() -> None:
     """Read the command line, compare the weights, and write the tables."""
     parser = CommandLine(__doc__, Options)
     parser.versions()
-    parser.path("--histogram", "Histogram to write (Parquet).")
-    parser.path("--tensors", "Statistics per tensor to write (Parquet).")
+    parser.new_file("--histogram", "Histogram to write (Parquet).")
+    parser.new_file("--tensors", "Statistics per tensor to write (Parquet).")
     arguments, options = parser.read()
     with quick_imports():
         from knowshift.restoration.change_statistics import measure_changes

@@ -13,9 +13,9 @@ from knowshift.configuration.evaluation import Divergence
 def main() -> None:
     """Read the command line, compare the logits, and write the table."""
     parser = CommandLine(__doc__, Divergence)
-    parser.path("--outcomes", "Outcomes of the fine-tuned model (Parquet).")
-    parser.path("--base-logits", "First-token logits of the pre-trained model (Parquet).")
-    parser.path("--output", "Table to write (Parquet).")
+    parser.file("--outcomes", "Outcomes of the fine-tuned model (Parquet).")
+    parser.file("--base-logits", "First-token logits of the pre-trained model (Parquet).")
+    parser.new_file("--output", "Table to write (Parquet).")
     arguments, options = parser.read()
     with quick_imports():
         from knowshift.evaluation.divergence import measure_divergence

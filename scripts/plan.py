@@ -10,49 +10,57 @@ cells count as feasible. Where there is no GPU, this machine is measured for a f
 long the experiment takes on it.
 """
 
-import json
 import os
 import shutil
 import signal
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from cli.command_line import CommandLine, quick_imports, run
+from cli.execution import MOST_THREADS
+from knowshift.configuration import checking
+from knowshift.configuration.consent import check_size
+from knowshift.configuration.section import Section
 from knowshift.planning.accelerators import ACCELERATORS
 
 ROOT = Path(__file__).parents[1]
+
+
+class Planning(Section):
+    """What the plan is told about machines and models."""
+
+    parameters: dict[str, Annotated[float, Field(gt=0, le=1e15)]] = Field(
+        default={}, description='Numbers of parameters of models that are not there yet, as {"MODEL": 7e9}.'
+    )
+    at_once: Annotated[int, Field(ge=0, le=MOST_THREADS)] | None = Field(
+        default=None,
+        description="Jobs that run at once on this machine, whose time is told; 0 tells none; null takes its cores, or "
+        "0 where there is a GPU.",
+    )
 
 
 def main() -> None:
     """Read the command line, and print the plan."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `… | head` is no error
     parser = CommandLine(__doc__)
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--config", type=Path, help="Configuration of the experiment (YAML).")
-    source.add_argument("--spec", metavar="JSON", help="The configuration as JSON.")
+    parser.file("--config", "Configuration of the experiment (YAML).", required=False)
+    parser.add_argument("--spec", metavar="JSON", help="The configuration as JSON.")
+    parser.exactly_one("--config", "--spec")
     parser.add_argument(
         "--accelerator", choices=ACCELERATORS, default="h100", help="GPU whose hours are counted (default: h100)."
     )
-    parser.add_argument(
-        "--parameters",
-        type=json.loads,
-        default={},
-        metavar="JSON",
-        help='Numbers of parameters of models that are not there yet, as {"MODEL": 7e9}.',
-    )
-    parser.add_argument(
-        "--at-once",
-        type=int,
-        metavar="N",
-        help="Jobs that run at once on this machine, whose time is told; 0 tells none (default: its cores, or 0 where"
-        " there is a GPU).",
-    )
-    parser.add_argument(
-        "--compare", type=Path, metavar="FOLDER", help="Compare with the benchmark files of a run (RESULTS/benchmarks)."
-    )
+    parser.plain(Planning)
+    parser.folder("--compare", "Compare with the benchmark files of a run (RESULTS/benchmarks).", required=False)
     parser.add_argument("--json", action="store_true", help="Print JSON.")
     arguments, _ = parser.read()
+    raw = parser.read_json("--spec", arguments.spec) if arguments.spec is not None else None
+    experiment = checking.read(arguments.config, ROOT) if arguments.config else checking.check(raw, ROOT)
+    check_size(experiment, models_only=True)
+    if unknown := sorted(set(arguments.parameters) - set(experiment.models)):
+        parser.error(f"--parameters: {unknown[0]} is not among models, which has {', '.join(experiment.models)}")
     with quick_imports():
-        from knowshift.configuration import checking
         from knowshift.planning.inventory import Inventory
         from knowshift.planning.local_presentation import comparison, local_text, measured_seconds
         from knowshift.planning.local_time import local_stages, wall_seconds
@@ -60,10 +68,6 @@ def main() -> None:
         from knowshift.planning.plan import make_plan
         from knowshift.planning.presentation import as_json, as_text
 
-    if arguments.spec:
-        experiment = checking.check(json.loads(arguments.spec), ROOT)
-    else:
-        experiment = checking.read(arguments.config, ROOT)
     inventory, accelerator = Inventory(experiment, ROOT), ACCELERATORS[arguments.accelerator]
     topics, models = inventory.topics(), inventory.models(arguments.parameters)
     at_once = default_at_once() if arguments.at_once is None else arguments.at_once

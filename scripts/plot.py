@@ -9,8 +9,8 @@ from cli.command_line import CommandLine, quick_imports, run
 def main() -> None:
     """Read the command line, draw, and write the figures."""
     parser = CommandLine(__doc__)
-    parser.path("--tables", "Directory of tables (Parquet).")
-    parser.path("--output", "Directory for the figures.")
+    parser.folder("--tables", "Directory of tables (Parquet).")
+    parser.new_folder("--output", "Directory for the figures.")
     arguments, _ = parser.read()
     with quick_imports():
         import vl_convert

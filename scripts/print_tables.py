@@ -9,8 +9,8 @@ from cli.command_line import CommandLine, quick_imports, run
 def main() -> None:
     """Read the command line, and print the tables."""
     parser = CommandLine(__doc__)
-    parser.path("--tables", "Directory of tables (Parquet).")
-    parser.path("--output", "Directory for the printed tables.")
+    parser.folder("--tables", "Directory of tables (Parquet).")
+    parser.new_folder("--output", "Directory for the printed tables.")
     arguments, _ = parser.read()
     with quick_imports():
         from knowshift.report.tables.catalogue import printed_tables

@@ -15,11 +15,11 @@ from knowshift.mastery.options import COMPLETIONS_PER_CHUNK, ProbingOptions
 def main() -> None:
     """Read the command line, sample, and write the table."""
     parser = CommandLine(__doc__, ProbingOptions, flags={"templates": "--templates-used"})
-    parser.path("--model", "Model directory.")
-    parser.path("--facts", "Facts table (Parquet).")
+    parser.folder("--model", "Model directory.")
+    parser.file("--facts", "Facts table (Parquet).")
     parser.path("--templates", "The topic's templates (TOPIC.yaml), or a folder of them.")
-    parser.path("--output", "Completions table to write (Parquet).")
-    parser.execution(chunk=COMPLETIONS_PER_CHUNK, unit="completions")
+    parser.new_file("--output", "Completions table to write (Parquet).")
+    parser.execution(COMPLETIONS_PER_CHUNK)
     arguments, options = parser.read()
     with quick_imports():
         from cli.probing import probe_facts

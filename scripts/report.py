@@ -23,10 +23,10 @@ class Options(Section):
 def main() -> None:
     """Read the command line, and write the page."""
     parser = CommandLine(__doc__, Options)
-    parser.path("--tables", "Directory of tables (Parquet, and CSV and LaTeX as printed).")
-    parser.path("--figures", "Directory of figures.")
-    parser.path("--page", "Directory of the page: page.html.jinja, its parts, style and script.")
-    parser.path("--output", "Report to write (HTML).")
+    parser.folder("--tables", "Directory of tables (Parquet, and CSV and LaTeX as printed).")
+    parser.folder("--figures", "Directory of figures.")
+    parser.folder("--page", "Directory of the page: page.html.jinja, its parts, style and script.")
+    parser.new_file("--output", "Report to write (HTML).")
     arguments, options = parser.read()
     with quick_imports():
         from knowshift.report import page

@@ -29,7 +29,7 @@ class Options(Source):
 def main() -> None:
     """Read the command line, and write the model directory."""
     parser = CommandLine(__doc__, Options)
-    parser.path("--output", "Model directory to write.")
+    parser.new_folder("--output", "Model directory to write.")
     arguments, options = parser.read()
     with quick_imports():
         from knowshift.models.inventory import stored_without_parameter

@@ -23,8 +23,8 @@ class Options(Archive):
 def main() -> None:
     """Read the command line, and write the raw files."""
     parser = CommandLine(__doc__, Options)
-    parser.path("--downloads", "Folder for the archive, and for the part of it that has come.")
-    parser.path("--output", "Folder for the raw files.")
+    parser.new_folder("--downloads", "Folder for the archive, and for the part of it that has come.")
+    parser.new_folder("--output", "Folder for the raw files.")
     arguments, options = parser.read()
     with quick_imports():
         from knowshift.facts.archive import retrieve

@@ -19,7 +19,7 @@ def main() -> None:
     """Read the command line, select, and write the table."""
     parser = CommandLine(__doc__, Options)
     parser.versions()
-    parser.path("--output", "Table to write (Parquet), a row per share and tensor.")
+    parser.new_file("--output", "Table to write (Parquet), a row per share and tensor.")
     arguments, options = parser.read()
     with quick_imports():
         from knowshift.randomness import derive_seed

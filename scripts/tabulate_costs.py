@@ -6,14 +6,15 @@ A stage without benchmark files is left out; nothing is run again to make them.
 """
 
 from cli.command_line import CommandLine, quick_imports, run
+from knowshift.configuration.models import MODEL_NAME
 
 
 def main() -> None:
     """Read the command line, sum up the costs and write them."""
     parser = CommandLine(__doc__)
-    parser.path("--results", "Folder of results; benchmarks/ is in it.")
-    parser.add_argument("--models", nargs="+", required=True, help="Names of the models.")
-    parser.path("--output", "Table to write (Parquet).")
+    parser.folder("--results", "Folder of results; benchmarks/ is in it.")
+    parser.words("--models", MODEL_NAME, "Names of the models.")
+    parser.new_file("--output", "Table to write (Parquet).")
     arguments, _ = parser.read()
     with quick_imports():
         from knowshift.analysis.costs import read_benchmarks, tabulate_costs, training_speeds

@@ -9,8 +9,8 @@ from cli.command_line import CommandLine, quick_imports, run
 def main() -> None:
     """Read the command line, collect the counts and write them."""
     parser = CommandLine(__doc__)
-    parser.path("--facts", "Facts tables.", many=True)
-    parser.path("--output", "Table to write (Parquet).")
+    parser.file("--facts", "Facts tables.", many=True)
+    parser.new_file("--output", "Table to write (Parquet).")
     arguments, _ = parser.read()
     with quick_imports():
         import pyarrow as pa

@@ -6,20 +6,20 @@ The paths of the artefacts say which run they belong to: `runs/RUN/outcomes.parq
 `runs/RUN/restored/STRATEGY-REGION-PERCENT.parquet`.
 """
 
-from typing import Any
-
 from pydantic import Field
 
 from cli.command_line import CommandLine, quick_imports, run
 from knowshift.allowed_values import Dtype
 from knowshift.configuration.facts import MatchingRule
+from knowshift.configuration.finetuning import Grid
+from knowshift.configuration.section import Percent
 
 
 class Options(MatchingRule):
     """How answers are graded, and which grid and shares the tables show."""
 
-    grid: dict[str, Any] = Field(description="Settings of finetuning that say which cells there are, as an object.")
-    percents: dict[str, list[float]] = Field(
+    grid: Grid = Field(description="Settings of finetuning that say which cells there are, as an object.")
+    percents: dict[str, list[Percent]] = Field(
         default={},
         description="Percentages of parameters that runs are restored by, for each region; the table of concentration "
         "has them beside the paper's.",
@@ -30,20 +30,20 @@ class Options(MatchingRule):
 def main() -> None:
     """Read the command line, make the tables and write them."""
     parser = CommandLine(__doc__, Options)
-    parser.path("--mastery", "Mastery table.")
-    parser.path("--levels", "Level counts.")
-    parser.path("--base-outcomes", "The pre-trained model's outcomes.")
-    parser.path("--few-shot-outcomes", "Its outcomes after examples.", required=False)
-    parser.path("--facts", "Facts tables, for the most frequent training objects.", required=False, many=True)
-    parser.path("--instruct-outcomes", "The chat model's outcomes, if it was asked.", required=False, many=True)
-    parser.path("--outcomes", "Outcomes of the runs.", required=False, many=True)
-    parser.path("--divergences", "Divergence tables of the runs.", required=False, many=True)
-    parser.path("--steps", "Training tables of the runs.", required=False, many=True)
-    parser.path("--histograms", "Histograms of relative changes (REGION.histogram.parquet).", required=False, many=True)
-    parser.path("--restored", "Outcomes of restored models.", required=False, many=True)
-    parser.path("--precision", "Outcomes of restored models in further number formats.", required=False, many=True)
-    parser.path("--synonyms", "CSV files of synonyms.", required=False, many=True)
-    parser.path("--output", "Directory for the tables (Parquet).")
+    parser.file("--mastery", "Mastery table.")
+    parser.file("--levels", "Level counts.")
+    parser.file("--base-outcomes", "The pre-trained model's outcomes.")
+    parser.file("--few-shot-outcomes", "Its outcomes after examples.", required=False)
+    parser.file("--facts", "Facts tables, for the most frequent training objects.", required=False, many=True)
+    parser.file("--instruct-outcomes", "The chat model's outcomes, if it was asked.", required=False, many=True)
+    parser.file("--outcomes", "Outcomes of the runs.", required=False, many=True)
+    parser.file("--divergences", "Divergence tables of the runs.", required=False, many=True)
+    parser.file("--steps", "Training tables of the runs.", required=False, many=True)
+    parser.file("--histograms", "Histograms of relative changes (REGION.histogram.parquet).", required=False, many=True)
+    parser.file("--restored", "Outcomes of restored models.", required=False, many=True)
+    parser.file("--precision", "Outcomes of restored models in further number formats.", required=False, many=True)
+    parser.file("--synonyms", "CSV files of synonyms.", required=False, many=True)
+    parser.new_folder("--output", "Directory for the tables (Parquet).")
     arguments, options = parser.read()
     with quick_imports():
         from knowshift.analysis.model_tables import ModelFiles, tabulate_model
@@ -51,10 +51,13 @@ def main() -> None:
         from knowshift.finetuning.grid import cells, describe
         from knowshift.finetuning.schemas import CELLS
         from knowshift.mastery.schemas import LEVEL_COUNTS
+        from knowshift.runtime.errors import KnowshiftError
         from knowshift.runtime.parquet import read_table, write_table
 
-    planned = cells(**options.grid)
+    planned = cells(**options.grid.model_dump())
     order = {cell.run: index for index, cell in enumerate(planned)}
+    if odd := [path for path in arguments.outcomes or () if path.parent.name not in order]:
+        raise KnowshiftError(f"{odd[0]}: its folder is not named like a run of --grid, which has {', '.join(order)}")
     files = ModelFiles(
         mastery=arguments.mastery,
         levels=arguments.levels,

@@ -19,8 +19,8 @@ class Options(Section):
 def main() -> None:
     """Read the command line, collect the published numbers and write them."""
     parser = CommandLine(__doc__, Options)
-    parser.path("--published", "Directory of the published figures (CSV).")
-    parser.path("--output", "Table to write (Parquet).")
+    parser.folder("--published", "Directory of the published figures (CSV).")
+    parser.new_file("--output", "Table to write (Parquet).")
     arguments, options = parser.read()
     with quick_imports():
         from knowshift.analysis.published import paper_models, read_published

@@ -2,7 +2,8 @@
 
 Settings that change a result are fields of the script's `Options`, which is composed of sections of the configuration
 (`knowshift.configuration`), so that each is declared once. A person gives them as flags, a rule gives all of them at
-once as `--spec JSON`. What does not change a result (files, threads, devices) is a plain argument.
+once as `--spec JSON`. What does not change a result is a plain argument: a field of a section of `cli.execution`
+(threads, devices), or a file or folder. All of them are checked here, when the command line is read.
 
 A script imports what reads its command line, and no more; `main` imports the rest once the command line is read, within
 `quick_imports`. So `--help` and mistakes are answered at once.
@@ -11,35 +12,51 @@ A script imports what reads its command line, and no more; `main` imports the re
 import argparse
 import gc
 import json
+import re
 import signal
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
-from knowshift.runtime.errors import Interrupted, KnowshiftError
+from cli.execution import Cores, Saving, TrainingExecution
+from cli.paths import Kind, Place, check_paths, path
+from knowshift.runtime.errors import LONGEST, Interrupted, KnowshiftError, shown
 from knowshift.runtime.memory import keep_freed_memory
 from knowshift.runtime.progress import start_logging
 
 Options = TypeVar("Options", bound=BaseModel)
 
+MOST_PROBLEMS = 5  # with options, that one message names
 TRY_AGAIN = 75  # exit status EX_TEMPFAIL of sysexits.h; SLURM's RequeueExit can name it
 
 
-class CommandLine(argparse.ArgumentParser, Generic[Options]):
-    """An argument parser described by the script's docstring, with the fields of a pydantic model as options.
+@dataclass(frozen=True)
+class _Fields:
+    """The fields of a pydantic model as arguments: their flags by name, and what some have instead of their default."""
 
-    Type, default, allowed values and help of an option are those of its field.
+    model: type[BaseModel]
+    flags: Mapping[str, str]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+
+class CommandLine(argparse.ArgumentParser, Generic[Options]):
+    """An argument parser described by the script's docstring, with the fields of pydantic models as arguments.
+
+    Type, default, allowed values and help of an argument are those of its field, and pydantic checks what is given.
+    Files and folders are checked too, so that a mistake is answered before anything is loaded or written.
 
     Args:
         docstring: the script's.
-        options: the model; None for a script that nothing but its files decides.
+        options: the model of what changes the result; None for a script that nothing but its files decides.
         flags: flags of those fields that cannot have the flag of their own name, because another argument has it.
     """
 
@@ -49,112 +66,223 @@ class CommandLine(argparse.ArgumentParser, Generic[Options]):
         super().__init__(
             description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
         )
-        self._options = options
-        self._flags: dict[str, str] = {}
-        if options is None:
-            return
-        group = self.add_argument_group("options that change the result")
-        group.add_argument("--spec", metavar="JSON", help="All of these at once, as one JSON object.")
-        for name, field in options.model_fields.items():
-            self._flags[name] = (flags or {}).get(name, "--" + name.replace("_", "-"))
-            note = "" if field.is_required() else f" (default: {_shown_default(field)})"
-            text = f"{field.description}{note}".replace("%", "%%")
-            group.add_argument(
-                self._flags[name], dest=_destination(name), metavar=_metavar(field), default=None, help=text
-            )
+        self._options: _Fields | None = None
+        self._plain: list[_Fields] = []
+        self._places: dict[str, Place] = {}
+        self._alternatives: list[tuple[str, ...]] = []
+        if options is not None:
+            group = self.add_argument_group("options that change the result")
+            group.add_argument("--spec", metavar="JSON", help="All of these at once, as one JSON object.")
+            self._options = _Fields(options, {name: _flag(name) for name in options.model_fields} | {**(flags or {})})
+            self._add_fields(group, self._options)
+
+    def plain(self, section: type[BaseModel], **defaults: Any) -> None:
+        """Add arguments that change no result: the fields of a section.
+
+        Args:
+            section: declares them.
+            defaults: defaults that this script has, by the names of fields, instead of the section's.
+        """
+        self._plain.append(_Fields(section, {name: _flag(name) for name in section.model_fields}, defaults))
+        self._add_fields(self, self._plain[-1])
 
     def path(
-        self, flag: str, help: str, required: bool = True, many: bool = False, default: Path | None = None
+        self,
+        flag: str,
+        help: str,
+        required: bool = True,
+        many: bool = False,
+        default: Path | None = None,
+        kind: Kind = "file or folder",
+        bare: bool = False,
     ) -> None:
-        """Add an argument that is a file or directory, or a list of them."""
+        """Add an argument that is a file or a folder, or a list of them. `read` checks it.
+
+        Args:
+            flag: the argument.
+            help: what it is.
+            required: whether it has to be given, if it has no default.
+            many: whether there may be several, or none if it is not required.
+            default: the path that counts where none is given.
+            kind: whether it is a file or a folder, and is read or written.
+            bare: whether the flag may stand alone, for no path.
+        """
         wanted = required and default is None
-        self.add_argument(flag, type=Path, required=wanted, default=default, help=help, nargs="*" if many else None)
+        number = ("+" if required else "*") if many else "?" if bare else None
+        self.add_argument(flag, type=path, required=wanted, default=default, help=help, nargs=number)
+        self._places[_attribute(flag)] = Place(flag, kind)
+
+    def file(self, flag: str, help: str, required: bool = True, many: bool = False, **more: Any) -> None:
+        """Add an argument that is a file to read, or a list of them; see `path`."""
+        self.path(flag, help, required, many, kind="file", **more)
+
+    def folder(self, flag: str, help: str, required: bool = True, many: bool = False) -> None:
+        """Add an argument that is a folder to read, or a list of them."""
+        self.path(flag, help, required, many, kind="folder")
+
+    def new_file(self, flag: str, help: str, required: bool = True) -> None:
+        """Add an argument that is a file to write."""
+        self.path(flag, help, required, kind="new file")
+
+    def new_folder(self, flag: str, help: str) -> None:
+        """Add an argument that is a folder to write, or to write files into."""
+        self.path(flag, help, kind="new folder")
+
+    def words(self, flag: str, pattern: str, help: str) -> None:
+        """Add an argument that is a list of names, each of which fits a regular expression as a whole."""
+
+        def word(text: str) -> str:
+            if not re.fullmatch(pattern, text):
+                raise argparse.ArgumentTypeError(f"{shown(text)} is no name (it does not fit {pattern})")
+            return text
+
+        self.add_argument(flag, nargs="+", required=True, type=word, metavar="NAME", help=help)
+
+    def exactly_one(self, *flags: str) -> None:
+        """Demand that one of several arguments is given, and no other of them."""
+        self._alternatives.append(flags)
 
     def versions(self) -> None:
         """Add the arguments of scripts that compare a model before and after training."""
-        self.path("--base", "Model directory before training.")
-        self.path("--tuned", "Model directory after training.", required=False)
-        self.path("--delta", "Delta directory, instead of --tuned.", required=False)
-        self.add_argument("--threads", type=int, default=1, help="Number of CPU threads (default: 1).")
+        self.folder("--base", "Model directory before training.")
+        self.folder("--tuned", "Model directory after training.", required=False)
+        self.folder("--delta", "Delta directory, instead of --tuned.", required=False)
+        self.exactly_one("--tuned", "--delta")
+        self.threads()
 
-    def execution(self, chunk: int | None = None, unit: str = "") -> None:
-        """Add the arguments of scripts that run a model: how fast it runs, and never what comes out.
+    def threads(self) -> None:
+        """Add the number of CPU threads, for scripts that load no model."""
+        self.plain(Cores)
+
+    def execution(self, chunk: int) -> None:
+        """Add the arguments of scripts that run a model in chunks: how fast it runs, and never what comes out.
 
         Args:
-            chunk: of scripts that can be interrupted, how many units are done between two saves.
-            unit: what is counted.
+            chunk: how many questions or completions there are between two saves, unless another number is given.
         """
-        self.add_argument("--threads", type=int, default=None, help="Number of CPU threads (default: torch's choice).")
-        if chunk is not None:
-            self.add_argument(
-                "--chunk",
-                type=int,
-                default=chunk,
-                metavar="N",
-                help=f"Save after every N {unit}; bounds memory, and what an interruption loses (default: {chunk}).",
-            )
-            self.add_argument(
-                "--gpus",
-                type=int,
-                default=1,
-                metavar="N",
-                help="Number of GPUs that the engine vllm shares the model out over (default: 1).",
-            )
-        self.add_argument(
-            "--code", default="", help="Version of the code; work that another version saved is not continued."
-        )
-        self.add_argument(
-            "--device", default="auto", help="auto, cpu or cuda:N; auto leases a free GPU if there is one."
-        )
+        self.plain(Saving, chunk=chunk)
+
+    def training(self, save_every: float) -> None:
+        """Add the arguments of the script that trains: how fast it runs, and never what comes out.
+
+        Args:
+            save_every: seconds between two saves, unless another number is given.
+        """
+        self.plain(TrainingExecution, save_every=save_every)
+
+    def error(self, message: str) -> NoReturn:
+        """Say in one line what is wrong with the command line, and end with exit status 2."""
+        line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in message)
+        self.exit(2, f"error: {line}; {self.prog} --help lists all arguments\n")
 
     def read(self, argv: list[str] | None = None) -> tuple[argparse.Namespace, Options]:
         """Parse a command line, by default this process's.
 
         Returns:
             The plain arguments, and the options (None where the script has none).
+
+        Raises:
+            KnowshiftError: a file or folder that is read is not there, or one that is written cannot be.
         """
         arguments = self.parse_args(argv)
-        if self._options is None:
-            return arguments, typing.cast(Options, None)
+        for flags in self._alternatives:
+            if sum(getattr(arguments, _attribute(flag)) is not None for flag in flags) != 1:
+                self.error(f"give either {' or '.join(flags)}")
+        options = None
+        if self._options:
+            options = self._validated(arguments, self._options, self._spec(arguments.spec, self._options.model))
+        for fields in self._plain:
+            section = self._validated(arguments, fields, {**fields.defaults})
+            vars(arguments).update({name: getattr(section, name) for name in fields.flags})
+        named = {place: getattr(arguments, attribute) for attribute, place in self._places.items()}
+        check_paths(
+            {place: [*paths] if isinstance(paths, list) else [paths] for place, paths in named.items() if paths}
+        )
+        return arguments, typing.cast(Options, options)
+
+    def read_json(self, flag: str, text: str) -> Any:
+        """Read the JSON that an argument holds; what is no JSON ends the process with exit status 2."""
         try:
-            given = json.loads(arguments.spec) if arguments.spec else {}
+            return json.loads(text, object_pairs_hook=_without_repetition)
+        except RecursionError:
+            self.error(f"{flag} is nested too deeply")
         except ValueError as error:
-            self.error(f"--spec is no JSON: {error}")
-        fields = self._options.model_fields
-        if unknown := sorted(set(given) - set(fields)):
-            self.error(f"--spec: unknown keys {unknown}; allowed are {sorted(fields)}")
-        for name, field in fields.items():
+            self.error(f"{flag} is no JSON: {error}")
+
+    def _add_fields(self, group: Any, fields: _Fields) -> None:
+        """Add an argument for each field. Its text is kept as it is until `read` has pydantic check it."""
+        for name, flag in fields.flags.items():
+            info = fields.model.model_fields[name]
+            default = fields.defaults.get(name, info.get_default(call_default_factory=True))
+            note = "" if default is PydanticUndefined else f" (default: {_as_given(default)})"
+            text = f"{info.description}{note}".replace("%", "%%")
+            group.add_argument(flag, dest=_destination(name), metavar=_metavar(info), default=None, help=text)
+
+    def _spec(self, text: str | None, model: type[BaseModel]) -> dict[str, Any]:
+        """Read the options that `--spec` gives."""
+        if text is None:
+            return {}
+        given, allowed = self.read_json("--spec", text), sorted(model.model_fields)
+        if not isinstance(given, dict):
+            self.error(f"--spec: {shown(given)} is no JSON object; its keys may be {', '.join(allowed)}")
+        if unknown := sorted(set(given) - set(allowed)):
+            self.error(f"--spec: unknown keys {shown(unknown)}; allowed are {allowed}")
+        return given
+
+    def _validated(self, arguments: argparse.Namespace, fields: _Fields, given: dict[str, Any]) -> BaseModel:
+        """Put what flags give over `given`, and check all of it."""
+        for name, flag in fields.flags.items():
             text = vars(arguments).pop(_destination(name))
             if text is not None:
-                given[name] = self._value(name, field, text)
+                given[name] = self._value(flag, fields.model.model_fields[name], text)
         try:
-            return arguments, self._options.model_validate(given)
+            return fields.model.model_validate(given)
         except ValidationError as error:
-            self.error("; ".join(dict.fromkeys(self._explain(problem) for problem in error.errors())))
+            problems = list(dict.fromkeys(_explain(problem, fields) for problem in error.errors()[:MOST_PROBLEMS]))
+            self.error("; ".join(problems))
 
-    def _value(self, name: str, field: FieldInfo, text: str) -> Any:
+    def _value(self, flag: str, info: FieldInfo, text: str) -> Any:
         """The value that the text of a flag stands for. pydantic checks it, and turns text into numbers."""
-        if text == "null" and types.NoneType in _types(field):
+        if text == "null" and types.NoneType in _types(info):
             return None
-        if _plain_type(field) in (str, int, float, Literal):
+        if _plain_type(info) in (str, int, float, Literal):
             return text
-        try:
-            return json.loads(text)
-        except ValueError:
-            self.error(f"{self._flags[name]}: '{text}' is not {_metavar(field)}")
+        if not text.strip():
+            self.error(f"{flag}: an empty text is not {_metavar(info)}")
+        return self.read_json(flag, text)
 
-    def _explain(self, problem: Any) -> str:
-        """Say in one clause what is wrong with an option, from one error of pydantic's."""
-        if not problem["loc"]:
-            return problem["msg"].removeprefix("Value error, ")
-        name, *inside = problem["loc"]
-        flag, field = self._flags[name], typing.cast(type[BaseModel], self._options).model_fields[name]
-        if problem["type"] == "missing" and not inside:
-            return f"{flag} is required (or give it in --spec)"
-        if allowed := _allowed(field):
-            return f"{flag}: {problem['input']!r} is none of {', '.join(allowed)}"
-        where = "".join(f"{part}: " for part in inside)
-        return f"{flag}: {where}{problem['msg'][0].lower()}{problem['msg'][1:]}, not {problem['input']!r}"
+
+def _explain(problem: Any, fields: _Fields) -> str:
+    """Say in one clause what is wrong with an argument, from one error of pydantic's."""
+    message = problem["msg"].removeprefix("Value error, ")
+    if not problem["loc"]:
+        return message
+    name, *inside = problem["loc"]
+    flag, info = fields.flags[name], fields.model.model_fields[name]
+    if problem["type"] == "missing" and not inside:
+        return f"{flag} is required (or give it in --spec)"
+    if (allowed := _allowed(info)) and not inside:
+        return f"{flag}: {shown(problem['input'])} is none of {', '.join(allowed)}"
+    where = "".join(f"{str(part)[:LONGEST]}: " for part in inside)
+    return f"{flag}: {where}{message[0].lower()}{message[1:]}, not {shown(problem['input'])}"
+
+
+def _without_repetition(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a JSON object, and refuse one that gives a key twice."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise ValueError(f"an object gives a key twice ({', '.join(name for name, _ in pairs)})")
+    return made
+
+
+def _flag(name: str) -> str:
+    """The flag of a field."""
+    return "--" + name.replace("_", "-")
+
+
+def _attribute(flag: str) -> str:
+    """The attribute that argparse keeps the value of a flag in."""
+    return flag.removeprefix("--").replace("-", "_")
 
 
 def _destination(name: str) -> str:
@@ -162,40 +290,39 @@ def _destination(name: str) -> str:
     return f"option {name}"
 
 
-def _shown_default(field: FieldInfo) -> str:
+def _as_given(default: Any) -> str:
     """A default as one would write it on the command line."""
-    default = field.get_default(call_default_factory=True)
     if isinstance(default, BaseModel):
         default = default.model_dump()
     return default if isinstance(default, str) else json.dumps(default)
 
 
-def _types(field: FieldInfo) -> tuple[Any, ...]:
+def _types(info: FieldInfo) -> tuple[Any, ...]:
     """The types that a field may have."""
-    union = typing.get_origin(field.annotation) in (types.UnionType, typing.Union)
-    return typing.get_args(field.annotation) if union else (field.annotation,)
+    union = typing.get_origin(info.annotation) in (types.UnionType, typing.Union)
+    return typing.get_args(info.annotation) if union else (info.annotation,)
 
 
-def _plain_type(field: FieldInfo) -> Any:
+def _plain_type(info: FieldInfo) -> Any:
     """The type of a field apart from null, without its parameters and limits: `list` for `list[int]`."""
-    kind = next(part for part in _types(field) if part is not types.NoneType)
+    kind = next(part for part in _types(info) if part is not types.NoneType)
     while typing.get_origin(kind) is typing.Annotated:
         kind = typing.get_args(kind)[0]
     return typing.get_origin(kind) or kind
 
 
-def _allowed(field: FieldInfo) -> list[str]:
+def _allowed(info: FieldInfo) -> list[str]:
     """The values of a field that has a choice of them, null where it may be null; nothing for other fields."""
-    kinds = _types(field)
+    kinds = _types(info)
     values = [str(value) for kind in kinds if typing.get_origin(kind) is Literal for value in typing.get_args(kind)]
     return [*values, "null"] if values and types.NoneType in kinds else values
 
 
-def _metavar(field: FieldInfo) -> str:
+def _metavar(info: FieldInfo) -> str:
     """What stands for an option's value in the help."""
-    if allowed := _allowed(field):
+    if allowed := _allowed(info):
         return "{" + ",".join(allowed) + "}"
-    return {int: "INT", float: "FLOAT", str: "TEXT"}.get(_plain_type(field), "JSON")
+    return {int: "INT", float: "FLOAT", str: "TEXT"}.get(_plain_type(info), "JSON")
 
 
 @contextmanager
@@ -246,6 +373,10 @@ def run(main: Callable[[], None]) -> None:
         raise SystemExit(TRY_AGAIN) from None
     except KnowshiftError as error:
         print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except OSError as error:  # a file that another one needs is missing, the disk is full, or a folder is closed
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or str(error) or type(error).__name__}", file=sys.stderr)
         raise SystemExit(1) from None
     finally:
         gc.freeze()  # or Python would look for garbage among all objects once more before it ends

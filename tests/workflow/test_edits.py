@@ -139,6 +139,7 @@ DRY = {
         ALL_TRAINED,
     ),
     "keys in another order": (reverse_keys, NOTHING),
+    "consent to an unusual size": (put("allow_large", True), NOTHING),
     "probe's temperature": (put("mastery.temperature", 0.8), ALL_PROBED),
     "token limit of answers": (
         put("evaluation.max_new_tokens", 5),

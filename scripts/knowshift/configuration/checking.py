@@ -12,7 +12,7 @@ from knowshift.configuration.section import Section
 from knowshift.configuration.sections import Configuration
 from knowshift.facts.source_rows import SPLITS
 from knowshift.facts.templates import read_prompt_template, read_topic_templates
-from knowshift.runtime.errors import KnowshiftError
+from knowshift.runtime.errors import KnowshiftError, shown
 from knowshift.runtime.yaml_files import read_yaml
 
 RENAMED = {"rows": "tokens_per_pass"}  # keys of earlier versions
@@ -40,6 +40,22 @@ def read(path: Path, base: Path) -> Configuration:
     return check(read_yaml(path, " does not exist; it should be a configuration"), base)
 
 
+def refuse_templates(raw: Any, path: str | Path) -> None:
+    """Refuse a configuration that makes Snakemake run Python when it reads it.
+
+    Args:
+        raw: the configuration as it stands in the file, before Snakemake looks for templates in it.
+        path: the file.
+
+    Raises:
+        ConfigurationError: it has the key __use_yte__.
+    """
+    if isinstance(raw, dict) and "__use_yte__" in raw:
+        raise ConfigurationError(
+            f"{path}: __use_yte__ makes Snakemake run the Python that stands in the file; write the values out instead"
+        )
+
+
 def check(raw: Any, base: Path) -> Configuration:
     """Check a configuration, including the files that it names, and return it as typed settings.
 
@@ -50,6 +66,8 @@ def check(raw: Any, base: Path) -> Configuration:
     Raises:
         ConfigurationError: lists every problem, a line each, naming the key and what is allowed.
     """
+    if not isinstance(raw, dict):
+        raise ConfigurationError(f"configuration: must consist of keys with values, and is {shown(raw)}")
     try:
         settings = Configuration.model_validate(raw)
     except ValidationError as error:
@@ -78,7 +96,7 @@ def _explain(problem: Any) -> str:
         return f"{key} is missing"
     if kind == "value_error":
         return f"{key}: {message}" if key else message
-    return f"{key}: {message[0].lower()}{message[1:]}, not {problem['input']!r}"
+    return f"{key}: {message[0].lower()}{message[1:]}, not {shown(problem['input'])}"
 
 
 def _allowed_keys(parents: list[str]) -> list[str]:

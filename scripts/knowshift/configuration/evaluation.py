@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from knowshift.configuration.generating import Generating
+from knowshift.configuration.generating import Generating, TokenLimit
 from knowshift.configuration.section import NotNegative, Positive, Section
 
 QuestionSet = Literal["dev", "test", "dev_ood", "test_ood"]
@@ -18,7 +18,7 @@ class Answering(Generating):
         description="Number of questions per mastery level of each question set; null takes all of them, and a set "
         "that is not named takes none.",
     )
-    max_new_tokens: Positive = Field(default=16, description="Largest number of tokens of an answer.")
+    max_new_tokens: TokenLimit = Field(default=16, description="Largest number of tokens of an answer.")
 
 
 class TrainingQuestions(Section):
@@ -34,7 +34,7 @@ class TrainingQuestions(Section):
 class FewShot(Section):
     """With how many examples before the question the pre-trained model is asked too."""
 
-    few_shot: NotNegative = Field(
+    few_shot: Annotated[int, Field(ge=0, le=1000)] = Field(
         default=4,
         description="Number of training facts that stand before each held-out question, as answered examples, when "
         "the pre-trained model is asked a second time; 0 leaves this out.",

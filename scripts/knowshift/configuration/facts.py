@@ -6,10 +6,11 @@ from urllib.parse import urlsplit
 from pydantic import Field, model_validator
 
 from knowshift.allowed_values import Matching
-from knowshift.configuration.section import Positive, Section, Several, Share, all_distinct
+from knowshift.configuration.section import PathText, Positive, Section, Several, Share, all_distinct
 
 ENTITYQUESTIONS = "https://nlp.cs.princeton.edu/projects/entity-questions/dataset.zip"
 ENTITYQUESTIONS_CONTENTS = "3764f132af26ac073a37f3aa00620775c708844f34a29cc2257c89439dae2eff"
+Topic = Annotated[str, Field(pattern=r"^\w+$", max_length=64)]  # it names files
 
 
 class SplitShares(Section):
@@ -68,22 +69,22 @@ class Facts(BuildingRules, Archive, MatchingRule):
         "(zip) of such files, which is downloaded; or a table (CSV, TSV, JSON Lines or Parquet) with the columns "
         "topic, subject, object.",
     )
-    path: str | None = Field(
+    path: PathText | None = Field(
         default=None,
         description="Path of the folder or table, or URL or path of the archive; null is allowed for an archive and "
         "takes EntityQuestions.",
     )
-    templates: str = Field(
+    templates: PathText = Field(
         default="resources/templates",
         description="Folder with a TOPIC.yaml of question and completion templates per topic.",
     )
-    prompt: str = Field(
+    prompt: PathText = Field(
         default="resources/prompt.yaml",
         description="File with the prompt that wraps a question, in training and evaluation.",
     )
-    synonyms: list[str] = Field(default=[], description="CSV files with other names of objects.")
-    in_domain: Several[str] = Field(description="Topics that training sets are drawn from.")
-    out_of_domain: list[str] = Field(default=[], description="Topics that are evaluated and never trained on.")
+    synonyms: list[PathText] = Field(default=[], description="CSV files with other names of objects.")
+    in_domain: Several[Topic] = Field(description="Topics that training sets are drawn from.")
+    out_of_domain: list[Topic] = Field(default=[], description="Topics that are evaluated and never trained on.")
     dev_limit: Positive | None = Field(
         default=None, description="Largest number of dev facts per topic, chosen by hash; null uses all."
     )

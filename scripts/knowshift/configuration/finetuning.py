@@ -5,23 +5,28 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from knowshift.allowed_values import Dtype, Method
-from knowshift.configuration.section import NotNegative, Positive, Section, Several
+from knowshift.configuration.section import Positive, Section, Seed, Several
+from knowshift.runtime.errors import shown
 
 Data = Literal["level0", "level1", "level2", "level3", "level4", "mixed"]
 
-GRID_KEYS = ("methods", "data", "sizes", "seeds", "method_data", "data_sizes")  # say which cells there are
-METHOD = "[a-z][a-z0-9_]*"  # pattern of a method's name, which begins the name of a run
+METHOD = "[a-z][a-z0-9_]{0,31}"  # pattern of a method's name, which begins the name of a run
 
 
 class LoraSettings(Section):
     """Low-rank adapters (Hu et al. 2022), for the method lora."""
 
-    rank: Positive = Field(default=16, description="Rank of the product that is added to a weight matrix.")
+    rank: Annotated[int, Field(gt=0, le=65_536)] = Field(
+        default=16, description="Rank of the product that is added to a weight matrix."
+    )
     alpha: float = Field(
-        default=32.0, gt=0, description="Scale of the adapters: the product is multiplied by alpha / rank."
+        default=32.0, gt=0, le=1e6, description="Scale of the adapters: the product is multiplied by alpha / rank."
     )
     learning_rate: float = Field(
-        default=5e-4, gt=0, description="Peak learning rate of the adapters, instead of finetuning.learning_rate."
+        default=5e-4,
+        gt=0,
+        le=100,
+        description="Peak learning rate of the adapters, instead of finetuning.learning_rate.",
     )
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.0, description="Share of the adapters' inputs that is dropped in training, 0 to below 1."
@@ -35,7 +40,9 @@ class LoraSettings(Section):
 class Recipe(Section):
     """How a model is trained: everything about it that changes the resulting weights, except the data and the seed."""
 
-    learning_rate: float = Field(default=1e-5, gt=0, description="Peak learning rate where all parameters are trained.")
+    learning_rate: float = Field(
+        default=1e-5, gt=0, le=100, description="Peak learning rate where all parameters are trained."
+    )
     schedule: Literal["cosine", "linear", "constant"] = Field(
         default="cosine",
         description="Course of the learning rate after the warm-up: cosine and linear fall to zero, constant stays.",
@@ -46,10 +53,12 @@ class Recipe(Section):
         lt=1,
         description="Share of the optimizer steps over which the learning rate rises, 0 to below 1.",
     )
-    batch_size: Positive = Field(
+    batch_size: Annotated[int, Field(gt=0, le=1_000_000)] = Field(
         default=8, description="Number of examples per optimizer step, over all processes together."
     )
-    epochs: Positive = Field(default=1, description="Number of passes over the training set.")
+    epochs: Annotated[int, Field(gt=0, le=100_000)] = Field(
+        default=1, description="Number of passes over the training set."
+    )
     optimizer: Literal["adamw", "adamw_8bit"] = Field(
         default="adamw",
         description="Optimizer: adamw, or adamw_8bit, which keeps its moments in 8 bits (2 bytes per parameter instead "
@@ -79,11 +88,11 @@ def _explain_variant(problem: Any) -> str:
     key = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
         return f"{key} is no known key; allowed are method, {', '.join(Recipe.model_fields)}"
-    return f"{key}: {problem['msg'][0].lower()}{problem['msg'][1:]}, not {problem['input']!r}"
+    return f"{key}: {problem['msg'][0].lower()}{problem['msg'][1:]}, not {shown(problem['input'])}"
 
 
-class Finetuning(Recipe):
-    """How models are trained, and which of them: one for each combination of method, data, size and seed."""
+class Grid(Section):
+    """Which models are trained: one for each combination of method, data, size and seed."""
 
     methods: Several[Annotated[str, Field(pattern=f"^{METHOD}$")]] = Field(
         default=["full"],
@@ -94,12 +103,7 @@ class Finetuning(Recipe):
     sizes: Several[Positive | Literal["all"]] = Field(
         description="Training set sizes in facts; all takes every fact there is."
     )
-    seeds: Several[NotNegative] = Field(description="Seeds of the training sets; each gives one set per size.")
-    variants: dict[Annotated[str, Field(pattern=f"^{METHOD}$")], dict[str, Any]] = Field(
-        default={},
-        description="Further methods by name: the method that is varied (full or lora), and the training settings that "
-        "are different from those here.",
-    )
+    seeds: Several[Seed] = Field(description="Seeds of the training sets; each gives one set per size.")
     method_data: dict[str, Several[Data]] = Field(
         default={},
         description="Kinds of data that a method is restricted to, by method; other methods run on all of data.",
@@ -108,6 +112,19 @@ class Finetuning(Recipe):
         default={},
         description="Training set sizes that a kind of data is restricted to, by kind of data; other kinds run at all "
         "of sizes.",
+    )
+
+
+GRID_KEYS = tuple(Grid.model_fields)  # say which cells there are
+
+
+class Finetuning(Grid, Recipe):
+    """How models are trained, and which of them."""
+
+    variants: dict[Annotated[str, Field(pattern=f"^{METHOD}$")], dict[str, Any]] = Field(
+        default={},
+        description="Further methods by name: the method that is varied (full or lora), and the training settings that "
+        "are different from those here.",
     )
     keep_deltas: Literal["all", "restored"] = Field(
         default="all",

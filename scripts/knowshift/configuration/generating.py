@@ -1,9 +1,13 @@
 """Settings of everything that generates text: the engine, its number format and the size of its forward passes."""
 
+from typing import Annotated
+
 from pydantic import Field
 
 from knowshift.allowed_values import Dtype, EngineName
-from knowshift.configuration.section import Positive, Section
+from knowshift.configuration.section import Section
+
+TokenLimit = Annotated[int, Field(gt=0, le=100_000)]  # of one completion or answer
 
 
 class Generating(Section):
@@ -15,7 +19,7 @@ class Generating(Section):
         "one or several, and draws and rounds its own way.",
     )
     dtype: Dtype = Field(default="float32", description="Number format that the model computes in when it generates.")
-    tokens_per_pass: Positive = Field(
+    tokens_per_pass: Annotated[int, Field(gt=0, le=1_000_000)] = Field(
         default=64,
         description="Number of tokens that every forward pass reads; another number changes low bits of logits.",
     )

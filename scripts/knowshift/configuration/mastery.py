@@ -5,19 +5,21 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from knowshift.allowed_values import LevelsFrom
-from knowshift.configuration.generating import Generating
-from knowshift.configuration.section import Positive, Section
+from knowshift.configuration.generating import Generating, TokenLimit
+from knowshift.configuration.section import Section
 
 
 class Probing(Generating):
     """How completions of facts are sampled."""
 
-    templates: Positive = Field(
+    templates: Annotated[int, Field(gt=0, le=10_000)] = Field(
         default=21, description="Number of completion templates per topic that are used, from the first."
     )
-    samples: Positive = Field(default=10, description="Number of completions sampled per template.")
-    temperature: float = Field(default=0.7, gt=0, description="Sampling temperature.")
-    max_new_tokens: Positive = Field(default=32, description="Largest number of tokens of a completion.")
+    samples: Annotated[int, Field(gt=0, le=100_000)] = Field(
+        default=10, description="Number of completions sampled per template."
+    )
+    temperature: float = Field(default=0.7, ge=0.001, le=1000, description="Sampling temperature.")
+    max_new_tokens: TokenLimit = Field(default=32, description="Largest number of tokens of a completion.")
 
 
 class LevelBoundaries(Section):

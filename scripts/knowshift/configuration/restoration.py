@@ -6,12 +6,13 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
 from knowshift.allowed_values import Dtype, Strategy
-from knowshift.configuration.finetuning import Data
-from knowshift.configuration.section import Percent, Positive, Section, Several
-from knowshift.runtime.errors import KnowshiftError
-from knowshift.weights.regions import LAYERS, REGIONS, layers_of
+from knowshift.configuration.finetuning import METHOD, Data
+from knowshift.configuration.section import Percent, Positive, Section, Seed, Several
+from knowshift.runtime.errors import KnowshiftError, shown
+from knowshift.weights.regions import LAYERS, LONGEST_PATTERN, REGIONS, check_pattern, layers_of
 
-REGION_NAME = r"[A-Za-z]\w*"  # no hyphen: it separates the parts of file names
+REGION_NAME = r"[A-Za-z]\w{0,63}"  # no hyphen: it separates the parts of file names
+LONGEST_REGION = 64  # characters, because it is part of names of files
 
 
 def _check_region(value: Any) -> Any:
@@ -19,11 +20,12 @@ def _check_region(value: Any) -> Any:
 
     Whether a name is known is checked later, against `named_regions`.
     """
-    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**4 else value
     if isinstance(text, str):
-        if not re.fullmatch(rf"{REGION_NAME}|{LAYERS}", text):
+        if not re.fullmatch(rf"{REGION_NAME}|{LAYERS}", text) or len(text) > LONGEST_REGION:
             raise ValueError(
-                f"{text!r} is no region: {', '.join(REGIONS)}, layers such as 0-3 or 0,5,7-9, or one of named_regions"
+                f"{shown(text)} is no region: {', '.join(REGIONS)}, layers such as 0-3 or 0,5,7-9, or one of"
+                " named_regions"
             )
         try:
             layers_of(text)
@@ -37,14 +39,24 @@ def _check_pattern(value: str) -> str:
     if value in REGIONS or re.fullmatch(LAYERS, value):
         raise ValueError(f"{value!r} is a region already; name it where it is used")
     try:
-        re.compile(value)
-    except re.error as error:
-        raise ValueError(f"{value!r} is no regular expression: {error}") from None
+        check_pattern(value)
+    except KnowshiftError as error:
+        raise ValueError(str(error)) from None
     return value
 
 
 Region = Annotated[str, BeforeValidator(_check_region, json_schema_input_type=str | int)]
 RegionPattern = Annotated[str, AfterValidator(_check_pattern)]
+
+
+def _check_choice(value: str) -> str:
+    """Check a region of a command line, which may be a regular expression."""
+    try:
+        if layers_of(value) is None and value not in REGIONS:
+            check_pattern(value)
+    except KnowshiftError as error:
+        raise ValueError(str(error)) from None
+    return value
 
 
 class RegionChoice(Section):
@@ -54,8 +66,10 @@ class RegionChoice(Section):
     a named region stands for.
     """
 
-    region: str = Field(
+    region: Annotated[str, AfterValidator(_check_choice)] = Field(
         default="transformer",
+        min_length=1,
+        max_length=LONGEST_PATTERN,
         description=f"Parameters whose changes are ranked together: {', '.join(REGIONS)}, a list of layers such as "
         f"0-3, or "
         "a regular expression over tensor names (in the configuration, its name in named_regions).",
@@ -113,7 +127,7 @@ class Restoration(RestoredShares, NamedRegion, Selecting):
     sizes: list[Positive | Literal["all"]] | None = Field(
         default=None, description="Training set sizes among finetuning.sizes; null takes all of them."
     )
-    seeds: list[int] | None = Field(default=None, description="Seeds among finetuning.seeds; null takes all of them.")
+    seeds: list[Seed] | None = Field(default=None, description="Seeds among finetuning.seeds; null takes all of them.")
     more_dtypes: list[Dtype] = Field(
         default=[],
         description="Number formats that these restored models, and the same ones with nothing restored, answer in "
@@ -126,6 +140,6 @@ class Export(RestoredShare, NamedRegion, Selecting):
 
     model: str = Field(description="Name of the model under models.")
     run: str = Field(
-        pattern=r"^[a-z][a-z0-9_]*-(level[0-4]|mixed)-(\d+|all)-s\d+$",
+        pattern=rf"^{METHOD}-(level[0-4]|mixed)-([0-9]{{1,10}}|all)-s[0-9]{{1,19}}$",
         description="Name of the run, METHOD-DATA-SIZE-sSEED, such as full-mixed-120-s1.",
     )

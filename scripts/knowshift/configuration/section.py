@@ -14,8 +14,14 @@ def all_distinct(values: list[T]) -> list[T]:
     return values
 
 
-Positive = Annotated[int, Field(gt=0)]
-NotNegative = Annotated[int, Field(ge=0)]
+# Bounds that no experiment comes near: beyond them a number is a slip of the pen.
+LARGEST_COUNT = 10**9
+LARGEST_SEED = 2**63 - 1
+Positive = Annotated[int, Field(gt=0, le=LARGEST_COUNT)]
+NotNegative = Annotated[int, Field(ge=0, le=LARGEST_COUNT)]
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
+# A path becomes part of Snakemake's patterns and of one-line messages: no braces and no control characters.
+PathText = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^{}\x00-\x1f\x7f]*$")]
 Percent = Annotated[float, Field(ge=0, le=100)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Several = Annotated[list[T], Field(min_length=1), AfterValidator(all_distinct)]  # at least one item, and none twice
@@ -49,7 +55,7 @@ class Section(BaseModel):
 class Seeded(Section):
     """The seed of an experiment."""
 
-    seed: NotNegative = Field(default=1, description="Seed that every random choice of the experiment is derived from.")
+    seed: Seed = Field(default=1, description="Seed that every random choice of the experiment is derived from.")
 
 
 class TrainingSetSize(Section):

@@ -16,7 +16,7 @@ from knowshift.configuration.evaluation import Divergence, Evaluation
 from knowshift.configuration.facts import ENTITYQUESTIONS, Facts
 from knowshift.configuration.finetuning import GRID_KEYS, METHOD, Finetuning
 from knowshift.configuration.mastery import Mastery
-from knowshift.configuration.models import DirectorySource, Model
+from knowshift.configuration.models import MODEL_NAME, DirectorySource, Model
 from knowshift.configuration.restoration import REGION_NAME, Export, Region, RegionPattern, Restoration
 from knowshift.configuration.section import Seeded, Several
 from knowshift.weights.regions import REGIONS
@@ -31,13 +31,19 @@ RESERVED = {"raw", "downloads", "facts", "tables", "figures", "logs", "benchmark
 class Configuration(Seeded):
     """All settings of an experiment that change its results."""
 
+    allow_large: bool = Field(
+        default=False,
+        description="Consent to an experiment of an unusual size (more than 100,000 fine-tuned and restored models, or "
+        "1,000,000 sampled tokens per fact; the message names the numbers). It changes no result.",
+    )
     results: str = Field(
         default="results",
         min_length=1,
-        pattern=r"^[^{}\n]*[^{}\n/]$",
+        max_length=1000,
+        pattern=r"^[^{}\x00-\x1f\x7f]*[^{}\x00-\x1f\x7f/]$",
         description="Folder that all results are written to.",
     )
-    models: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")], Model] = Field(
+    models: dict[Annotated[str, Field(pattern=f"^{MODEL_NAME}$")], Model] = Field(
         min_length=1, description="Models by name; the name is that of the model's folder under results."
     )
     facts: Facts = Field(description="Where the facts come from, and how they are used.")

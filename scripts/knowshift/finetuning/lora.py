@@ -10,6 +10,7 @@ import torch
 from peft import LoraConfig, LoraModel
 from peft.tuners.lora import LoraLayer
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from knowshift.configuration.finetuning import LoraSettings
 from knowshift.finetuning.distributed_tensors import own_part, own_rows
@@ -23,8 +24,9 @@ def add_adapters(model: PreTrainedModel, lora: LoraSettings) -> None:
     """Add adapters to `model`, in place, and freeze all other parameters. The adapters are not initialised yet.
 
     Raises:
-        KnowshiftError: the model has no layer of those names.
+        KnowshiftError: the model has no layer of those names, or the rank is larger than that of any of their weights.
     """
+    _check_rank(model, lora)
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=cast(int, lora.alpha),  # declared int, and only ever divided by the rank
@@ -36,6 +38,31 @@ def add_adapters(model: PreTrainedModel, lora: LoraSettings) -> None:
         LoraModel(model, {ADAPTER: config}, ADAPTER)
     except ValueError as error:
         raise KnowshiftError(f"finetuning.lora.targets: {str(error).splitlines()[0]}") from None
+
+
+def _check_rank(model: PreTrainedModel, lora: LoraSettings) -> None:
+    """Check that an adapter is no larger than what it adapts, before memory for adapters is taken.
+
+    A weight of shape (m, n) has at most rank min(m, n), so an adapter of a larger rank only takes memory. It is refused
+    where no layer has so much; layers that have less among others that have it are adapted all the same.
+    """
+    output = model.get_output_embeddings()
+    ranks = {
+        name: min(layer.weight.shape)
+        for name, layer in model.named_modules()
+        if isinstance(layer, torch.nn.Linear | Conv1D)
+        and (
+            layer is not output
+            if lora.targets == "all-linear"
+            else any(name == target or name.endswith(f".{target}") for target in lora.targets)
+        )
+    }
+    if ranks and lora.rank > max(ranks.values()):
+        widest = max(ranks, key=lambda name: ranks[name])
+        raise KnowshiftError(
+            f"finetuning.lora.rank is {lora.rank:,}, but no layer that gets an adapter has a larger rank than"
+            f" {ranks[widest]:,} ({widest}); take less, or method: full"
+        )
 
 
 def initialise_adapters(model: PreTrainedModel, seed: int) -> None:

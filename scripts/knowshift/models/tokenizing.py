@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from knowshift.allowed_values import Bos
 from knowshift.runtime.errors import KnowshiftError
+from knowshift.runtime.time_limit import at_most
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 # A template's call for today's date in a format of its own, and any call for it.
 _TODAY = re.compile(r"""\bstrftime_now\(\s*(["'])(.*?)\1\s*\)""")
 _TODAY_CALLED = re.compile(r"\bstrftime_now\s*\(")
+
+OTHER_PROMPT = "set its instruct.prompt to study"
+LONGEST_CHAT = 100_000  # characters that a template may add to a question
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class ChatPrompt:
             KnowshiftError: the tokenizer has no chat template.
         """
         if not self.tokenizer.chat_template:
-            raise KnowshiftError("this model's tokenizer has no chat template; set its instruct.prompt to study")
+            raise KnowshiftError(f"this model's tokenizer has no chat template; {OTHER_PROMPT}")
 
     def ask(self, question: str) -> str:
         """Format a question as one message of a user, up to where the model answers.
@@ -49,14 +53,31 @@ class ChatPrompt:
         Special tokens are written as their text, BOS among them where the template has it: `encode` adds none to it.
 
         Raises:
-            KnowshiftError: the template computes with today's date, so it cannot be pinned.
+            KnowshiftError: the template computes with today's date, so it cannot be pinned; or it fails, takes too long
+                or writes too much.
         """
+        try:
+            with at_most(f"this model's chat template does not come to an end; {OTHER_PROMPT}"):
+                text = self._format(question)
+        except KnowshiftError:
+            raise
+        except Exception as error:  # whatever a template raises, such as jinja's SecurityError
+            reason = (str(error).splitlines() or [""])[0]
+            raise KnowshiftError(
+                f"this model's chat template fails ({type(error).__name__}: {reason}); {OTHER_PROMPT}"
+            ) from None
+        if len(text) > LONGEST_CHAT + len(question):
+            raise KnowshiftError(
+                f"this model's chat template makes {len(text):,} characters of a question; {OTHER_PROMPT}"
+            )
+        return text
+
+    def _format(self, question: str) -> str:
+        """Format a question, without any bound."""
         today = date.fromisoformat(self.pinned_date)
         template = _TODAY.sub(lambda match: repr(today.strftime(match[2])), self.tokenizer.get_chat_template())
         if _TODAY_CALLED.search(template):
-            raise KnowshiftError(
-                "this model's chat template computes with today's date; set its instruct.prompt to study"
-            )
+            raise KnowshiftError(f"this model's chat template computes with today's date; {OTHER_PROMPT}")
         text = self.tokenizer.apply_chat_template(
             [{"role": "user", "content": f"{question} {self.request}".rstrip()}],
             chat_template=template,

@@ -25,8 +25,13 @@ def lease_device(wanted: str, threads: int | None = None) -> Iterator[torch.devi
         threads: number of CPU threads for torch; None leaves the choice to torch.
 
     Raises:
-        KnowshiftError: every GPU is held by another job.
+        KnowshiftError: every GPU is held by another job, or there is no GPU of this number.
     """
+    if wanted.startswith("cuda") and not _index(wanted) < (count := _count_gpus()):
+        raise KnowshiftError(
+            f"--device {wanted}: "
+            + (f"the GPUs here are cuda:0 to cuda:{count - 1}" if count else "there is no GPU here")
+        )
     if threads:
         torch.set_num_threads(threads)
     if wanted != "auto" or not torch.cuda.is_available():
@@ -38,6 +43,16 @@ def lease_device(wanted: str, threads: int | None = None) -> Iterator[torch.devi
         yield torch.device("cuda", index)
     finally:
         lock.release()
+
+
+def _index(device: str) -> int:
+    """Return the number of a GPU, such as 1 of cuda:1, and 0 of cuda."""
+    return int(device.partition(":")[2] or 0)
+
+
+def _count_gpus() -> int:
+    """Count the GPUs that torch can use."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def lock_folder() -> Path:

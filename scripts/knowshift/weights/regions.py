@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
-from knowshift.runtime.errors import KnowshiftError
+from knowshift.runtime.errors import KnowshiftError, shown
+from knowshift.runtime.time_limit import at_most
 
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.(.+)\.(?:weight|bias)$")
 _NORM = re.compile(r"norm|(?:^|\.)ln_", re.IGNORECASE)
@@ -14,7 +16,18 @@ _EMBEDDING = re.compile(
 )
 
 REGIONS = ("transformer", "attention", "mlp", "embedding", "all")
-LAYERS = r"\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*"  # a list of layers, such as 0-3 or 0,5,7-9
+_NUMBER = "[0-9]{1,4}"  # no model has ten thousand layers
+LAYERS = f"{_NUMBER}(?:-{_NUMBER})?(?:,{_NUMBER}(?:-{_NUMBER})?)*"  # a list of layers, such as 0-3 or 0,5,7-9
+LONGEST_PATTERN = 1000  # characters of a regular expression
+# Names of tensors as models have them, on which a regular expression is tried before there is a model.
+_USUAL_NAMES = (
+    "model.embed_tokens.weight",
+    "model.layers.11.self_attn.q_proj.weight",
+    "model.layers.11.post_attention_layernorm.weight",
+    "transformer.h.11.attn.c_attn.bias",
+    "model.language_model.layers.31.block_sparse_moe.experts.7.gate_up_proj.weight",
+    "lm_head.weight",
+)
 
 
 def layer_and_module(name: str) -> tuple[int | None, str]:
@@ -38,6 +51,32 @@ def layers_of(region: str) -> set[int] | None:
             raise KnowshiftError(f"region {region}: the layers {part} end before they begin")
         layers.update(range(int(first), int(last or first) + 1))
     return layers
+
+
+def check_pattern(pattern: str) -> None:
+    """Check a regular expression over tensor names: that it is one, and that it is searched for in bounded time.
+
+    Raises:
+        KnowshiftError: it is none, it is too long, or it takes too long on names that models have.
+    """
+    if len(pattern) > LONGEST_PATTERN:
+        raise KnowshiftError(f"a regular expression of {len(pattern):,} characters; at most {LONGEST_PATTERN} are read")
+    with _in_time(pattern):
+        for name in _USUAL_NAMES:
+            _search(pattern, name)
+
+
+def _search(pattern: str, name: str) -> bool:
+    """Tell whether a regular expression is found in a name."""
+    try:
+        return re.search(pattern, name) is not None
+    except (re.error, RecursionError, OverflowError) as error:
+        raise KnowshiftError(f"{shown(pattern)} is no regular expression: {error}") from None
+
+
+def _in_time(pattern: str) -> AbstractContextManager[None]:
+    """Bound the time of searches for a regular expression: one with nested repetitions may take hours on a name."""
+    return at_most(f"the regular expression {shown(pattern)} takes too long on names of tensors; write it more simply")
 
 
 def in_region(name: str, region: str) -> bool:
@@ -71,10 +110,7 @@ def in_region(name: str, region: str) -> bool:
     layers = layers_of(region)
     if layers is not None:
         return inside and layer_and_module(name)[0] in layers
-    try:
-        return re.search(region, name) is not None
-    except re.error as error:
-        raise KnowshiftError(f"region {region!r} is no regular expression: {error}") from None
+    return _search(region, name)
 
 
 def names_in_region(names: Sequence[str], region: str) -> list[str]:
@@ -90,7 +126,8 @@ def names_in_region(names: Sequence[str], region: str) -> list[str]:
     there = {layer_and_module(name)[0] for name in names} - {None}
     if beyond := sorted((layers_of(region) or set()) - there):
         raise KnowshiftError(f"region {region}: the model has no layer {beyond[0]}; it has {len(there)}, from 0")
-    chosen = [name for name in names if in_region(name, region)]
+    with _in_time(region):
+        chosen = [name for name in names if in_region(name, region)]
     if not chosen:
         raise KnowshiftError(
             f"no tensor is in the region {region!r}; allowed are {', '.join(REGIONS)}, layers such as 0-3, or a regular"

@@ -9,9 +9,12 @@ import pytest
 import yaml
 
 import tiny
-from knowshift.configuration import checking, sections
+from knowshift.configuration import checking, consent, sections
+from knowshift.planning.fact_counts import TopicSize
+from knowshift.planning.planned_model import ModelSize, PlannedModel
 
 REPOSITORY = Path(__file__).parents[3]
+CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
 SCRIPTS = sorted(path for path in (REPOSITORY / "scripts").glob("*.py"))
 
 
@@ -110,6 +113,27 @@ def change(raw: dict, key: str, value: object) -> None:
         ("finetuning.epochs", True, ["finetuning.epochs: true is neither a number"]),
         ("finetuning.learning_rate", float("nan"), ["finetuning.learning_rate", "finite"]),
         ("exports.0.run", "../../x", ["exports.0.run", "pattern"]),
+        ("exports.0.run", "full-mixed-٣-s1", ["exports.0.run", "pattern"]),
+        ("facts.templates", "a{b}", ["facts.templates", "pattern"]),
+        ("facts.prompt", "a\nb", ["facts.prompt", "pattern"]),
+        ("facts.synonyms", ["{x}.csv"], ["facts.synonyms.0", "pattern"]),
+        ("facts.in_domain", ["home", "a-b"], ["facts.in_domain.1", "pattern"]),
+        ("models.tiny.source", {"directory": "{x}"}, ["models.tiny.source.directory", "pattern"]),
+        ("named_regions", {"a": "(a+)+" * 300}, ["named_regions.a", "1,500 characters"]),
+        ("regions", ["0-99999999999"], ["regions.0", "no region"]),
+        ("restoration.0.region", 10**9, ["restoration.0.region", "not 1000000000"]),
+        ("mastery.samples", 10**9, ["mastery.samples", "less than or equal to 100000"]),
+        ("mastery.max_new_tokens", 10**9, ["mastery.max_new_tokens", "less than or equal to 100000"]),
+        ("mastery.temperature", 1e-300, ["mastery.temperature", "greater than or equal to 0.001"]),
+        ("evaluation.max_new_tokens", 10**9, ["evaluation.max_new_tokens", "less than or equal to 100000"]),
+        ("evaluation.tokens_per_pass", 10**9, ["evaluation.tokens_per_pass", "less than or equal to 1000000"]),
+        ("finetuning.lora.rank", 10**6, ["finetuning.lora.rank", "less than or equal to 65536"]),
+        ("finetuning.epochs", 10**9, ["finetuning.epochs", "less than or equal to 100000"]),
+        ("finetuning.seeds", [2**63], ["finetuning.seeds.0", "less than or equal to"]),
+        ("seed", 10**4000, ["seed", "less than or equal to"]),
+        ("finetuning.learning_rate", 1e300, ["finetuning.learning_rate", "less than or equal to 100"]),
+        ("results", "x" * 5000, ["results", "at most 1000"]),
+        ("models", {"x" * 65: {"source": {"directory": "."}}}, ["models", "pattern"]),
         ("facts.path", "https://me:secret@host/x.zip", ["facts: path: leave the user name", "~/.netrc for host"]),
     ],
 )
@@ -121,6 +145,69 @@ def test_a_mistake_is_named_with_what_is_allowed(raw: dict, key: str, value: obj
     for words in said:
         assert words in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"mastery.samples": 100_000, "mastery.max_new_tokens": 100}, ["20,000,000", "1,000,000"]),
+        ({"finetuning.seeds": list(range(30_000))}, ["fine-tuned and restored models", "100,000"]),
+        ({"restoration.0.percents": [number / 1000 for number in range(100_000)]}, ["fine-tuned and restored models"]),
+        ({"evaluation.max_new_tokens": 50_000}, ["evaluation.max_new_tokens: 50,000", "10,000"]),
+        (
+            {"finetuning.sizes": [8, 1000, "all", 2 * 10**6], "finetuning.epochs": 1000},
+            ["examples of a training", "2,000,000,000"],
+        ),
+    ],
+)
+def test_an_unusual_size_needs_consent(raw: dict, changes: dict, said: list[str]) -> None:
+    consent.check_size(checking.check(raw, REPOSITORY))
+    for key, value in changes.items():
+        change(raw, key, value)
+    settings = checking.check(raw, REPOSITORY)
+    with pytest.raises(checking.ConfigurationError) as caught:
+        consent.check_size(settings)
+    for words in [*said, "--config allow_large=true"]:
+        assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+    consent.check_size(checking.check(raw | {"allow_large": True}, REPOSITORY))
+
+
+@pytest.mark.parametrize("name", ["config.yaml", *(f"configs/{path.name}" for path in CONFIGS)])
+def test_no_configuration_of_the_project_needs_consent(name: str) -> None:
+    settings = checking.check(yaml.safe_load((REPOSITORY / name).read_text()), REPOSITORY)
+    consent.check_size(settings)
+
+
+def test_models_are_counted_as_a_plan_counts_them(raw: dict) -> None:
+    raw["restoration"][0]["more_dtypes"] = ["bfloat16"]
+    settings = checking.check(raw, REPOSITORY)
+    topics = {
+        name: TopicSize("in_domain", {"train": 9000, "dev": 10, "test": 10}, 9000, 10.0, 10.0, 5.0)
+        for name in settings.facts.in_domain
+    }
+    model = PlannedModel(settings, "tiny", ModelSize(1e6, 4e6, {}), topics)
+    assert consent.count_models(settings) == len(model.runs) + len(model.restored)
+
+
+@pytest.mark.slow  # Snakemake
+def test_words_in_braces_are_no_wildcards(raw: dict, tmp_path: Path) -> None:
+    raw["named_regions"]["values"] = r"v_pro{1}j\.weight$"
+    raw["models"]["tiny"]["instruct"]["chat"] = {"request": "Say {name}."}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(raw))
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), "--cores", "1"]
+    command += ["--dry-run", "plan", "results/tables/published.parquet"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.slow  # Snakemake
+def test_a_configuration_that_runs_python_is_refused(raw: dict, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(raw | {"__use_yte__": True, "made": "?open('made', 'w')"}))
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), "--cores", "1"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "config.yaml: __use_yte__ makes Snakemake run the Python" in done.stderr
+    assert "Traceback" not in done.stderr and not (tmp_path / "made").exists()
 
 
 def test_all_mistakes_are_listed_a_line_each(raw: dict) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from knowshift.facts.building import build_facts, refuse_bad_rows
 from knowshift.facts.question_files import read_question_files
-from knowshift.facts.templates import TopicTemplates, read_topic_templates
+from knowshift.facts.templates import TopicTemplates, read_prompt_template, read_topic_templates
 from knowshift.runtime.errors import KnowshiftError
 
 REPOSITORY = Path(__file__).parents[3]
@@ -210,3 +210,21 @@ def test_fact_ids_do_not_change() -> None:
         read_topic_templates(REPOSITORY / "resources/templates/country_capital.yaml"),
     )
     assert table["fact_id"][0].as_py() == expected
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        'prompt: ["{question}"]\nanswer: "{object}"',
+        'prompt: "{question}"\nanswer: 5',
+        'prompt: "{question} {question}"\nanswer: "{object}"',
+        'prompt: "{question}"\nanswer: null',
+        '["{question}", "{object}"]',
+    ],
+)
+def test_a_prompt_of_another_form_is_refused(raw: str, tmp_path: Path) -> None:
+    path = tmp_path / "prompt.yaml"
+    path.write_text(raw)
+    with pytest.raises(KnowshiftError, match=r"prompt\.yaml: ") as caught:
+        read_prompt_template(path)
+    assert "\n" not in str(caught.value)

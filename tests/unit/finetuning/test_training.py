@@ -182,3 +182,16 @@ def test_moments_in_8_bits_train_and_go_on_to_the_same_bits(tiny_model: Path, tm
 def test_adapters_need_layers_of_their_names(tiny_model: Path) -> None:
     with pytest.raises(KnowshiftError, match=r"finetuning\.lora\.targets.*query"):
         add_adapters(load_model(tiny_model, "float32"), LoraSettings(rank=4, alpha=8, targets=["query"]))
+
+
+@pytest.mark.parametrize("targets", ["all-linear", ["down_proj"], ["k_proj"]])
+def test_adapters_are_no_larger_than_what_they_adapt(tiny_model: Path, targets: str | list[str]) -> None:
+    """The tiny model's widest layers have rank 64, and k_proj of shape (32, 64) has 32."""
+    most = 32 if targets == ["k_proj"] else 64
+    model = load_model(tiny_model, "float32")
+    names = set(model.state_dict())
+    with pytest.raises(KnowshiftError, match=rf"lora\.rank is {most + 1}, .* than {most} \("):
+        add_adapters(model, LoraSettings(rank=most + 1, targets=targets))
+    assert set(model.state_dict()) == names
+    add_adapters(model, LoraSettings(rank=most, targets=targets))
+    assert len(model.state_dict()) > len(names)

@@ -83,3 +83,27 @@ def test_the_date_is_pinned_and_thinking_is_off(tmp_path: Path, monkeypatch: pyt
     assert ChatPrompt(words, pinned_date="2024-07-26", thinking=True).ask(TEXT) == (
         f"26 Jul 2024|2024-07-26|{TEXT}|think|think"
     )
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{% for i in range(10**9) %}{% endfor %}", "fails"),  # the sandbox bounds one range, but not several
+        ("{% for i in range(10**5) %}{% for j in range(10**5) %}{% endfor %}{% endfor %}", "does not come to an end"),
+        ("{{ ''.__class__.__mro__ }}", "fails (SecurityError"),
+        ("{{ messages.append(1) }}", "fails (SecurityError"),
+        ("{{ raise_exception('no users') }}", "no users"),
+        ("{{ messages[0].content", "fails (TemplateSyntaxError"),
+        ("{{ 1 / 0 }}", "fails (ZeroDivisionError"),
+        ("{{ 'ab' * 10**6 }}", "makes 2,000,000 characters"),
+    ],
+)
+def test_a_chat_template_that_fails_or_does_not_end_is_one_line(
+    template: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("knowshift.runtime.time_limit.SECONDS", 0.5)
+    words = tokenizer(False, tmp_path)
+    words.chat_template = template
+    with pytest.raises(KnowshiftError) as caught:
+        ChatPrompt(words).ask(TEXT)
+    assert said in str(caught.value) and "instruct.prompt" in str(caught.value) and "\n" not in str(caught.value)

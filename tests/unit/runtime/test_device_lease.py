@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
+import torch
 
-from knowshift.runtime.device_lease import lease_first, lock_folder
+from knowshift.runtime.device_lease import lease_device, lease_first, lock_folder
 from knowshift.runtime.errors import KnowshiftError
 
 
@@ -40,3 +41,13 @@ def test_locks_are_kept_where_nobody_else_can_be_in_the_way(tmp_path: Path, monk
     (lock_folder() / "knowshift-device-gpu-a.lock").mkdir()
     with pytest.raises(KnowshiftError, match="cannot be taken"):
         lease_first(["gpu-a"], lock_folder())
+
+
+@pytest.mark.parametrize(("there", "wanted"), [(0, "cuda"), (0, "cuda:0"), (2, "cuda:2"), (2, "cuda:999")])
+def test_a_gpu_that_is_not_there_is_said(there: int, wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
+    with pytest.raises(KnowshiftError, match="cuda:0 to cuda:1" if there else "no GPU here"), lease_device(wanted):
+        pass
+    with lease_device("cpu") as device:
+        assert device.type == "cpu"
