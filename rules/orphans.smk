@@ -1,9 +1,12 @@
-# Jobs on a cluster go on when their Snakemake is killed. Before the next Snakemake submits anything, it waits for them
-# here and takes over the outputs that they finished.
+# Before anything is made: another run that writes to the same results is waited for. And jobs on a cluster go on when
+# their Snakemake is killed; the next one waits for them here, and takes over the outputs that they finished.
+import claiming
 from cluster import orphans
 
 
 onstart:
+    if workflow.execution_settings.lock and claiming.claim(Path(RESULTS)):
+        orphans.start_again(workflow, "The other run has ended; starting again.")
     forget_forced()
     if not workflow.local_exec and workflow.execution_settings.lock:
         code = [file for folder in ("rules", "scripts") for file in (BASE / folder).rglob("*.py")]

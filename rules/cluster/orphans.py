@@ -63,9 +63,9 @@ def _living(folder: Path) -> dict[str, str]:
     }
 
 
-def start_again(workflow: Any) -> None:
-    """Replace this process by a new Snakemake, which sees the outputs finished meanwhile."""
-    logger.info("The jobs of the earlier Snakemake have ended; starting again.")
+def start_again(workflow: Any, reason: str = "The jobs of the earlier Snakemake have ended; starting again.") -> None:
+    """Replace this process by a new Snakemake, which sees the outputs finished meanwhile; say why."""
+    logger.info(reason)
     workflow.persistence.unlock()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -11,20 +11,22 @@ A script imports what reads its command line, and no more; `main` imports the re
 import argparse
 import gc
 import json
+import os
 import signal
 import sys
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from knowshift.runtime.errors import Interrupted, KnowshiftError
 from knowshift.runtime.progress import start_logging
+from knowshift.runtime.scarcity import lack_of
 
 Options = TypeVar("Options", bound=BaseModel)
 
@@ -228,11 +230,26 @@ def search_scripts_last() -> None:
         sys.path.append(sys.path.pop(0))
 
 
+def _end_with(line: str, status: int = 1) -> NoReturn:
+    """Print a line to standard error and end the process; where the log is on a full disk, print it to standard output.
+
+    What a log could not take is dropped, or Python would fail at it once more at its end, with another status.
+    """
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError:
+        with suppress(OSError):
+            print(line, flush=True)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    raise SystemExit(status) from None
+
+
 def run(main: Callable[[], None]) -> None:
     """Run a script's main function.
 
-    An error that the user can mend is one line on standard error and exit status 1. A job that was told to end, and can
-    go on later, exits with status 75; any other that was told to end tidies up first.
+    An error that the user can mend, and a lack of disk space or memory, is one line on standard error and exit status
+    1. A job that was told to end, and can go on later, exits with status 75; any other that was told to end tidies up
+    first.
     """
     search_scripts_last()
     start_logging()
@@ -240,10 +257,12 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except Interrupted as interruption:
-        print(f"interrupted: {interruption}", file=sys.stderr)
-        raise SystemExit(TRY_AGAIN) from None
+        _end_with(f"interrupted: {interruption}", TRY_AGAIN)
     except KnowshiftError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+        _end_with(f"error: {error}")
+    except Exception as error:
+        if not (lacking := lack_of(error)):
+            raise
+        _end_with(f"error: {lacking}")
     finally:
         gc.freeze()  # or Python would look for garbage among all objects once more before it ends

@@ -17,10 +17,11 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from knowshift.runtime.errors import KnowshiftError
+from knowshift.runtime.json_files import read_json_object
 
 MANIFEST = "manifest.json"
 _UNLOCKED_SECONDS = 60  # a temporary file may be this old before it has to be locked by who writes it
@@ -161,6 +162,12 @@ def whole_directory(path: Path, about: Mapping[str, Any], inputs: Iterable[Path]
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def _is_inside(name: str) -> bool:
+    """Tell whether the name of a file, relative to a folder, stays in it."""
+    path = PurePosixPath(name)
+    return name.isprintable() and bool(path.parts) and not path.is_absolute() and ".." not in path.parts
+
+
 def read_manifest(directory: Path, verify: bool = True, declared: Path | None = None) -> dict[str, Any]:
     """Read the manifest of an artefact directory, and check every file against it.
 
@@ -178,15 +185,19 @@ def read_manifest(directory: Path, verify: bool = True, declared: Path | None = 
     path = directory / MANIFEST
     remedy = f"rebuild it with: snakemake --force {declared or path}"
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = read_json_object(path, remedy)
     except FileNotFoundError:
         raise KnowshiftError(f"{path} is missing, so {directory} is not complete; {remedy}") from None
-    except json.JSONDecodeError as error:
-        raise KnowshiftError(f"{path} is damaged ({error}); {remedy}") from None
-    if not (isinstance(manifest, dict) and isinstance(manifest.get("files"), dict)):
+    if not isinstance(manifest.get("files"), dict):
         raise KnowshiftError(
             f"{path} names no files, so it is not a manifest of knowshift: rename it, or use another folder"
         )
+    for name, entry in manifest["files"].items():
+        if not _is_inside(name) or not isinstance(entry, dict) or not {"bytes", "sha256"} <= set(entry):
+            raise KnowshiftError(
+                f"{path} is damaged (its entry {name!r} is not the size and the sha256 of a file in {directory});"
+                f" {remedy}"
+            )
     files = {directory / name: entry for name, entry in manifest["files"].items()}
 
     def differs(file: Path) -> bool:
