@@ -1,7 +1,17 @@
 # Before anything is made: another run that writes to the same results is waited for. And jobs on a cluster go on when
 # their Snakemake is killed; the next one waits for them here, and takes over the outputs that they finished.
+# Files that a failed or killed job was to make again are made again, though Snakemake sees no reason.
 import claiming
+import unfinished
 from cluster import orphans
+
+if workflow.exec_mode == ExecMode.DEFAULT:
+    if again := unfinished.find_unfinished(Path(".snakemake")):
+        unfinished.call_for(Path(".snakemake"), again)
+        logger.info(
+            f"Deleted for jobs that then failed or were killed, so to be made again: {orphans.some(again)}. To keep what"
+            f" was made from them before instead: snakemake --cleanup-metadata {' '.join(again[: orphans.MANY])}"
+        )
 
 
 onstart:
