@@ -97,14 +97,14 @@ def end(process: subprocess.Popen[str]) -> None:
 
 @pytest.mark.slow
 def test_what_a_failed_job_was_to_make_again_is_made_again(tmp_path: Path) -> None:
-    """Snakemake itself says "Nothing to be done", and the results of the old configuration pass for those of the new."""
+    """Snakemake alone says "Nothing to be done", and results of the old configuration pass for those of the new."""
     folder, results = clone(tmp_path / "clone", tmp_path / "results"), tmp_path / "results"
     assert snakemake(folder).returncode == 0
-    assert snakemake(folder, "fault=false", spec="2").returncode == 1
+    assert snakemake(folder, "fault=exit 3", spec="2").returncode == 1
     assert not (results / "first").exists() and (results / "third").read_text() == "is1\n"
     planned = snakemake(folder, "--dry-run", spec="2").stdout
     assert f"{UNFINISHED}{results}/first" in planned and "Nothing to be done" not in planned
-    asked = snakemake(folder, str(results / "other"), "--", spec="2")  # something that does not need it
+    asked = snakemake(folder, "--", str(results / "other"), spec="2")  # something that does not need it
     assert (results / "other").exists() and not (results / "first").exists(), asked.stdout
     done = snakemake(folder, spec="2")
     assert done.returncode == 0, done.stdout

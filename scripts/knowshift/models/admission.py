@@ -34,7 +34,8 @@ def check_admission(directory: Path) -> None:
             another shape, or stored as integers.
     """
     weights = WeightFiles(directory)
-    if read_config(directory).get("model_type") not in CONFIG_MAPPING:
+    config = read_config(directory)
+    if config.get("model_type") not in CONFIG_MAPPING or "auto_map" in config:
         return
     tensors = {
         name: torch.empty(stored.shape, dtype=getattr(torch, stored.dtype), device="meta")
