@@ -138,7 +138,7 @@ def test_one_set_of_weights_is_fetched(hub: Hub, tmp_path: Path, single: bool) -
     weights = hub.files["model.safetensors"]
     index = {"weight_map": dict.fromkeys(load(weights), "model-1.safetensors")}
     others = ["consolidated.safetensors", "model.fp16.safetensors", "model-1.safetensors"]
-    hub.files |= {name: weights for name in others} | {"model.safetensors.index.json": json.dumps(index).encode()}
+    hub.files |= dict.fromkeys(others, weights) | {"model.safetensors.index.json": json.dumps(index).encode()}
     if not single:
         del hub.files["model.safetensors"]
     done = from_hub(hub, tmp_path)
