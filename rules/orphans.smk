@@ -6,12 +6,13 @@ import unfinished
 from cluster import orphans
 
 if workflow.exec_mode == ExecMode.DEFAULT:
-    if again := unfinished.find_unfinished(Path(".snakemake")):
-        unfinished.call_for(Path(".snakemake"), again)
+    if again := unfinished.call_for(Path(".snakemake")):
         logger.info(
             f"Deleted for jobs that then failed or were killed, so to be made again: {orphans.some(again)}. To keep what"
             f" was made from them before instead: snakemake --cleanup-metadata {' '.join(again[: orphans.MANY])}"
         )
+    if not any(isinstance(other, unfinished.Failures) for other in logger.handlers):
+        logger.addHandler(unfinished.Failures(Path(".snakemake")))
 
 
 onstart:

@@ -1,57 +1,86 @@
-"""Files that a job was to make again and never did: it failed, or was killed.
+"""Files that a job was to make again and did not, because it failed or was killed.
 
 Snakemake deletes a job's outputs before it runs the job again. If the job then fails, Snakemake records its outputs as
-if they had been made, from the new configuration; if it is killed, the old record stays. Either way the outputs are
-gone, and what was made from their former versions is still there. The next start takes that for up to date, since
-nothing that is there is older than its inputs or was made otherwise: "Nothing to be done". So such jobs are called for
-here.
+if they had been made, from the new configuration; if it is killed, the old record stays, and a marker with it. Either
+way the outputs are gone, and what was made from their former versions is still there. The next start takes that for up
+to date, since nothing that is there is older than its inputs or was made otherwise: "Nothing to be done". So failures
+are noted here, and what lacks after them or after a kill is called for.
 """
 
 import json
+import logging
 from base64 import urlsafe_b64decode
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+from knowshift.runtime.artefacts import write_text
+
+FAILED = "knowshift/failed.json"  # in Snakemake's folder: outputs of jobs that failed
 UNFINISHED = "a job was to make this again and did not"  # stands for the params in a record
 
 
-def find_unfinished(state: Path) -> list[str]:
-    """List missing files whose job began after something that exists was made from them, sorted.
-
-    A file that somebody deleted is none of them: what was made from it is younger than it. Nor is a temporary one.
-
-    Args:
-        state: Snakemake's folder `.snakemake`, with a record per output, and a marker per output that is being made.
-    """
-    records, markers = (dict(_named(state / folder)) for folder in ("metadata", "incomplete"))
-    begun = {
-        name: markers[name].stat().st_mtime if name in markers else _number(_read(record).get("endtime"))
-        for name, record in records.items()
-        if not Path(name).exists()
-    }
-    found: set[str] = set()
-    for name, path in records.items() if begun else ():
-        if Path(name).exists():
-            record = _read(path)
-            made = _number(record.get("endtime"))
-            found |= {source for source in record.get("input") or () if begun.get(source, 0) > made}
-    return sorted(found)
-
-
-def call_for(state: Path, names: Iterable[str]) -> None:
-    """Let Snakemake make files again when a target needs them, by a record that fits no configuration.
-
-    (Forced files would be targets themselves, also in a run that was asked for something else.)
+class Failures(logging.Handler):
+    """Notes the outputs of jobs that fail, until they are made.
 
     Args:
         state: Snakemake's folder `.snakemake`.
-        names: files of `find_unfinished`.
     """
-    records = dict(_named(state / "metadata"))
-    for name in names:
-        with suppress(OSError):  # of a run that may only look
-            records[name].write_text(json.dumps({**_read(records[name]), "params": [UNFINISHED]}), encoding="utf-8")
+
+    def __init__(self, state: Path) -> None:
+        super().__init__()
+        self._file = state / FAILED
+        self._noted = set(_noted(state))
+        self._outputs: dict[int, list[str]] = {}  # by job
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take up an event of Snakemake's; other messages are none of its business."""
+        event, said = str(getattr(record, "event", "")), vars(record)
+        if event == "job_info":
+            self._outputs[said["jobid"]] = [str(file) for file in said.get("output") or ()]
+        elif event == "job_error":
+            self._note(self._noted.union(self._outputs.get(said["jobid"], ())))
+        elif event == "job_finished":
+            self._note(self._noted.difference(self._outputs.get(said["job_id"], ())))
+
+    def _note(self, names: set[str]) -> None:
+        """Keep the names if they are others than before."""
+        if names != self._noted:
+            self._noted = names
+            with suppress(OSError):
+                write_text(self._file, json.dumps(sorted(names)))
+
+
+def call_for(state: Path) -> list[str]:
+    """Let Snakemake make what a job was to make again and did not, as soon as a target needs it.
+
+    Its record is changed so that it fits no configuration. (Forced files would be targets themselves, also in a run
+    that was asked for something else.)
+
+    Args:
+        state: Snakemake's folder `.snakemake`, with a record per output, and a marker per output that is being made.
+
+    Returns:
+        The missing files that are called for and were not before, sorted.
+    """
+    markers = dict(_named(state / "incomplete"))
+    lacking = {name for name in {*markers, *_noted(state)} if not Path(name).exists()}
+    records = dict(_named(state / "metadata")) if lacking else {}
+    called = []
+    for name in sorted(lacking & records.keys()):  # what has no record was never made, so nothing was made from it
+        record = _read(records[name])
+        if isinstance(record, dict) and record.get("params") != [UNFINISHED]:
+            with suppress(OSError):  # of a run that may only look
+                records[name].write_text(json.dumps({**record, "params": [UNFINISHED]}), encoding="utf-8")
+                called.append(name)
+    return called
+
+
+def _noted(state: Path) -> list[str]:
+    """The outputs that earlier runs noted."""
+    noted = _read(state / FAILED)
+    return [name for name in noted if isinstance(name, str)] if isinstance(noted, list) else []
 
 
 def _named(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -65,15 +94,9 @@ def _named(folder: Path) -> Iterator[tuple[str, Path]]:
                 continue  # a file of another version of Snakemake
 
 
-def _read(path: Path) -> dict:
-    """Read a record; one that was being written when the power failed says nothing."""
+def _read(path: Path) -> Any:
+    """Read a JSON file; one that is not there, or was being written when the power failed, says nothing."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
-
-
-def _number(value: object) -> float:
-    """A time of a record, in seconds; 0 if there is none."""
-    return float(value) if isinstance(value, int | float) else 0.0
+        return None
