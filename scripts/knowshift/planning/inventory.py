@@ -5,7 +5,6 @@ EntityQuestions; models are sized by their files, their published shape, or thei
 """
 
 import csv
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from knowshift.mastery.schemas import LEVELS
 from knowshift.planning.fact_counts import CHARACTERS_PER_TOKEN, TopicSize
 from knowshift.planning.planned_model import ModelSize
 from knowshift.runtime.errors import KnowshiftError
+from knowshift.weights.model_folder import read_config
 from knowshift.weights.parameter_counts import named_parameters, stored_parameters
 
 # Numbers of facts by split, also_in_test, and the mean characters of subjects and objects.
@@ -144,7 +144,7 @@ class Inventory:
         levels = self._known_levels(name, shape["model"] if shape else None)
         if (folder / "config.json").exists():
             stored = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-            vocabulary = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("vocab_size", 0)
+            vocabulary = read_config(folder).get("vocab_size", 0)
             return ModelSize(given or stored_parameters(folder) or 0, stored, levels, vocabulary)
         parameters = given or (llama_parameters(shape) if shape else named_parameters(repository or name))
         if not parameters:
