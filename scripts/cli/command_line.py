@@ -17,7 +17,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, Literal, NoReturn, TypeVar
 
@@ -238,9 +238,12 @@ def _end_with(line: str, status: int = 1) -> NoReturn:
     try:
         print(line, file=sys.stderr, flush=True)
     except OSError:
-        with suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
             print(line, flush=True)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        except OSError:
+            os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
     raise SystemExit(status) from None
 
 
