@@ -1,5 +1,8 @@
 # Bring each model from its source into one folder of safetensors and tokenizer.
 #   makes   MODEL/base/ with manifest.json, and MODEL/instruct/model/ where a chat model is compared with
+from knowshift.weights.model_folder import weight_set
+
+
 def is_fetched(entry):
     """Say whether a model is downloaded. This happens where Snakemake runs: compute nodes may have no network."""
     return entry is not None and not isinstance(entry.source, sections.DirectorySource)
@@ -18,10 +21,19 @@ if any(is_fetched(entry.instruct) for entry in SETTINGS.models.values()):
 
 
 def source_spec(model):
-    """Return where a model comes from, and the digest of a local folder, as Snakemake does not look inside it."""
+    """Return where a model comes from, and the digest of a local folder, as Snakemake does not look inside it.
+
+    Raises:
+        WorkflowError: which weights in a local folder are the model's cannot be told, or they are quantised.
+    """
     source = model.source
     spec = {"source": source.model_dump()} | ({"trust_remote_code": True} if model.trust_remote_code else {})
     if isinstance(source, sections.DirectorySource):
+        if Path(source.directory, "config.json").is_file():  # of anything else, the job says what it lacks
+            try:
+                weight_set(Path(source.directory))
+            except KnowshiftError as error:
+                raise WorkflowError(str(error)) from None
         spec["digest"] = directory_digest(Path(source.directory), CONTENT, model.trust_remote_code)
     return canonical_json(spec)
 

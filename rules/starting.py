@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 # What reading the Snakefile imports. Jobs import the rest, under Snakemake's own interpreter or in a conda environment.
-READ_WITH = frozenset({"numpy", "pyarrow", "pydantic", "pyyaml", "rich", "safetensors"})
+READ_WITH = frozenset({"filelock", "numpy", "pyarrow", "pydantic", "pyyaml", "rich", "safetensors"})
 BASH_DEFAULTS = "set -euo pipefail; "  # what Snakemake puts before shell commands where no prefix is set
 
 

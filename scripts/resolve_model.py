@@ -32,9 +32,10 @@ def main() -> None:
     parser.new_folder("--output", "Model directory to write.")
     arguments, options = parser.read()
     with quick_imports():
+        from knowshift.models.admission import check_admission
         from knowshift.models.inventory import stored_without_parameter
         from knowshift.models.loading import trust_code_of
-        from knowshift.models.sources import resolve
+        from knowshift.models.sources import named_as_source, resolve
         from knowshift.runtime.artefacts import whole_directory
         from knowshift.runtime.progress import start_logging
         from knowshift.weights.parameter_counts import stored_parameters
@@ -44,10 +45,14 @@ def main() -> None:
     noted = source | ({"digest": options.digest} if options.digest else {})
     facts: dict = {"kind": "model", "source": noted}
     inputs = [Path(source["directory"])] if "directory" in source else []
-    with whole_directory(arguments.output, facts, inputs) as directory:
+    with (
+        whole_directory(arguments.output, facts, inputs) as directory,
+        named_as_source(source, directory),
+    ):
         resolve(source, directory, trusted)
         if trusted:
             trust_code_of(directory)
+        check_admission(directory)
         if unlearned := stored_without_parameter(directory):
             facts[NO_PARAMETERS] = unlearned
         parameters = stored_parameters(directory)

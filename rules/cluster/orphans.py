@@ -36,11 +36,11 @@ def wait() -> bool:
             )
         pending = [job for job, state in jobs.items() if state == "PENDING"]
         if pending:
-            logger.info(f"Jobs of an earlier Snakemake that have not started are cancelled: {_some(pending)}")
+            logger.info(f"Jobs of an earlier Snakemake that have not started are cancelled: {some(pending)}")
             subprocess.run(["scancel", "--state=PENDING", *pending], check=False)
         elif set(jobs) - named:
             logger.info(
-                f"Jobs of an earlier Snakemake still run: {_some(jobs)}. Waiting for them to end. To end them now:"
+                f"Jobs of an earlier Snakemake still run: {some(jobs)}. Waiting for them to end. To end them now:"
                 f" scancel {' '.join(jobs)} (they save what is done, and other jobs go on from there)."
             )
         named |= set(jobs)
@@ -63,9 +63,9 @@ def _living(folder: Path) -> dict[str, str]:
     }
 
 
-def start_again(workflow: Any) -> None:
-    """Replace this process by a new Snakemake, which sees the outputs finished meanwhile."""
-    logger.info("The jobs of the earlier Snakemake have ended; starting again.")
+def start_again(workflow: Any, reason: str = "The jobs of the earlier Snakemake have ended; starting again.") -> None:
+    """Replace this process by a new Snakemake, which sees the outputs finished meanwhile; say why."""
+    logger.info(reason)
     workflow.persistence.unlock()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -93,16 +93,17 @@ def take_over(workflow: Any, sources: Iterable[Path]) -> None:
         if min(Path(file).stat().st_mtime for file in made) < newest.stat().st_mtime:
             unsure += made
         else:
-            logger.info(f"Finished by a job that outlived its Snakemake: {_some(made)}")
+            logger.info(f"Finished by a job that outlived its Snakemake: {some(made)}")
             workflow.async_run(records.finished(job))
             workflow.async_run(workflow.dag.handle_temp(job))  # such as the checkpoint that a delta was made from
     if unsure:
         raise WorkflowError(
-            f"{_some(unsure)}: finished by jobs that outlived their Snakemake, but {newest} has changed since; delete"
+            f"{some(unsure)}: finished by jobs that outlived their Snakemake, but {newest} has changed since; delete"
             " them to have them made again, or touch them if that edit does not concern them"
         )
 
 
-def _some(names: Iterable[Any]) -> str:
+def some(names: Iterable[Any]) -> str:
+    """Name some of many files or jobs, and count the rest."""
     names = list(map(str, names))
     return ", ".join(names[:MANY]) + (f" and {len(names) - MANY} more" if len(names) > MANY else "")

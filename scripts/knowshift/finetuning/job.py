@@ -115,9 +115,9 @@ def finetune(
     """
     if options.trust_remote_code:
         trust_code_of(files.model)
-    examples = read_training_examples(files, options.size, options.bos)
     if is_first_process():  # one process is enough, because every file is read
         check_model(files.model)
+    examples = read_training_examples(files, options.size, options.bos)
     seed = derive_seed(options.seed, "train", options.name)
     model = _load(files.model, options, device, seed)
     if gradient_checkpointing:

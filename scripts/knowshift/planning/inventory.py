@@ -29,7 +29,7 @@ from knowshift.planning.fact_counts import CHARACTERS_PER_TOKEN, TopicSize
 from knowshift.planning.planned_model import ModelSize
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.runtime.parquet import read_table
-from knowshift.runtime.user_files import parse_json, read_text
+from knowshift.weights.model_folder import read_config
 from knowshift.weights.parameter_counts import named_parameters, stored_parameters
 
 # Numbers of facts by split, also_in_test, and the mean characters of subjects and objects.
@@ -148,9 +148,7 @@ class Inventory:
         levels = self._known_levels(name, shape["model"] if shape else None)
         if (folder / "config.json").exists():
             stored = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-            form = "the configuration of a model"
-            config = parse_json(read_text(folder / "config.json", " does not exist"), str(folder / "config.json"), form)
-            vocabulary = config.get("vocab_size") if isinstance(config, dict) else None
+            vocabulary = read_config(folder).get("vocab_size", 0)
             vocabulary = vocabulary if isinstance(vocabulary, int) else 0  # models of several parts have it elsewhere
             return ModelSize(given or stored_parameters(folder) or 0, stored, levels, vocabulary)
         parameters = given or (llama_parameters(shape) if shape else named_parameters(repository or name))

@@ -72,14 +72,13 @@ def _origin(base: Path) -> tuple[str, str]:
     Returns:
         Markdown for the text of a card, and the line of its header that names a base model on the hub, or "".
     """
-    source = (manifest_of(base, verify=False) or {}).get("source")
-    if not isinstance(source, dict):  # a model from elsewhere
-        return f"`{base.name}`", ""
-    if {"hub", "revision"} <= source.keys():
-        return f"`{source['hub']}` at {source['revision']}", f"base_model: {source['hub']}\n"
-    if {"wheel", "file", "version"} <= source.keys():
-        return f"`{source['file']}` of the Python package {source['wheel']} {source['version']}", ""
-    return f"`{base.name}`", ""
+    match (manifest_of(base, verify=False) or {}).get("source"):
+        case {"hub": repository, "revision": revision}:
+            return f"`{repository}` at {revision}", f"base_model: {repository}\n"
+        case {"wheel": package, "version": version, "file": file}:
+            return f"`{file}` of the Python package {package} {version}", ""
+        case _:
+            return f"`{base.name}`", ""
 
 
 def _pieces(versions: Versions, selection: Selection, name: str) -> Iterator[np.ndarray]:

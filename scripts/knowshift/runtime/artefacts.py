@@ -17,10 +17,11 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from knowshift.runtime.errors import KnowshiftError
+from knowshift.runtime.json_files import read_json_object
 
 MANIFEST = "manifest.json"
 _UNLOCKED_SECONDS = 60  # a temporary file may be this old before it has to be locked by who writes it
@@ -164,6 +165,12 @@ def whole_directory(path: Path, about: Mapping[str, Any], inputs: Iterable[Path]
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def _is_inside(name: str) -> bool:
+    """Tell whether the name of a file, relative to a folder, stays in it."""
+    path = PurePosixPath(name)
+    return name.isprintable() and bool(path.parts) and not path.is_absolute() and ".." not in path.parts
+
+
 def read_manifest(directory: Path, verify: bool = True, declared: Path | None = None) -> dict[str, Any]:
     """Read the manifest of an artefact directory, and check every file against it.
 
@@ -181,20 +188,18 @@ def read_manifest(directory: Path, verify: bool = True, declared: Path | None = 
     path = directory / MANIFEST
     remedy = f"rebuild it with: snakemake --force {declared or path}"
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = read_json_object(path, remedy)
     except FileNotFoundError:
         raise KnowshiftError(f"{path} is missing, so {directory} is not complete; {remedy}") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise KnowshiftError(f"{path} is damaged ({str(error).splitlines()[0]}); {remedy}") from None
-    if not (isinstance(manifest, dict) and isinstance(manifest.get("files"), dict)):
+    if not isinstance(manifest.get("files"), dict):
         raise KnowshiftError(
             f"{path} names no files, so it is not a manifest of knowshift: rename it, or use another folder"
         )
     for name, entry in manifest["files"].items():
+        if not _is_inside(name):
+            raise KnowshiftError(f"{path} names {name[:60]!r}, which lies outside {directory}; {remedy}")
         if not (isinstance(entry, dict) and isinstance(entry.get("bytes"), int) and _is_sha256(entry.get("sha256"))):
             raise KnowshiftError(f"{path} has no size and sha256 of {name[:60]!r}, so it is damaged; {remedy}")
-        if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
-            raise KnowshiftError(f"{path} names {name[:60]!r}, which lies outside {directory}; {remedy}")
     files = {directory / name: entry for name, entry in manifest["files"].items()}
 
     def differs(file: Path) -> bool:

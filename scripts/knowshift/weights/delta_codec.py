@@ -3,6 +3,7 @@
 import numpy as np
 import zstandard
 
+from knowshift.runtime.errors import KnowshiftError
 from knowshift.weights.versions import PIECE
 
 CHUNK = PIECE  # elements of a tensor that are encoded together; part of the format
@@ -45,10 +46,18 @@ def decode_chunk(base: np.ndarray, blob: bytes | memoryview) -> np.ndarray:
 
     Returns:
         Bit patterns after training, of the type and length of `base`.
+
+    Raises:
+        KnowshiftError: the blob is damaged, or stands for another number of bytes.
     """
     width = base.itemsize
     unsigned = np.dtype(f"u{width}")
-    stored = np.frombuffer(zstandard.ZstdDecompressor().decompress(blob), np.uint8)
+    try:
+        if zstandard.frame_content_size(blob) != base.nbytes:  # asked first, as a bomb states terabytes
+            raise zstandard.ZstdError("it has another size")
+        stored = np.frombuffer(zstandard.ZstdDecompressor().decompress(blob), np.uint8)
+    except zstandard.ZstdError as error:
+        raise KnowshiftError(f"a chunk of the delta is damaged ({error}); make the delta again") from None
     zigzag = np.zeros(base.size, unsigned)
     planes = zigzag.view(np.uint8).reshape(-1, width)
     if width == 2:

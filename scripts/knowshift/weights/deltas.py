@@ -12,14 +12,16 @@ later question asks for it to be made again.
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import numpy as np
+from pydantic import BaseModel, NonNegativeInt, TypeAdapter, ValidationError
 from safetensors import safe_open
 
 from knowshift.runtime.artefacts import MANIFEST, manifest_of, read_manifest, sha256_of
@@ -31,6 +33,18 @@ from knowshift.weights.safetensors_files import StoredTensor, WeightFiles, read_
 from knowshift.weights.versions import Piece, Versions, versions_in_directories
 
 BLOCK = 1 << 22  # bytes that are copied at a time
+
+
+class _Entry(BaseModel):
+    """What a delta states of one tensor, see `encode_tensor`."""
+
+    dtype: Literal["float64", "float32", "float16", "bfloat16", "bool", "uint8", "int8", "int16", "int32", "int64"]
+    shape: list[NonNegativeInt]
+    chunks: list[NonNegativeInt]
+    sha256: str
+
+
+_ENTRIES = TypeAdapter(dict[str, _Entry])
 
 
 def base_identity(base: Path) -> str:
@@ -140,6 +154,24 @@ def diff_weights(base: Path, tuned: Path, output: Path, threads: int = 1) -> dic
     return {"format": DELTA_FORMAT, "base": identity, "tuned_bytes": raw}
 
 
+def _read_entries(path: Path) -> dict[str, _Entry]:
+    """Read what a file of a delta states of each tensor in it: type, shape, sizes of its chunks, and sha256.
+
+    Raises:
+        KnowshiftError: it does not state all that.
+    """
+    with safe_open(path, "np") as file:
+        stated = (file.metadata() or {}).get("tensors", "")
+    try:
+        return _ENTRIES.validate_json(stated)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"][:2])) or "tensors"
+        raise KnowshiftError(
+            f"{path} is damaged ({where}: {problem['msg']}); rebuild it with: snakemake --force {path.parent}"
+        ) from None
+
+
 class Delta:
     """A delta directory, of which one tensor or a piece of one is read at a time.
 
@@ -170,17 +202,35 @@ class Delta:
                 f" it with: snakemake --force {directory}"
             )
         self.base, self.threads = WeightFiles(base), threads
-        self._entries: dict[str, dict] = {}
+        self._entries: dict[str, _Entry] = {}
         self._blobs: dict[str, StoredTensor] = {}
         for path in sorted(directory.glob("delta-*.safetensors")):
-            with safe_open(path, "np") as file:
-                self._entries |= json.loads(file.metadata()["tensors"])
             self._blobs |= read_header(path)
+            self._entries |= _read_entries(path)
+        self._check_complete(directory)
+
+    def _check_complete(self, directory: Path) -> None:
+        """Check that there is a tensor for each of the base's, of its shape, and as many bytes as it is stated to have.
+
+        Raises:
+            KnowshiftError: names the first tensor of which this is not so.
+        """
+        for name in sorted({*self._entries, *self._blobs, *self.base.tensors}):
+            entry, blob, before = self._entries.get(name), self._blobs.get(name), self.base.tensors.get(name)
+            whole = False
+            if entry and blob and before:
+                chunks, size = -(-math.prod(entry.shape) // CHUNK), sum(entry.chunks) or 1
+                whole = tuple(entry.shape) == before.shape and len(entry.chunks) == chunks and blob.shape == (size,)
+            if not whole:
+                raise KnowshiftError(
+                    f"{directory} is damaged (what it holds of the tensor {name} does not fit the base); rebuild it"
+                    f" with: snakemake --force {directory}"
+                )
 
     @property
     def dtypes(self) -> dict[str, str]:
         """The types of the tensors after training, such as "float32", by name."""
-        return {name: entry["dtype"] for name, entry in self._entries.items()}
+        return {name: entry.dtype for name, entry in self._entries.items()}
 
     def names(self) -> list[str]:
         """List the names of the tensors, sorted."""
@@ -189,7 +239,7 @@ class Delta:
     def versions(self) -> Versions:
         """Return the model before and after training, in pieces that are decoded when they are read."""
         dtypes = self.dtypes
-        ends = {name: np.cumsum([0, *entry["chunks"]]).tolist() for name, entry in self._entries.items()}
+        ends = {name: np.cumsum([0, *entry.chunks]).tolist() for name, entry in self._entries.items()}
 
         def read(name: str, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
             base = cast(self.base.piece(name, start, stop), self.base.tensors[name].dtype, dtypes[name])
@@ -197,7 +247,7 @@ class Delta:
             blob = read_piece(self._blobs[name], ends[name][number], ends[name][number + 1])
             return base, decode_chunk(base, blob.data)
 
-        shapes = {name: tuple(self._entries[name]["shape"]) for name in self.names()}
+        shapes = {name: tuple(self._entries[name].shape) for name in self.names()}
         return Versions(shapes, dtypes, read, self.base.no_parameters)
 
     def __iter__(self) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
@@ -210,9 +260,9 @@ class Delta:
         """
         for name in self.names():
             entry, blob = self._entries[name], self._blobs[name]
-            base = cast(self.base.read(name), self.base.tensors[name].dtype, entry["dtype"])
-            tuned = decode_tensor(base, read_piece(blob), entry["chunks"], self.threads)
-            if hashlib.sha256(tuned.data).hexdigest() != entry["sha256"]:
+            base = cast(self.base.read(name), self.base.tensors[name].dtype, entry.dtype)
+            tuned = decode_tensor(base, read_piece(blob), entry.chunks, self.threads)
+            if hashlib.sha256(tuned.data).hexdigest() != entry.sha256:
                 raise KnowshiftError(f"tensor {name} in {blob.file} is damaged, or its base is; make the delta again")
             yield name, base, tuned
 

@@ -17,12 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
 from knowshift.runtime.artefacts import MANIFEST
 from knowshift.runtime.errors import KnowshiftError
+from knowshift.runtime.json_files import read_json_object
 from knowshift.weights.bit_patterns import WIDTHS, integer_type
+from knowshift.weights.model_folder import INDEX, quantised, read_config, weight_set
 
-INDEX = "model.safetensors.index.json"  # in a directory of several shards: which of them holds which tensor
 _INPUT_EMBEDDING, _OUTPUT_HEAD = "model.embed_tokens.weight", "lm_head.weight"
 NO_PARAMETERS = "no_parameters"  # key of a model's manifest: stored tensors that are no parameters of the model
 _TABLE = re.compile(r"\.(?:rotary_emb\.inv_freq|masked_bias)$")
@@ -64,27 +66,36 @@ class StoredTensor:
 def read_header(path: Path) -> dict[str, StoredTensor]:
     """Read which tensors a safetensors file holds, by name.
 
+    The library's own reader checks the header first: that it is complete, and that its tensors, of the sizes that their
+    types and shapes say, cover the file without gaps and overlaps.
+
     Raises:
-        KnowshiftError: the file is no safetensors file, is truncated, or holds an unknown type.
+        KnowshiftError: the file is no safetensors file, is damaged or truncated, or holds a type that is not read here.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = 8 + int.from_bytes(file.read(8), "little")
-        try:
-            header = json.loads(file.read(start - 8)) if start <= size else None
-        except ValueError:
-            header = None
-    if not isinstance(header, dict):
-        raise KnowshiftError(f"{path} is no safetensors file, or was cut short")
-    header.pop("__metadata__", None)
-    tensors = {}
-    for name, entry in header.items():
-        if entry["dtype"] not in _DTYPES:
-            raise KnowshiftError(f"{path}: tensor {name} has the unknown type {entry['dtype']}")
-        first, end = entry["data_offsets"]
-        if start + end > size:
-            raise KnowshiftError(f"{path} was cut short: tensor {name} ends beyond the file")
-        tensors[name] = StoredTensor(path, _DTYPES[entry["dtype"]], tuple(entry["shape"]), start + first)
+    try:
+        with safe_open(path, "np"), path.open("rb") as file:
+            text = file.read(int.from_bytes(file.read(8), "little"))
+    except SafetensorError as error:
+        reason = str(error).splitlines()[0].removeprefix("Error while deserializing header: ")
+        raise KnowshiftError(
+            f"{path} is no safetensors file, is damaged or was cut short ({reason}); fetch or save it anew"
+        ) from None
+    except OSError as error:
+        raise KnowshiftError(f"{path} cannot be read ({error.strerror or error})") from None
+    tensors: dict[str, StoredTensor] = {}
+    for name, entry in json.loads(text, object_pairs_hook=list):
+        if name == "__metadata__":
+            continue
+        if name in tensors:
+            raise KnowshiftError(f"{path} is damaged (it lists the tensor {name} twice); fetch or save it anew")
+        stated = dict(entry)
+        if stated["dtype"] not in _DTYPES:
+            raise KnowshiftError(
+                f"{path}: tensor {name} has the type {stated['dtype']}, which is not read here; use the model's"
+                " original weights in bfloat16, float16 or float32"
+            )
+        offset = 8 + len(text) + stated["data_offsets"][0]
+        tensors[name] = StoredTensor(path, _DTYPES[stated["dtype"]], tuple(stated["shape"]), offset)
     return tensors
 
 
@@ -125,20 +136,25 @@ class WeightFiles:
             directory's manifest names them where the model was resolved; elsewhere names, types and shapes tell.
 
     Raises:
-        KnowshiftError: the directory holds no safetensors weights, or an index names a missing file or tensor.
+        KnowshiftError: as `weight_set` and `read_header`; the index names a missing tensor; two files hold one tensor;
+            or a tensor is stored in eight bits.
     """
 
     def __init__(self, directory: Path) -> None:
-        if (directory / INDEX).is_file():
-            shard_of = json.loads((directory / INDEX).read_text(encoding="utf-8"))["weight_map"]
-            files = sorted(set(shard_of.values()))
-        elif (directory / "model.safetensors").is_file():
-            shard_of, files = None, ["model.safetensors"]
-        else:
-            raise KnowshiftError(f"{directory} holds no weights: neither model.safetensors nor {INDEX}")
-        if missing := [name for name in files if not (directory / name).is_file()]:
-            raise KnowshiftError(f"{directory / INDEX} names {missing[0]}, which does not exist")
-        found = {name: tensor for file in files for name, tensor in read_header(directory / file).items()}
+        files, shard_of = weight_set(directory)
+        found: dict[str, StoredTensor] = {}
+        for file in files:
+            for name, tensor in read_header(directory / file).items():
+                if name in found:
+                    raise KnowshiftError(
+                        f"{found[name].file} and {tensor.file} both hold the tensor {name}; fetch or save the model"
+                        " anew"
+                    )
+                if tensor.dtype.startswith("float8"):
+                    raise quantised(directory, f"tensor {name} is {tensor.dtype}")
+                found[name] = tensor
+        if not found:
+            raise KnowshiftError(f"{directory / files[0]} holds no tensors; fetch or save the model anew")
         if lost := sorted(set(shard_of or ()) - set(found)):
             raise KnowshiftError(f"{directory / INDEX} names the tensor {lost[0]}, which no file holds")
         if _INPUT_EMBEDDING in found and _OUTPUT_HEAD in found and _is_tied(directory):
@@ -176,17 +192,15 @@ class WeightFiles:
 
 def _is_tied(directory: Path) -> bool:
     """Check whether a model's configuration ties its output head to the input embedding."""
-    path = directory / "config.json"
-    return path.is_file() and json.loads(path.read_text(encoding="utf-8")).get("tie_word_embeddings") is True
+    return read_config(directory).get("tie_word_embeddings") is True
 
 
 def _listed_in_manifest(directory: Path) -> list[str]:
     """Return the tensors that are no parameters, as `resolve_model.py` found them from the model itself."""
     try:
-        manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):  # damaged ones are reported where files are checked against them
+        listed = read_json_object(directory / MANIFEST).get(NO_PARAMETERS, [])
+    except (FileNotFoundError, KnowshiftError):  # damaged ones are reported where files are checked against them
         return []
-    listed = manifest.get(NO_PARAMETERS) if isinstance(manifest, dict) else None
     return [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
 
 

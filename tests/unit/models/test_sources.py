@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file
 
 REPOSITORY = Path(__file__).parents[3]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -129,6 +129,33 @@ def test_a_hub_that_refuses(hub: Hub, tmp_path: Path, status: int, code: str | N
     done = from_hub(hub, tmp_path)
     assert done.returncode == 1 and message in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
     assert not (tmp_path / "base").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("single", [True, False])
+def test_one_set_of_weights_is_fetched(hub: Hub, tmp_path: Path, single: bool) -> None:
+    """The one that transformers reads, of all that repositories hold beside it."""
+    weights = hub.files["model.safetensors"]
+    index = {"weight_map": dict.fromkeys(load(weights), "model-1.safetensors")}
+    others = ["consolidated.safetensors", "model.fp16.safetensors", "model-1.safetensors"]
+    hub.files |= dict.fromkeys(others, weights) | {"model.safetensors.index.json": json.dumps(index).encode()}
+    if not single:
+        del hub.files["model.safetensors"]
+    done = from_hub(hub, tmp_path)
+    assert done.returncode == 0, done.stderr
+    fetched = {path.name for path in tmp_path.glob("cache/**/snapshots/*/*.safetensors")}
+    kept = {path.name for path in (tmp_path / "base").glob("*.safetensors*")}
+    assert fetched == ({"model.safetensors"} if single else {"model-1.safetensors"})
+    assert kept == fetched | (set() if single else {"model.safetensors.index.json"})
+
+
+@pytest.mark.slow
+def test_an_adapter_of_the_hub_is_refused_by_the_name_of_its_repository(hub: Hub, tmp_path: Path) -> None:
+    hub.files["adapter_config.json"] = b"{}"
+    done = from_hub(hub, tmp_path)
+    line = done.stderr.splitlines()[-1]
+    assert done.returncode == 1 and line.startswith(f"error: org/tiny at {COMMIT} holds an adapter")
+    assert "partial" not in line and not (tmp_path / "base").exists()
 
 
 @pytest.mark.slow
