@@ -44,7 +44,10 @@ class Place:
 
     def of(self, parameter: torch.Tensor) -> torch.Tensor:
         """View the part in the parameter (contiguous, on any device); writing to it writes to the parameter."""
-        return parameter if self.whole else parameter.as_strided(self.shape, self.stride, self.offset)
+        if self.whole:
+            return parameter
+        assert parameter.is_contiguous()  # what places are told in
+        return parameter.as_strided(self.shape, self.stride, self.offset + int(parameter.storage_offset()))
 
 
 def stored_places(

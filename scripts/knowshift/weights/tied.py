@@ -6,6 +6,7 @@ file that holds different values for two of them unties them.
 
 import json
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,12 +53,18 @@ def tied_names(directory: Path, names: Iterable[str]) -> list[list[str]]:
     Returns:
         A list per parameter that several tensors are stored for: their names, the parameter's first name first.
     """
+    text = (directory / "config.json").read_text(encoding="utf-8-sig")
+    return [[*group] for group in _tied_names(directory, text, tuple(names))]
+
+
+@lru_cache(maxsize=8)  # a directory is opened several times in a process
+def _tied_names(directory: Path, text: str, names: tuple[str, ...]) -> list[list[str]]:
+    """Find tied names, see `tied_names`; `text` is the configuration."""
     from knowshift.weights.stored_places import stored_places
 
-    names = list(names)
     model = model_without_memory(directory)
     if model is None:  # code of its own: the names that most architectures have
-        config = json.loads((directory / "config.json").read_text(encoding="utf-8-sig"))
+        config = json.loads(text)
         both = ["model.embed_tokens.weight", "lm_head.weight"]
         return [both] if config.get("tie_word_embeddings") is True and {*both} <= {*names} else []
     every = [name for name, _ in model.named_parameters(remove_duplicate=False)]

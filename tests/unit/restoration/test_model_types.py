@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from architectures import MODEL_TYPES, make
+from architectures import MODEL_TYPES, VOCABULARY, make, make_with_pictures
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
@@ -17,7 +17,9 @@ from knowshift.restoration.export import export_restored
 from knowshift.restoration.in_memory import RestoredModels
 from knowshift.restoration.selection import select
 from knowshift.weights.deltas import Delta, diff_weights
+from knowshift.weights.regions import names_in_region
 from knowshift.weights.safetensors_files import WeightFiles
+from knowshift.weights.stored_places import stored_views
 
 # One of each way to store a model: as it is in memory, tied, renamed, in Conv1D layers, experts one by one, ...
 STORED = ["llama", "gpt2", "gpt_neox", "opt", "mixtral", "qwen3_moe", "granitemoe", "jamba", "gemma2"]
@@ -82,10 +84,8 @@ def check(base: Path, work: Path) -> None:
         assert exported.num_parameters() == model.num_parameters()
 
 
-def save(model_type: str, folder: Path) -> PreTrainedModel:
-    model = make(model_type)
-    model.save_pretrained(folder)
-    return model
+def save(model_type: str, folder: Path, **sizes: object) -> None:
+    make(model_type, **sizes).save_pretrained(folder)
 
 
 @pytest.mark.parametrize(
@@ -94,3 +94,81 @@ def save(model_type: str, folder: Path) -> PreTrainedModel:
 def test_the_exported_model_is_the_one_that_was_evaluated(model_type: str, tmp_path: Path) -> None:
     save(model_type, tmp_path / "base")
     check(tmp_path / "base", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "embedding"),
+    [
+        ("llama", "model.embed_tokens.weight"),
+        ("gpt2", "transformer.wte.weight"),
+        ("opt", "model.decoder.embed_tokens.weight"),
+        ("gemma2", "model.embed_tokens.weight"),
+        ("bloom", "transformer.word_embeddings.weight"),
+    ],
+)
+def test_a_tied_head_that_the_file_repeats_is_no_parameter(model_type: str, embedding: str, tmp_path: Path) -> None:
+    """Its copy from before training, written back, would untie the exported model."""
+    base = tmp_path / "base"
+    save(model_type, base, tie_word_embeddings=True)
+    rewrite(base, lambda tensors: {**tensors, "lm_head.weight": tensors[embedding]})
+    if model_type != "llama":  # tied because the class says so, not because the file does
+        config = json.loads((base / "config.json").read_text())
+        config.pop("tie_word_embeddings", None)
+        (base / "config.json").write_text(json.dumps(config))
+    assert "lm_head.weight" in stored(base) and "lm_head.weight" not in WeightFiles(base).tensors
+    check(base, tmp_path)
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gpt2", "opt"])
+def test_a_head_with_values_of_its_own_is_a_parameter_whatever_the_configuration_says(
+    model_type: str, tmp_path: Path
+) -> None:
+    base = tmp_path / "base"
+    save(model_type, base, tie_word_embeddings=True)
+    head = 0.2 * torch.randn(VOCABULARY, 32, generator=torch.Generator().manual_seed(3))
+    rewrite(base, lambda tensors: {**tensors, "lm_head.weight": head})
+    assert WeightFiles(base).untied and "lm_head.weight" in WeightFiles(base).tensors
+    check(base, tmp_path)
+    assert json.loads((tmp_path / "export-0/config.json").read_text())["tie_word_embeddings"] is False
+
+
+def test_two_heads_that_happen_to_be_equal_stay_two_where_nothing_ties_them(tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    save("llama", base, tie_word_embeddings=False)
+    rewrite(base, lambda tensors: {**tensors, "lm_head.weight": tensors["model.embed_tokens.weight"]})
+    assert "lm_head.weight" in WeightFiles(base).tensors
+    check(base, tmp_path)
+
+
+def test_names_without_the_prefix_of_the_base_model(tmp_path: Path) -> None:
+    """GPT-2 as it lies on the hub, with its masks; deltas and exports keep the file's names."""
+    base = tmp_path / "base"
+    save("gpt2", base)
+    mask = {f"h.{layer}.attn.bias": torch.ones(1, 1, 64, 64) for layer in range(2)}
+    rewrite(base, lambda tensors: {n.removeprefix("transformer."): t for n, t in tensors.items()} | mask)
+    check(base, tmp_path)
+    assert "h.0.attn.c_attn.weight" in stored(tmp_path / "export-20")
+
+
+def test_a_model_with_an_encoder_of_pictures(tmp_path: Path) -> None:
+    """Gemma 3 from 4B on: the encoder stays as it is, and is in no region of the text model."""
+    base = tmp_path / "base"
+    make_with_pictures().save_pretrained(base)
+    names = WeightFiles(base).names()
+    assert any(name.startswith("vision_tower.") for name in names)
+    assert all("language_model" in name for name in names_in_region(names, "transformer"))
+    check(base, tmp_path)
+
+
+def test_experts_are_stored_one_by_one_and_restored_one_by_one(tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    save("mixtral", base)
+    names = [name for name in WeightFiles(base).names() if "experts" in name]
+    assert len(names) == 2 * 4 * 3
+    model = load_model(base, "float32")
+    views = stored_views(model, names)
+    for name in names:
+        assert torch.equal(views[name], stored(base)[name])
+    with torch.no_grad():
+        views[names[0]].zero_()
+    assert sum(int((parameter == 0).sum()) for parameter in model.parameters()) == views[names[0]].numel()
