@@ -81,12 +81,13 @@ def _remedy(step: int, weights: torch.dtype, compute: torch.dtype | None) -> str
     """Say what to do about a loss that is not finite: before the first update the learning rate is not to blame."""
     if step:
         return "lower finetuning.learning_rate"
-    used = compute or weights
-    wider = "bfloat16 or float32" if used == torch.float16 else "float32"
-    setting = "finetuning.compute" if compute else "finetuning.dtype"
-    if used != torch.float32:
-        return f"nothing was learned yet, so the arithmetic overflows: set {setting} to {wider}"
-    return "nothing was learned yet, so the model's weights are damaged: fetch the model again"
+    if compute:
+        remedy = "set finetuning.compute to null" + (" or bfloat16" if compute == torch.float16 else "")
+    elif weights != torch.float32:
+        remedy = "set finetuning.dtype to float32" + (" or bfloat16" if weights == torch.float16 else "")
+    else:
+        return "nothing was learned yet, so the model's weights are damaged: fetch the model again"
+    return f"nothing was learned yet, so the arithmetic overflows: {remedy}"
 
 
 def _arguments_of(model: PreTrainedModel) -> Set[str]:

@@ -29,7 +29,9 @@ def model_without_memory(directory: Path) -> "PreTrainedModel | None":
         return None
     try:
         with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(directory, local_files_only=True))
+            model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(directory, local_files_only=True))
+        model.tie_weights()
+        return model
     except Exception:  # whatever an architecture raises at a configuration that does not fit it; loading says it
         return None
 

@@ -97,8 +97,8 @@ def test_the_encoder_of_pictures_stays_as_it_is_and_training_goes_on_from_a_save
 @pytest.mark.parametrize(
     ("dtype", "compute", "said"),
     [
-        (torch.float16, None, r"set finetuning\.dtype to bfloat16 or float32"),
-        (torch.float32, torch.bfloat16, r"set finetuning\.compute to float32"),
+        (torch.float16, None, r"set finetuning\.dtype to float32 or bfloat16"),
+        (torch.float32, torch.bfloat16, r"set finetuning\.compute to null"),
         (torch.float32, None, "weights are damaged"),
     ],
 )
