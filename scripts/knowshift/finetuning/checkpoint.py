@@ -40,7 +40,9 @@ class Checkpoint:
             stored[place.parameter] += math.prod(place.shape)
         covered = {id(self._parameters[name]) for name in stored if stored[name] == self._parameters[name].numel()}
         if lacking := [name for name, parameter in self._parameters.items() if id(parameter) not in covered]:
-            raise KnowshiftError(f"{base} holds no tensor for the model's parameter {lacking[0]}; fetch the model again")
+            raise KnowshiftError(
+                f"{base} holds no tensor for the model's parameter {lacking[0]}; fetch the model again"
+            )
 
     def whole(self, name: str) -> torch.Tensor:
         """Return one stored tensor, gathered and with its adapter merged; every process must call this."""

@@ -137,5 +137,5 @@ class _Chooser(LogitsProcessor):
                 sample.ended = True
             else:
                 sample.ids.append(token)
-        only = torch.full_like(scores, -torch.inf).scatter_(1, chosen[:, None], 0.0)
-        return only  # pyright: ignore[reportReturnType] (a tensor of floats)
+        only = torch.full_like(scores, -torch.inf)
+        return only.scatter_(1, chosen[:, None], 0.0)  # pyright: ignore[reportReturnType] (a tensor of floats)

@@ -78,9 +78,7 @@ def check_logits(logits: torch.Tensor, prompt_of: Callable[[int], Prompt], dtype
         "float16": "float16 overflows in this model: set dtype: bfloat16 or float32",
         "bfloat16": "set dtype: float32",
     }.get(name, "the model's weights are damaged, or hold values that are not finite: fetch the model again")
-    raise KnowshiftError(
-        f"the model's logits in {name} are not finite after the prompt {shown(prompt)}; {remedy}"
-    )
+    raise KnowshiftError(f"the model's logits in {name} are not finite after the prompt {shown(prompt)}; {remedy}")
 
 
 def shown(prompt: Prompt) -> str:

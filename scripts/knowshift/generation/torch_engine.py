@@ -21,7 +21,6 @@ from knowshift.generation.packed_linears import InBlocks, pack_linears
 from knowshift.generation.prompt_queue import VECTOR, PromptQueue
 from knowshift.runtime.errors import KnowshiftError
 
-
 TRIAL = 6  # tokens of the first pass, which is compared
 TOLERANCE, HALF_TOLERANCE = 1e-3, 0.3  # of the norm of its logits, by the type that a model computes in
 

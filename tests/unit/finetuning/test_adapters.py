@@ -63,7 +63,9 @@ def test_the_merged_model_says_what_the_adapted_one_says(
     for name, weight in expected.items():
         assert torch.equal(again.get_parameter(name), weight.detach())
     base_parameters = dict(load_model(base, "float32").named_parameters())
-    changed = {name for name, parameter in again.named_parameters() if not torch.equal(parameter, base_parameters[name])}
+    changed = {
+        name for name, parameter in again.named_parameters() if not torch.equal(parameter, base_parameters[name])
+    }
     assert changed == expected.keys()
 
 
