@@ -8,6 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from knowshift.configuration.generating import Generating
+from knowshift.generation.generate_engine import GenerateEngine
 from knowshift.generation.interface import GenerationEngine
 from knowshift.generation.torch_engine import Engine
 
@@ -28,7 +29,9 @@ def open_engine(
         load: loads the model to a device. For vLLM that is main memory, because vLLM wants the GPU to itself.
         as_stored: whether the model is the one in the directory `arguments.model`, which vLLM then reads itself.
     """
-    if options.engine != "vllm":
+    if options.engine == "generate":
+        return GenerateEngine(load(device), options.tokens_per_pass)
+    if options.engine == "torch":
         return Engine(load(device), options.tokens_per_pass, arguments.threads)
     from knowshift.generation.vllm_engine import VllmEngine
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 Bos = Literal["as_tokenizer", "always", "never"]  # whether BOS stands before a text, see configuration/models.py
 Dtype = Literal["float32", "bfloat16", "float16"]
-EngineName = Literal["torch", "vllm"]
+EngineName = Literal["torch", "generate", "vllm"]
 LevelsFrom = Literal["all", "first_half"]  # the completions that mastery levels are counted from
 Matching = Literal["whole_words", "substring"]
 Method = Literal["full", "lora"]  # of fine-tuning, apart from variants

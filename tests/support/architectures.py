@@ -1,7 +1,7 @@
 """Tiny models of many architectures, with weights so large that scaling and caps of logits make a difference."""
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, Gemma3Config, PreTrainedModel
 
 VOCABULARY = 96
 _SIZES = {
@@ -129,13 +129,25 @@ NOT_TRIED = {
 }
 
 
-def make(model_type: str) -> PreTrainedModel:
+def make(model_type: str, **more: object) -> PreTrainedModel:
     """Make a model of a type, in evaluation mode, with normal random weights of a standard deviation of 0.2."""
-    sizes = {**_SIZES, **MODEL_TYPES[model_type]}
+    sizes = {**_SIZES, **MODEL_TYPES[model_type], **more}
     config = AutoConfig.for_model(model_type, **{name: size for name, size in sizes.items() if size is not None})
+    return _filled(AutoModelForCausalLM.from_config(config))
+
+
+def make_with_pictures() -> PreTrainedModel:
+    """Make a Gemma 3 with an encoder of pictures beside its text model, as `make` makes a text model."""
+    pictures = {"image_size": 28, "patch_size": 14, "hidden_size": 32, "intermediate_size": 48}
+    pictures |= {"num_hidden_layers": 2, "num_attention_heads": 2}
+    text = {**_SIZES, **MODEL_TYPES["gemma3_text"]}
+    config = Gemma3Config(text_config=text, vision_config=pictures, mm_tokens_per_image=4)
+    return _filled(AutoModelForCausalLM.from_config(config))
+
+
+def _filled(model: PreTrainedModel) -> PreTrainedModel:
     draw = torch.Generator().manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(0.2 * torch.randn(parameter.shape, generator=draw) + (parameter.dim() == 1))
-    return model
+    return model.eval()

@@ -15,8 +15,9 @@ class Generating(Section):
 
     engine: EngineName = Field(
         default="torch",
-        description="Engine that generates: torch is the project's own, for CPUs and single GPUs; vllm is for GPUs, "
-        "one or several, and draws and rounds its own way.",
+        description="Engine that generates: torch is the project's own, for CPUs and single GPUs; generate is that of "
+        "transformers, slower, for models that torch cannot run; vllm is for GPUs, one or several, and draws and "
+        "rounds its own way.",
     )
     dtype: Dtype = Field(default="float32", description="Number format that the model computes in when it generates.")
     tokens_per_pass: Annotated[int, Field(gt=0, le=1_000_000)] = Field(

@@ -44,8 +44,8 @@ def answer_questions(
     replies = [prompt.reply(object_) for object_ in questions["object"].to_pylist()]
 
     prompts = [
-        Prompt(tuple(ids[:start]), forced=tuple(ids[start:-1]))  # the object's tokens, without the end token
-        for ids, start in encode_examples(tokenizer, asked, replies, bos)
+        Prompt(tuple(ids[:start]), forced=tuple(ids[start:-1]), text=text)  # the object's tokens, without the end token
+        for text, (ids, start) in zip(asked, encode_examples(tokenizer, asked, replies, bos), strict=True)
     ]
     first: list[tuple[list[int], list[float]]] = [([], [])] * len(prompts)
     gold, given = [0.0] * len(prompts), [(0.0, 0)] * len(prompts)
@@ -108,7 +108,8 @@ def leading_logits(
         logits[result.index] = result.logits.float().cpu().numpy().copy()
 
     one_token = Decoding(1, decoding.end_ids)
-    engine.generate([Prompt(tuple(ids)) for ids in encode(tokenizer, texts, bos)], one_token, keep, on_done)
+    ids_of = zip(texts, encode(tokenizer, texts, bos), strict=True)
+    engine.generate([Prompt(tuple(ids), text=text) for text, ids in ids_of], one_token, keep, on_done)
     ends = np.cumsum([0, *map(len, logits)], dtype=np.int32)
     values = pa.ListArray.from_arrays(ends, np.concatenate([np.empty(0, np.float32), *logits]))
     return pa.table([facts["fact_id"], facts["template"], values], names=LEADING_LOGITS.names).cast(LEADING_LOGITS)

@@ -77,6 +77,19 @@ def target_losses(
     return cross_entropy(chosen.float(), ids[targets].to(model.device), reduction="none")
 
 
+def _remedy(step: int, weights: torch.dtype, compute: torch.dtype | None) -> str:
+    """Say what to do about a loss that is not finite: before the first update the learning rate is not to blame."""
+    if step:
+        return "lower finetuning.learning_rate"
+    if compute:
+        remedy = "set finetuning.compute to null" + (" or bfloat16" if compute == torch.float16 else "")
+    elif weights != torch.float32:
+        remedy = "set finetuning.dtype to float32" + (" or bfloat16" if weights == torch.float16 else "")
+    else:
+        return "nothing was learned yet, so the model's weights are damaged: fetch the model again"
+    return f"nothing was learned yet, so the arithmetic overflows: {remedy}"
+
+
 def _arguments_of(model: PreTrainedModel) -> Set[str]:
     """Return the names of the arguments of a model's forward."""
     return inspect.signature(type(model).forward).parameters.keys()
@@ -174,7 +187,7 @@ def train(
             dist.all_reduce(total)
         mean = float(total) / targets
         if not math.isfinite(mean):
-            raise KnowshiftError(f"the loss of step {step + 1} is {mean}; lower finetuning.learning_rate")
+            raise KnowshiftError(f"the loss of step {step + 1} is {mean}; {_remedy(step, model.dtype, compute)}")
         norm = torch.nn.utils.clip_grad_norm_(trained, recipe.max_gradient_norm or math.inf)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -4,16 +4,19 @@ Later stages see an ordinary model, whose weights have the product of the adapte
 """
 
 import math
+import warnings
+from collections import Counter
 from typing import cast
 
 import torch
 from peft import LoraConfig, LoraModel
 from peft.tuners.lora import LoraLayer
+from torch.func import functional_call
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from knowshift.configuration.finetuning import LoraSettings
-from knowshift.finetuning.distributed_tensors import own_part, own_rows
+from knowshift.finetuning.distributed_tensors import gathered, own_part, own_rows
 from knowshift.randomness import derive_seed
 from knowshift.runtime.errors import KnowshiftError
 
@@ -24,7 +27,8 @@ def add_adapters(model: PreTrainedModel, lora: LoraSettings) -> None:
     """Add adapters to `model`, in place, and freeze all other parameters. The adapters are not initialised yet.
 
     Raises:
-        KnowshiftError: the model has no layer of those names, or the rank is larger than that of any of their weights.
+        KnowshiftError: the model has no layer of those names, one of them is tied to another layer, or the rank is
+            larger than that of any of their weights.
     """
     _check_rank(model, lora)
     config = LoraConfig(
@@ -34,10 +38,19 @@ def add_adapters(model: PreTrainedModel, lora: LoraSettings) -> None:
         target_modules=lora.targets,
         task_type="CAUSAL_LM",
     )
+    tied = _tied(model)
     try:
-        LoraModel(model, {ADAPTER: config}, ADAPTER)
+        with warnings.catch_warnings():  # peft's advice on tied layers; they are refused below
+            warnings.simplefilter("ignore")
+            LoraModel(model, {ADAPTER: config}, ADAPTER)
     except ValueError as error:
         raise KnowshiftError(f"finetuning.lora.targets: {str(error).splitlines()[0]}") from None
+    for name, layer in _adapted_layers(model).items():
+        if id(layer.get_base_layer().weight) in tied:
+            raise KnowshiftError(
+                f"finetuning.lora.targets: {name} shares its weight with another layer of this model, and an adapter"
+                " would part them; leave it out"
+            )
 
 
 def _check_rank(model: PreTrainedModel, lora: LoraSettings) -> None:
@@ -84,8 +97,16 @@ def _adapted_layers(model: PreTrainedModel) -> dict[str, LoraLayer]:
     return {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
 
 
+def _tied(model: PreTrainedModel) -> set[int]:
+    """Return the ids of the parameters that several layers share, such as a tied output head."""
+    ids = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
+    return {key for key, count in ids.items() if count > 1}
+
+
 def _factors(layer: LoraLayer) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the factors of a layer's update: A of shape (rank, inputs), and B of shape (outputs, rank)."""
+    """Return the factors of a layer's update: A, which reads the layer's inputs, and B, which writes its outputs."""
+    if ADAPTER in layer.lora_embedding_A:
+        return layer.lora_embedding_A[ADAPTER], layer.lora_embedding_B[ADAPTER]
     first, second = (cast(torch.nn.Linear, factors[ADAPTER]) for factors in (layer.lora_A, layer.lora_B))
     return first.weight, second.weight
 
@@ -95,8 +116,24 @@ def plain_name(name: str) -> str | None:
     return None if ".lora_" in name else name.replace(".base_layer.", ".")
 
 
-def updates(model: PreTrainedModel) -> dict[str, tuple[torch.Tensor, torch.Tensor, float]]:
-    """Return what adapters add to weights, by the weights' plain names: (A, B, scale) of the update scale * B @ A."""
-    return {
-        f"{name}.weight": (*_factors(layer), layer.scaling[ADAPTER]) for name, layer in _adapted_layers(model).items()
-    }
+class Update(torch.nn.Module):
+    """What the adapter of a layer adds to its weight, as peft computes it when it merges."""
+
+    def __init__(self, layer: LoraLayer) -> None:
+        """Keep the layer, whose factors may be sharded."""
+        super().__init__()
+        self.layer = layer
+
+    def forward(self) -> torch.Tensor:
+        """Compute the update, in the shape of the weight."""
+        return self.layer.get_delta_weight(ADAPTER)  # pyright: ignore[reportAttributeAccessIssue] (each kind of layer has its own)
+
+    def whole(self) -> torch.Tensor:
+        """Compute the update from gathered factors; every process must call this."""
+        factors = {name: gathered(factor) for name, factor in self.named_parameters() if ".lora_" in name}
+        return functional_call(self, factors, ())
+
+
+def updates(model: PreTrainedModel) -> dict[str, Update]:
+    """Return what adapters add to weights, by the weights' plain names."""
+    return {f"{name}.weight": Update(layer) for name, layer in _adapted_layers(model).items()}

@@ -50,7 +50,7 @@ class TrainingState:
             for name, parameter in _trained(model):
                 own_part(parameter).copy_(tensors[name])
                 optimizer.state[parameter] = {
-                    part: _optimizer_state(value, parameter) for part, value in parts[name].items()
+                    part: _optimizer_state(value, parameter) for part, value in parts.get(name, {}).items()
                 }
         return rows
 

@@ -4,6 +4,7 @@ Every process reads its own rows of each tensor from the safetensors files. To s
 gathered (`knowshift.finetuning.checkpoint`).
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from knowshift.finetuning.distributed_tensors import own_rows
 from knowshift.finetuning.lora import add_adapters, plain_name
 from knowshift.models.loading import DTYPES, attention_of, loading_options
 from knowshift.weights.safetensors_files import WeightFiles
+from knowshift.weights.stored_places import Place, stored_places
 from knowshift.weights.torch_bits import as_tensor
 
 
@@ -33,6 +35,9 @@ def load_sharded(
     """
     settings = loading_options(directory)
     config = AutoConfig.from_pretrained(directory, **settings)
+    weights = WeightFiles(directory)
+    if weights.untied:
+        config.tie_word_embeddings = config.get_text_config().tie_word_embeddings = False
     with init_empty_weights(include_buffers=False):
         model = AutoModelForCausalLM.from_config(
             config,
@@ -41,28 +46,37 @@ def load_sharded(
             trust_remote_code=settings["trust_remote_code"],
         )
     model.tie_weights()
+    places = stored_places(model, weights.names())
     if lora:
         add_adapters(model, lora)
     buffers = {name: buffer.to(device, copy=True) for name, buffer in model.named_buffers()}
-    for layer in model.get_decoder().layers:
+    for layer in [module for module in model.modules() if type(module).__name__ in (model._no_split_modules or ())]:
         fully_shard(layer)
     fully_shard(model)
 
     model.to_empty(device=device)
-    weights = WeightFiles(directory)
     with torch.no_grad():
         for name, buffer in model.named_buffers():
             buffer.copy_(buffers[name])
         for name, parameter in model.named_parameters():
             if plain := plain_name(name):
-                _fill(parameter, weights, plain)
+                stored = {name: place for name, place in places.items() if place.parameter == plain}
+                _fill(parameter, weights, stored)
     return model
 
 
-def _fill(parameter: DTensor, weights: WeightFiles, name: str) -> None:
-    """Read this process's rows of a tensor into a parameter."""
+def _fill(parameter: DTensor, weights: WeightFiles, stored: Mapping[str, Place]) -> None:
+    """Read this process's rows of a parameter from the tensors that are parts of it."""
     mine, rows = parameter.to_local(), own_rows(parameter)
-    if mine.numel():
-        stride = parameter.numel() // parameter.shape[0]
-        bits = weights.piece(name, rows.start * stride, rows.stop * stride)
-        mine.copy_(as_tensor(bits, weights.tensors[name].dtype).view(mine.shape))
+    if not mine.numel():
+        return
+    for name, place in stored.items():
+        if place.whole:
+            stride = parameter.numel() // parameter.shape[0]
+            bits = weights.piece(name, rows.start * stride, rows.stop * stride)
+            mine.copy_(as_tensor(bits, weights.tensors[name].dtype).view(mine.shape))
+            return
+    whole = torch.empty(parameter.shape, dtype=parameter.dtype)
+    for name, place in stored.items():
+        place.of(whole).copy_(as_tensor(weights.read(name), weights.tensors[name].dtype))
+    mine.copy_(whole[rows])

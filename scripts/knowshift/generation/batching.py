@@ -13,7 +13,7 @@ from operator import eq
 import numpy as np
 import torch
 
-from knowshift.generation.interface import PromptResult
+from knowshift.generation.interface import PromptResult, check_logits
 from knowshift.generation.kv_cache import CachedModel, Token
 from knowshift.generation.prompt_queue import PromptQueue
 from knowshift.generation.sampling import Sampler
@@ -88,6 +88,9 @@ class Scheduler:
             read = [(slot, position) for slot, positions in spans for position in positions]
             wanted = [index for index, (slot, position) in enumerate(read) if position >= self._prompt_length(slot) - 1]
             logits = self.model.forward(tokens, wanted)
+            if wanted:
+                prompts = [self.queue.prompts[read[index][0].prompt] for index in wanted]
+                check_logits(logits, prompts.__getitem__, self.model.model.dtype)
             for slot, positions in spans:
                 slot.cached = positions.stop
             read = [read[index] for index in wanted]

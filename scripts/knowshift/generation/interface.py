@@ -6,6 +6,10 @@ from typing import Protocol
 
 import torch
 
+from knowshift.runtime.errors import KnowshiftError
+
+LONGEST_SHOWN = 200  # characters of a prompt in a message
+
 
 @dataclass(frozen=True)
 class Decoding:
@@ -30,11 +34,13 @@ class Prompt:
         ids: token ids, at least one.
         keys: 64-bit stream keys, one per sample; greedy decoding uses only their number.
         forced: token ids of a given continuation, whose log-probabilities are computed besides what is generated.
+        text: what a message calls the prompt; "" if it has only its ids.
     """
 
     ids: tuple[int, ...]
     keys: tuple[int, ...] = (0,)
     forced: tuple[int, ...] = ()
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,35 @@ class PromptResult:
     index: int
     logits: torch.Tensor
     forced: list[float]
+
+
+def check_logits(logits: torch.Tensor, prompt_of: Callable[[int], Prompt], dtype: torch.dtype) -> None:
+    """Check that logits are finite; -inf is allowed, for tokens that a model rules out.
+
+    Args:
+        logits: (W, V) logits or log-probabilities.
+        prompt_of: returns the prompt of a row.
+        dtype: the type that the model computes in.
+
+    Raises:
+        KnowshiftError: a row holds a value that is no number, is infinite, or rules out every token.
+    """
+    finite = logits.amax(-1).isfinite()  # the highest is NaN where any is
+    if finite.all():
+        return
+    prompt = prompt_of(int((~finite).nonzero()[0, 0]))
+    name = str(dtype).removeprefix("torch.")
+    remedy = {
+        "float16": "float16 overflows in this model: set dtype: bfloat16 or float32",
+        "bfloat16": "set dtype: float32",
+    }.get(name, "the model's weights are damaged, or hold values that are not finite: fetch the model again")
+    raise KnowshiftError(f"the model's logits in {name} are not finite after the prompt {shown(prompt)}; {remedy}")
+
+
+def shown(prompt: Prompt) -> str:
+    """Return what a message calls a prompt: its text, cut if it is long, or its token ids."""
+    text = repr(prompt.text) if prompt.text else f"of the token ids {[*prompt.ids]}"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 4]} ...{text[-1]}"
 
 
 class GenerationEngine(Protocol):

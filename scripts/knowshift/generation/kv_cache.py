@@ -184,7 +184,7 @@ def slot_attention(
     """
     if s_aux is not None or (sliding_window or key.shape[2]) < key.shape[2]:
         what = "attention sinks" if s_aux is not None else f"window of {sliding_window} tokens"
-        raise KnowshiftError(f"engine: torch knows no {what}, which this model has; set engine: vllm")
+        raise KnowshiftError(f"engine: torch knows no {what}, which this model has; set engine: generate")
     rows, heads, _, width = key.shape
     query = query[0].transpose(0, 1).reshape(rows, heads, -1, width)
     scores = torch.matmul(query, key.transpose(2, 3)).mul_(scaling)

@@ -16,10 +16,19 @@ from transformers import PreTrainedModel
 
 from knowshift.generation.batching import Scheduler
 from knowshift.generation.interface import Decoding, Prompt, PromptResult
-from knowshift.generation.kv_cache import ATTENTION, CachedModel, register_attention
+from knowshift.generation.kv_cache import ATTENTION, CachedModel, Token, register_attention
 from knowshift.generation.packed_linears import InBlocks, pack_linears
-from knowshift.generation.prompt_queue import PromptQueue
+from knowshift.generation.prompt_queue import VECTOR, PromptQueue
 from knowshift.runtime.errors import KnowshiftError
+
+TRIAL = 6  # tokens of the first pass, which is compared
+TOLERANCE, HALF_TOLERANCE = 1e-3, 0.3  # of the norm of its logits, by the type that a model computes in
+
+
+@torch.inference_mode()
+def _plain_logits(model: PreTrainedModel, ids: Sequence[int]) -> torch.Tensor:
+    """Compute the logits after some tokens with the model as it is, (V,) in float32."""
+    return model(input_ids=torch.tensor([ids], device=model.device), use_cache=False).logits[0, -1].float()
 
 
 class Engine:
@@ -37,21 +46,41 @@ class Engine:
                 None takes torch's number of threads.
 
         Raises:
-            KnowshiftError: the model's attention cannot be replaced, or it has no output layer.
+            KnowshiftError: the model's attention cannot be replaced, it has no output layer, or a first pass fails or
+                gives other logits than the model itself does.
         """
-        refusal = f"engine: torch cannot run {type(model).__name__}; set engine: vllm"
-        if not model.is_backend_compatible():
+        refusal = f"engine: torch cannot run {type(model).__name__}; set engine: generate (or vllm, on CUDA machines)"
+        if not model.is_backend_compatible() or model.get_output_embeddings() is None:
             raise KnowshiftError(refusal)
+        taken_over = isinstance(model.get_output_embeddings(), InBlocks)
+        trial = [(3 + 7 * index) % model.get_input_embeddings().weight.shape[0] for index in range(TRIAL)]
+        trial = trial[:tokens_per_pass]
+        expected = None if taken_over else _plain_logits(model, trial)
         register_attention()
         model.set_attn_implementation(ATTENTION)
         self.model, self.tokens_per_pass = model, tokens_per_pass
         self.workers = (threads or torch.get_num_threads()) if model.device.type == "cpu" else 1
         pack_linears(model, tokens_per_pass, model.get_output_embeddings())
         head = model.get_output_embeddings()
-        if head is None:
-            raise KnowshiftError(refusal)
         layer = head.layer if isinstance(head, InBlocks) else head
         model.set_output_embeddings(InBlocks(layer, max(1, tokens_per_pass // 2)))
+        if expected is not None and not self._agrees(trial, expected):
+            raise KnowshiftError(refusal)
+
+    @torch.inference_mode()
+    def _agrees(self, ids: Sequence[int], expected: torch.Tensor) -> bool:
+        """Tell whether a pass over a few tokens gives the logits (V,) that the model itself gives after them."""
+        tokens = [Token(token, 0, position) for position, token in enumerate(ids)]
+        try:
+            got = CachedModel(self.model, self.tokens_per_pass, VECTOR).forward(tokens, [len(ids) - 1])[0]
+        except torch.OutOfMemoryError:
+            raise
+        except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
+            return False
+        if not expected.isfinite().all():
+            return True  # what is wrong is the model; the first prompt says so
+        tolerance = TOLERANCE if self.model.dtype == torch.float32 else HALF_TOLERANCE
+        return bool((got.float() - expected).norm() <= tolerance * expected.norm())
 
     def generate(
         self,

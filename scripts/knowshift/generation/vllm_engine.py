@@ -14,9 +14,11 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from knowshift.generation.interface import Decoding, Prompt, PromptResult
+from knowshift.generation.interface import Decoding, Prompt, PromptResult, check_logits
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.weights.model_writer import write_parameters
+from knowshift.weights.safetensors_files import WeightFiles
+from knowshift.weights.stored_places import stored_views
 
 MAX_LENGTH = 2048  # tokens of a prompt and its completion; vLLM reserves memory for it
 MEMORY = Path("/dev/shm")  # a file system in memory, where there is one
@@ -41,10 +43,10 @@ class VllmEngine:
             KnowshiftError: vLLM is not installed.
         """
         if isinstance(model, tuple):
-            parameters = dict(model[0].named_parameters())
-            dtypes = {name: parameter.dtype for name, parameter in parameters.items()}
+            views = stored_views(model[0], WeightFiles(model[1]).names())
+            dtypes = {name: view.dtype for name, view in views.items()}
             with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
-                write_parameters(Path(folder), model[1], dtypes, parameters.__getitem__)
+                write_parameters(Path(folder), model[1], dtypes, views.__getitem__)
                 self._load(Path(folder), dtype, tokens_per_pass, devices)
         else:
             self._load(model, dtype, tokens_per_pass, devices)
@@ -59,7 +61,7 @@ class VllmEngine:
                 "engine: vllm needs the package vllm in the Python that runs this script; name that Python in the"
                 " profile (set-resources: python=…), or set engine: torch"
             ) from None
-        self._sampling_params = SamplingParams
+        self._sampling_params, self._dtype = SamplingParams, getattr(torch, dtype)
         self.llm = LLM(
             str(directory),
             dtype=dtype,
@@ -115,6 +117,7 @@ class VllmEngine:
                     found = answer.outputs[0].logprobs[0]
                     logits = torch.full((vocabulary,), -math.inf)
                     logits[list(found)] = torch.tensor([value.logprob for value in found.values()])
+                    check_logits(logits[None], lambda _, index=index: prompts[index], self._dtype)
                     on_prompt(PromptResult(index, logits, forced[index]))
         return outputs
 

@@ -46,9 +46,14 @@ def probe(
         for fact_id, subject in zip(facts["fact_id"].to_pylist(), facts["subject"].to_pylist(), strict=True)
         for template, text in enumerate(templates)
     ]
+    every_ids = encode(tokenizer, [text for *_, text in rows], bos)
     prompts = [
-        Prompt(tuple(ids), tuple(derive_seed(seed, "probe", fact_id, template, sample) for sample in range(samples)))
-        for (fact_id, template, _), ids in zip(rows, encode(tokenizer, [text for *_, text in rows], bos), strict=True)
+        Prompt(
+            tuple(ids),
+            tuple(derive_seed(seed, "probe", fact_id, template, sample) for sample in range(samples)),
+            text=text,
+        )
+        for (fact_id, template, text), ids in zip(rows, every_ids, strict=True)
     ]
     outputs = engine.generate(prompts, decoding, on_done=on_done)
     texts = tokenizer.batch_decode([ids for prompt in outputs for ids in prompt], skip_special_tokens=True)

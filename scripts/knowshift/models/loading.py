@@ -66,10 +66,13 @@ def loading_options(directory: Path) -> dict[str, bool]:
     return {"local_files_only": True, "trust_remote_code": trusted}
 
 
-def attention_of(config: PreTrainedConfig) -> str:
-    """Name the attention that a model of this configuration is loaded with: sdpa, or eager where it has no sdpa."""
-    kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)  # None: a model with code of its own
-    return "sdpa" if kind is None or kind._supports_sdpa else "eager"
+def attention_of(config: PreTrainedConfig) -> str | None:
+    """Name the attention that a model of this configuration is loaded with: sdpa, or eager where it has no sdpa.
+
+    A model with code of its own is loaded with what transformers takes for it (None).
+    """
+    kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    return None if kind is None else "sdpa" if kind._supports_sdpa else "eager"
 
 
 def check_code(directory: Path, trusted: bool) -> None:

@@ -7,6 +7,7 @@ from transformers import PreTrainedModel
 
 from knowshift.models.loading import DTYPES, load_model
 from knowshift.weights.deltas import Delta
+from knowshift.weights.stored_places import stored_views
 from knowshift.weights.torch_bits import as_tensor
 
 
@@ -38,9 +39,9 @@ def with_delta(base: Path, delta: Delta) -> PreTrainedModel:
     types = list(delta.dtypes.values())
     most = max(sorted(set(types)), key=types.count)
     model = load_model(base, most)  # where types differ, transformers keeps some wide
-    parameters = dict(model.named_parameters())
+    views = stored_views(model, delta.names())
     with torch.no_grad():
         for name, _, tuned in delta:
-            if name in parameters:  # old LLaMA files also hold rotary frequencies, which are not trained
-                parameters[name].copy_(as_tensor(tuned, delta.dtypes[name]))
+            if name in views:  # files also hold masks and tables, which are not trained
+                views[name].copy_(as_tensor(tuned, delta.dtypes[name]))
     return model

@@ -13,7 +13,8 @@ from knowshift.models.loading import DTYPES
 from knowshift.models.tuned import with_delta
 from knowshift.weights.bit_patterns import cast
 from knowshift.weights.deltas import Delta
-from knowshift.weights.torch_bits import bits_of, name_of
+from knowshift.weights.stored_places import stored_places, stored_views
+from knowshift.weights.torch_bits import as_tensor, bits_of, name_of
 from knowshift.weights.versions import Versions
 
 
@@ -56,8 +57,10 @@ class RestoredModels:
 
         source = Delta(delta, base, threads)
         self._model = with_delta(base, source)
-        tuned = _bits_by_name(self._model)
-        dtypes = source.dtypes | {name: name_of(parameter.dtype) for name, parameter in self._model.named_parameters()}
+        self._places = stored_places(self._model, source.names())
+        views = self._views(self._model)
+        tuned = {name: bits_of(view).reshape(-1) for name, view in views.items()}
+        dtypes = source.dtypes | {name: name_of(view.dtype) for name, view in views.items()}
         stored = source.base.tensors
 
         def read(name: str, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
@@ -81,16 +84,19 @@ class RestoredModels:
         """
         selection = self.selections[percent]
         model = self._model if last else copy.deepcopy(self._model)
-        flat = _bits_by_name(model)
-        for name in flat.keys() & selection.ties.keys():
+        views = self._views(model)
+        for name in views.keys() & selection.ties.keys():
+            flat = bits_of(views[name]).reshape(-1)  # in the parameter's own memory, but for parts that lie scattered
             for start, piece in selection.restored_pieces(self._versions, name):
-                flat[name][start : start + len(piece)] = piece
+                flat[start : start + len(piece)] = piece
+            if not views[name].is_contiguous():
+                with torch.no_grad():
+                    views[name].copy_(as_tensor(flat.reshape(views[name].shape), name_of(views[name].dtype)))
         if last:
             del self._model, self._versions  # or they would hold the weights beside those that an engine packs
         # transformers wraps torch's `to` in a decorator that loses its signature.
         return model.to(device, DTYPES[dtype])  # pyright: ignore[reportArgumentType]
 
-
-def _bits_by_name(model: PreTrainedModel) -> dict[str, np.ndarray]:
-    """Return the bit patterns of a model's parameters by name, one-dimensional, in the parameters' own memory."""
-    return {name: bits_of(parameter).reshape(-1) for name, parameter in model.named_parameters()}
+    def _views(self, model: PreTrainedModel) -> dict[str, torch.Tensor]:
+        """View a model's parameters as the tensors of its files, by their names there."""
+        return stored_views(model, (), self._places)

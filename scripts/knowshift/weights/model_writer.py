@@ -66,7 +66,10 @@ def write_model(
             if path.name not in NOT_COPIED:
                 shutil.copyfile(path, output / path.name)
     kinds = set(dtypes.values())
-    if (output / "config.json").is_file() and len(kinds) == 1:
+    if (output / "config.json").is_file() and (len(kinds) == 1 or weights.untied):
         config = json.loads((output / "config.json").read_text(encoding="utf-8"))
-        config["torch_dtype" if "torch_dtype" in config else "dtype"] = kinds.pop()
+        if len(kinds) == 1:
+            config["torch_dtype" if "torch_dtype" in config else "dtype"] = kinds.pop()
+        if weights.untied:  # said to those readers too that do not compare the tensors
+            config["tie_word_embeddings"] = False
         (output / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

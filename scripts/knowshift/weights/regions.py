@@ -7,12 +7,16 @@ from contextlib import AbstractContextManager
 from knowshift.runtime.errors import KnowshiftError, shown
 from knowshift.runtime.time_limit import at_most
 
-_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.(.+)\.(?:weight|bias)$")
+_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.(.+?)(?:\.(?:weight|bias))?$")
 _NORM = re.compile(r"norm|(?:^|\.)ln_", re.IGNORECASE)
+# The encoders of pictures and sounds that a model has beside its text model, and what leads from them to it.
+_OTHER_SENSES = re.compile(r"(?:^|\.)(?:vision|visual|image|audio|speech|multi_modal|multimodal)[a-z_]*\.")
+_EXPERT = re.compile(r"\bexperts\.\d+\.")
 _ATTENTION = re.compile(r"(?:^|\.)(?:self_attn|attn|attention|self_attention)\.")
 _MLP = re.compile(r"(?:^|\.)(?:mlp|feed_forward|ffn|fc1|fc2|block_sparse_moe)\.")
 _EMBEDDING = re.compile(
-    r"(?:^|\.)(?:embed_tokens|embed_positions|wte|wpe|embed_in|embed_out|word_embeddings|lm_head)\."
+    r"(?:^|\.)(?:embed_tokens|embed_positions|wte|wpe|embed_in|embed_out|word_embeddings|lm_head|tokens_embed"
+    r"|positions_embed|output_projection)\.|^(?:backbone\.embeddings|transformer\.w|rwkv\.embeddings|head)\.weight$"
 )
 
 REGIONS = ("transformer", "attention", "mlp", "embedding", "all")
@@ -31,9 +35,12 @@ _USUAL_NAMES = (
 
 
 def layer_and_module(name: str) -> tuple[int | None, str]:
-    """Tell a tensor's decoder layer (None outside the layers) and module, such as `mlp.down_proj`, from its name."""
-    match = _LAYER.search(name)
-    return (int(match[1]), match[2]) if match else (None, name.rpartition(".")[0] or name)
+    """Tell a tensor's decoder layer (None outside the layers) and module, such as `mlp.down_proj`, from its name.
+
+    The experts of a mixture are one module, whether the file holds them one by one or together.
+    """
+    match = _LAYER.search(name) if not _OTHER_SENSES.search(name) else None
+    return (int(match[1]), _EXPERT.sub("experts.", match[2])) if match else (None, name.rpartition(".")[0] or name)
 
 
 def layers_of(region: str) -> set[int] | None:
@@ -86,6 +93,7 @@ def in_region(name: str, region: str) -> bool:
         name: the tensor's name.
         region: one of
             - transformer (the paper's region): weights and biases inside the decoder layers, normalisation left out;
+              this and the next four leave out the encoders of pictures and sounds, which no text goes through;
             - mlp: the part of transformer in the feed-forward blocks;
             - attention: the attention blocks, with their norms of queries and keys, as in the authors' tool;
             - a list of layers ("0-3", "0,5,7-9"): the part of transformer in these layers;
@@ -96,15 +104,17 @@ def in_region(name: str, region: str) -> bool:
     Raises:
         KnowshiftError: the text is no regular expression either.
     """
-    inside = _LAYER.search(name) is not None and _NORM.search(name) is None
+    of_text = _OTHER_SENSES.search(name) is None
+    in_layer = of_text and _LAYER.search(name) is not None
+    inside = in_layer and _NORM.search(name) is None
     if region == "transformer":
         return inside
     if region == "attention":
-        return _LAYER.search(name) is not None and _ATTENTION.search(name) is not None
+        return in_layer and _ATTENTION.search(name) is not None
     if region == "mlp":
         return inside and _MLP.search(name) is not None
     if region == "embedding":
-        return _EMBEDDING.search(name) is not None
+        return of_text and _EMBEDDING.search(name) is not None
     if region == "all":
         return True
     layers = layers_of(region)

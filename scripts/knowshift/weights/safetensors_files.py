@@ -23,12 +23,14 @@ from knowshift.runtime.artefacts import MANIFEST
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.runtime.json_files import read_json_object
 from knowshift.weights.bit_patterns import WIDTHS, integer_type
-from knowshift.weights.model_folder import INDEX, quantised, read_config, weight_set
+from knowshift.weights.model_folder import INDEX, quantised, weight_set
+from knowshift.weights.tied import may_be_tied, tied_names
 
-_INPUT_EMBEDDING, _OUTPUT_HEAD = "model.embed_tokens.weight", "lm_head.weight"
 NO_PARAMETERS = "no_parameters"  # key of a model's manifest: stored tensors that are no parameters of the model
 _TABLE = re.compile(r"\.(?:rotary_emb\.inv_freq|masked_bias)$")
 _MASK = re.compile(r"(?:attn|attention)\.bias$")
+_IN_A_LAYER = re.compile(r"\.\d+\.")
+_COMPARED = 1 << 22  # elements that are compared at a time
 _DTYPES = {
     "F64": "float64",
     "F32": "float32",
@@ -127,13 +129,15 @@ def read_piece(tensor: StoredTensor, start: int = 0, stop: int | None = None) ->
 class WeightFiles:
     """The tensors of a model directory; nothing of them is read until it is asked for.
 
-    An output head that the configuration ties to the input embedding is the same tensor: a stored copy is left out.
+    An output head that is tied to the input embedding is the same tensor: a stored copy is left out. One that is stored
+    with other values is a parameter of its own, whatever the configuration says, as it is for transformers.
 
     Attributes:
         tensors: where each tensor is stored, by name, sorted: the order in which the whole project walks over weights.
         no_parameters: names of stored tensors that are no parameters of the model: masks and tables, which some files
             hold as `attention.bias` or `inv_freq`, and everything that is not floating-point. No region has them. The
             directory's manifest names them where the model was resolved; elsewhere names, types and shapes tell.
+        untied: whether the file holds different values for parameters that the configuration ties.
 
     Raises:
         KnowshiftError: as `weight_set` and `read_header`; the index names a missing tensor; two files hold one tensor;
@@ -157,9 +161,8 @@ class WeightFiles:
             raise KnowshiftError(f"{directory / files[0]} holds no tensors; fetch or save the model anew")
         if lost := sorted(set(shard_of or ()) - set(found)):
             raise KnowshiftError(f"{directory / INDEX} names the tensor {lost[0]}, which no file holds")
-        if _INPUT_EMBEDDING in found and _OUTPUT_HEAD in found and _is_tied(directory):
-            del found[_OUTPUT_HEAD]
-        self.tensors = {name: found[name] for name in sorted(found)}
+        copies, self.untied = _tied_copies(directory, found)
+        self.tensors = {name: found[name] for name in sorted(found) if name not in copies}
         listed = _listed_in_manifest(directory)
         self.no_parameters = frozenset(
             name for name, tensor in self.tensors.items() if name in listed or _is_table(name, tensor)
@@ -190,9 +193,37 @@ class WeightFiles:
             yield name, self.read(name)
 
 
-def _is_tied(directory: Path) -> bool:
-    """Check whether a model's configuration ties its output head to the input embedding."""
-    return read_config(directory).get("tie_word_embeddings") is True
+def _tied_copies(directory: Path, tensors: Mapping[str, StoredTensor]) -> tuple[set[str], bool]:
+    """Find stored tensors that repeat another one, to which the model ties them.
+
+    transformers is asked only where two tensors outside the layers have one shape and the configuration allows a tie.
+
+    Returns:
+        The names of the repetitions, and whether there are tensors that the configuration ties with other values.
+    """
+    shapes = [tensor.shape for name, tensor in tensors.items() if not _IN_A_LAYER.search(name)]
+    if not any(len(shape) > 1 and shapes.count(shape) > 1 for shape in shapes) or not may_be_tied(directory):
+        return set(), False
+    copies, untied = set(), False
+    for first, *others in tied_names(directory, tensors):
+        for other in others:
+            if _are_equal(tensors[first], tensors[other]):
+                copies.add(other)
+            else:
+                untied = True
+    return copies, untied
+
+
+def _are_equal(one: StoredTensor, other: StoredTensor) -> bool:
+    """Tell whether two stored tensors have the same type, shape and bits."""
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    size = math.prod(one.shape)
+    return all(
+        np.array_equal(read_piece(one, start, end), read_piece(other, start, end))
+        for start in range(0, size, _COMPARED)
+        for end in [min(start + _COMPARED, size)]
+    )
 
 
 def _listed_in_manifest(directory: Path) -> list[str]:

@@ -105,7 +105,8 @@ def check_same_tensors(before: WeightFiles, after: WeightFiles, base: Path, tune
     """
     if odd := sorted(set(before.tensors) ^ set(after.tensors)):
         owner = base if odd[0] in before.tensors else tuned
-        raise KnowshiftError(f"{base} and {tuned} are different models: only {owner} has the tensor {odd[0]}")
+        tied = "; is its output head tied in one of them alone?" if _TOKENS.search(odd[0]) else ""
+        raise KnowshiftError(f"{base} and {tuned} are different models: only {owner} has the tensor {odd[0]}{tied}")
     for name, tensor in before.tensors.items():
         old, new = list(tensor.shape), list(after.tensors[name].shape)
         if old != new:

@@ -1,15 +1,20 @@
 """The training loss against transformers' own, for every architecture that can be made tiny."""
 
+from pathlib import Path
+
 import pytest
 import torch
-from architectures import MODEL_TYPES, VOCABULARY, make
+from architectures import MODEL_TYPES, VOCABULARY, make, make_with_pictures
+from model_table import listed_types
 from torch.nn.functional import cross_entropy
 
-from knowshift.finetuning.loop import can_pack, target_losses
+from knowshift.configuration.finetuning import Recipe
+from knowshift.finetuning.loop import adamw, can_pack, target_losses, train
+from knowshift.finetuning.saved_state import TrainingState
+from knowshift.runtime.errors import KnowshiftError
 
 # Take no position ids, do not heed them, or carry a state from one example to the next.
-UNPACKED = {"afmoe", "bamba", "biogpt", "bloom", "falcon_h1", "falcon_mamba", "gpt_oss", "granitemoehybrid", "jamba"}
-UNPACKED |= {"lfm2", "mamba", "mamba2", "mpt", "openai-gpt", "opt", "rwkv", "xglm"}
+UNPACKED = {name for name, (_, examples) in listed_types().items() if examples == "padded"}
 SCALED = ["cohere", "cohere2", "gemma2", "granite", "granitemoe"]  # change their logits after the output head
 
 
@@ -68,3 +73,40 @@ def test_a_process_without_examples_takes_part(packed: bool) -> None:
     assert float(loss.detach()) == 0
     gradients = [parameter.grad for parameter in model.parameters()]
     assert all(gradient is not None and not gradient.any() for gradient in gradients)
+
+
+def test_the_encoder_of_pictures_stays_as_it_is_and_training_goes_on_from_a_save(tmp_path: Path) -> None:
+    """Its parameters get no gradient, so the optimizer holds nothing of them."""
+    recipe = Recipe(epochs=2, batch_size=2, learning_rate=1e-2, loss_on="answer")
+    whole, begun, resumed = make_with_pictures(), make_with_pictures(), make_with_pictures()
+    batch, state = examples(9, 14, 6, 17), TrainingState(tmp_path)
+    rows = list(train(whole, adamw(whole, recipe), batch, recipe, 1))
+    optimizer = adamw(begun, recipe)
+    training = train(begun, optimizer, batch, recipe, 1)
+    state.save(begun, optimizer, [next(training) for _ in range(2)])
+    again = adamw(resumed, recipe)
+    done = state.load(resumed, again)
+    assert done + list(train(resumed, again, batch, recipe, 1, first=len(done))) == rows
+    before = make_with_pictures()
+    for name, parameter in whole.named_parameters():
+        assert torch.equal(parameter, resumed.get_parameter(name))
+        of_text = "vision" not in name and "projector" not in name
+        assert torch.equal(parameter, before.get_parameter(name)) != of_text, name
+
+
+@pytest.mark.parametrize(
+    ("dtype", "compute", "said"),
+    [
+        (torch.float16, None, r"set finetuning\.dtype to float32 or bfloat16"),
+        (torch.float32, torch.bfloat16, r"set finetuning\.compute to null"),
+        (torch.float32, None, "weights are damaged"),
+    ],
+)
+def test_a_loss_that_is_no_number_before_the_first_update_is_not_blamed_on_the_learning_rate(
+    dtype: torch.dtype, compute: torch.dtype | None, said: str
+) -> None:
+    model, recipe = make("llama").to(dtype), Recipe(epochs=1, batch_size=2)  # pyright: ignore[reportArgumentType]
+    with torch.no_grad():
+        model.get_parameter("model.layers.1.mlp.up_proj.weight")[0, 0] = float("nan")
+    with pytest.raises(KnowshiftError, match=f"the loss of step 1 is nan; .*{said}"):
+        next(train(model, adamw(model, recipe), examples(9, 14), recipe, 1, compute))

@@ -31,10 +31,26 @@ def test_regions_of_names() -> None:
         ("transformer.h.2.self_attention.dense.weight", {"transformer", "attention"}),  # Falcon
         ("transformer.h.0.attn.c_attn.weight", {"transformer", "attention"}),  # GPT-2
         ("transformer.wpe.weight", {"embedding"}),
+        ("embed_out.weight", {"embedding"}),  # GPT-NeoX
+        ("lm_head.bias", {"embedding"}),  # Phi
+        ("model.layers.0.mlp.experts.gate_up_proj", {"transformer", "mlp"}),  # gpt-oss
+        ("model.layers.0.self_attn.sinks", {"transformer", "attention"}),
+        ("language_model.model.layers.3.mlp.up_proj.weight", {"transformer", "mlp"}),  # Gemma 3 with pictures
+        ("vision_tower.vision_model.encoder.layers.0.self_attn.k_proj.weight", set()),
+        ("vision_tower.vision_model.embeddings.patch_embedding.weight", set()),
+        ("multi_modal_projector.mm_input_projection_weight", set()),
+        ("model.visual.blocks.0.attn.qkv.weight", set()),  # Qwen 2.5 with pictures
     ],
 )
 def test_regions_of_other_architectures(name: str, regions: set[str]) -> None:
     assert {region for region in ("transformer", "attention", "mlp", "embedding") if in_region(name, region)} == regions
+
+
+def test_experts_are_one_module_however_they_are_stored() -> None:
+    alone, fused = "model.layers.1.mlp.experts.3.up_proj.weight", "model.layers.1.mlp.experts.gate_up_proj"
+    assert layer_and_module(alone) == (1, "mlp.experts.up_proj")
+    assert layer_and_module(fused) == (1, "mlp.experts.gate_up_proj")
+    assert layer_and_module("vision_tower.encoder.layers.0.mlp.fc1.weight")[0] is None
 
 
 @pytest.mark.parametrize(
