@@ -4,6 +4,7 @@ The download is ours because pooch does not resume a broken one.
 """
 
 import hashlib
+import lzma
 import shutil
 import stat
 import zipfile
@@ -22,6 +23,7 @@ ATTEMPTS = 6
 TIMEOUT = 60  # seconds without any data
 LARGEST_FILE = 1 << 30  # bytes that a file may have unpacked
 LARGEST_SUM = 2 << 30  # bytes that all files together may have unpacked
+LONGEST_NAME = 255  # bytes of a file's name that file systems take
 LARGEST_RATIO = 200  # of unpacked to packed bytes, of a file over a mebibyte; question files reach about 10
 
 
@@ -135,7 +137,9 @@ def _download(url: str, target: Path) -> None:
 
 
 def _check_member(member: zipfile.ZipInfo, archive: Path) -> None:
-    """Check that an entry is not encrypted, and not larger than question files can be."""
+    """Check that an entry is not encrypted, and not larger than question files can be, nor its name longer."""
+    if len(PurePosixPath(member.filename).name.encode()) > LONGEST_NAME:
+        raise KnowshiftError(f"{archive}: the name {member.filename[:60]!r}… is too long for a file; give it another")
     if member.flag_bits & 1:
         raise KnowshiftError(f"{archive}: {member.filename} is encrypted; pack the archive without a password")
     large = member.file_size > LARGEST_FILE
@@ -182,7 +186,7 @@ def unpack(archive: Path, output: Path) -> str:
                 found[f"{split}/{path.name}"] = hashlib.sha256(target.read_bytes()).hexdigest()
     except zipfile.BadZipFile as error:
         raise KnowshiftError(f"{archive} is not a complete zip archive ({error})") from None
-    except (NotImplementedError, zlib.error, EOFError, RuntimeError) as error:
+    except (NotImplementedError, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError) as error:
         raise KnowshiftError(f"{archive} cannot be unpacked ({error}); pack it again as a plain zip") from None
     if not found:
         raise KnowshiftError(f"{archive} holds no files of the form {{train,dev,test}}/TOPIC.{{split}}.json")
