@@ -52,9 +52,11 @@ def as_lines(rows: Any) -> bytes:
 def as_parquet(rows: Any) -> bytes:
     """Write rows as Parquet, or nothing where they are no table."""
     out = io.BytesIO()
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        return b""
     try:
         pq.write_table(pa.Table.from_pylist(rows), out)
-    except (pa.ArrowException, TypeError, ValueError, AttributeError, OverflowError):
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
         return b""
     return out.getvalue()
 
