@@ -4,12 +4,14 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 BENCH = .venv-bench
+MUTATION = .venv-mutation
 BENCH_MODEL = results/smollm2-135m
 BENCH_TUNED = $(BENCH_MODEL)/exports/full-level0-64-s1/top-transformer-0
 
 CONFIG = config.yaml
+CORE = *
 
-.PHONY: run plan test test-fast test-slurm smoke lint format lock schema bench clean help
+.PHONY: run plan test test-fast test-slurm smoke lint format lock schema bench mutation clean help
 
 run: $(INSTALLED) ## the default experiment, to results/report.html
 	$(BIN)/snakemake --cores all
@@ -56,8 +58,11 @@ bench: $(BENCH)/.installed ## the benchmarks, as ratios against named peers
 	$(BENCH)/bin/python benchmarks/probe.py --model $(BENCH_MODEL)/base \
 		$(addprefix --vllm ,$(wildcard .venv-vllm/bin/python))
 
+mutation: $(MUTATION)/.installed ## whether the tests notice changes of the core, one at a time, for hours (CORE='mastery/*')
+	OMP_NUM_THREADS=1 $(MUTATION)/bin/python tests/mutation.py '$(CORE)'
+
 clean: ## remove the environments and all results
-	rm -rf $(VENV) $(BENCH) .venv-vllm results .snakemake
+	rm -rf $(VENV) $(BENCH) $(MUTATION) .venv-vllm .mutation results .snakemake
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -73,12 +78,15 @@ $(VENV)/.installed-slurm: $(INSTALLED) envs/slurm.lock
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --requirement envs/slurm.lock
 	@touch $@
 
-# The peers have an environment of their own that sees what $(VENV) holds, so that torch is not installed twice.
+# The peers, and mutmut, have environments of their own that see what $(VENV) holds, so that torch is not installed twice.
 PURELIB = import sysconfig; print(sysconfig.get_path("purelib"))
-PEERS = import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["bench"])
-$(BENCH)/.installed: $(INSTALLED) pyproject.toml
-	$(PYTHON) -m venv $(BENCH)
-	$(BIN)/python -c '$(PURELIB)' > "$$($(BENCH)/bin/python -c '$(PURELIB)')/knowshift.pth"
-	$(BENCH)/bin/python -m pip install --disable-pip-version-check --quiet --constraint envs/requirements.lock \
-		$$($(BENCH)/bin/python -c '$(PEERS)')
+EXTRA = import sys, tomllib; \
+	print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"][sys.argv[1]])
+$(BENCH)/.installed: EXTRAS = bench
+$(MUTATION)/.installed: EXTRAS = mutation
+$(BENCH)/.installed $(MUTATION)/.installed: $(INSTALLED) pyproject.toml
+	$(PYTHON) -m venv $(@D)
+	$(BIN)/python -c '$(PURELIB)' > "$$($(@D)/bin/python -c '$(PURELIB)')/knowshift.pth"
+	$(@D)/bin/python -m pip install --disable-pip-version-check --quiet --constraint envs/requirements.lock \
+		$$($(@D)/bin/python -c '$(EXTRA)' $(EXTRAS))
 	@touch $@

@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,20 @@ import warm
 import workflow
 
 REPOSITORY = Path(__file__).parents[1]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the command line say how long tests/fuzz draws inputs, and from which seed."""
+    group = parser.getgroup("fuzz")
+    group.addoption(
+        "--fuzz-seconds", type=float, help="Time for all tests of tests/fuzz together, instead of a number."
+    )
+    group.addoption(
+        "--fuzz-seed",
+        type=lambda text: secrets.randbelow(2**32) if text == "random" else int(text),
+        default=0,
+        help="Seed of the inputs that tests/fuzz draws, or random (default: 0).",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

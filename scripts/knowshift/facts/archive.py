@@ -25,6 +25,7 @@ TIMEOUT = 60  # seconds without any data
 LARGEST_FILE = 1 << 30  # bytes that a file may have unpacked
 LARGEST_SUM = 2 << 30  # bytes that all files together may have unpacked
 MOST_FILES = 10_000
+LONGEST_NAME = 255  # bytes of a file's name that file systems take
 LARGEST_RATIO = 200  # of unpacked to packed bytes, of a file over a mebibyte; question files reach about 10
 
 
@@ -164,7 +165,9 @@ def _question_files(source: zipfile.ZipFile, archive: Path) -> dict[str, zipfile
 
 
 def _check_member(member: zipfile.ZipInfo, archive: Path) -> None:
-    """Check that an entry is packed as question files are, and not larger than they can be."""
+    """Check that an entry is packed as question files are, and not larger than they can be, nor its name longer."""
+    if len(PurePosixPath(member.filename).name.encode()) > LONGEST_NAME:
+        raise KnowshiftError(f"{archive}: the name {member.filename[:60]!r}… is too long for a file; give it another")
     if member.flag_bits & 1:
         raise KnowshiftError(f"{archive}: {member.filename!r} is encrypted; pack the archive without a password")
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):

@@ -195,6 +195,17 @@ def unknown_method(folder: Path) -> Path:
     return folder / "method.zip"
 
 
+def long_name(folder: Path) -> Path:
+    (folder / "long.zip").write_bytes(archive({f"train/{'T' * 300}.train.json": ROWS}))
+    return folder / "long.zip"
+
+
+def name_that_is_no_utf8(folder: Path) -> Path:
+    content = archive({"train/Té.train.json": ROWS}).replace("Té".encode(), b"T\xff\xfe")
+    (folder / "name.zip").write_bytes(content)
+    return folder / "name.zip"
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [
@@ -205,6 +216,8 @@ def unknown_method(folder: Path) -> Path:
         (many_files, "more than 10,000 files"),
         (lzma, "plain zip"),
         (unknown_method, "plain zip"),
+        (long_name, "too long"),
+        (name_that_is_no_utf8, "plain zip"),
     ],
 )
 def test_archives_that_cannot_be_right_are_refused_in_one_line(tmp_path: Path, make: Callable, says: str) -> None:

@@ -1,5 +1,6 @@
 """Orders of training facts: fair to topics, drawn by content, and of facts that may be drawn."""
 
+import hashlib
 import itertools
 import random
 
@@ -8,6 +9,7 @@ import pyarrow as pa
 from knowshift.finetuning.orders import draw_order, drawable, drawable_digests
 from knowshift.mastery.levels import count_levels
 from knowshift.mastery.schemas import MASTERY
+from knowshift.randomness import derive_seed
 from made_up_facts import fact
 
 
@@ -29,6 +31,34 @@ def test_an_order_takes_topics_by_turns_until_they_are_exhausted() -> None:
         assert set(order[start : start + len(turn)]) == turn
         left = {name: count - (name in turn) for name, count in left.items()}
         start += len(turn)
+
+
+def test_an_order_is_drawn_by_the_documented_hashes() -> None:
+    """An implementation of its own: another rank would give users other training sets than those they published."""
+
+    def rank(*name: str) -> bytes:
+        seed = derive_seed(5, "draw", "level2", "s3", *name)
+        return hashlib.blake2b(str(seed).encode(), digest_size=16).digest()
+
+    waiting: dict[str, list[str]] = {}
+    for row in sorted(drawable(levelled(), "level2"), key=lambda row: rank("fact", row["fact_id"])):
+        waiting.setdefault(row["topic"], []).append(row["fact_id"])
+    expected = []
+    while waiting:
+        for topic in sorted(waiting, key=lambda topic: rank("topic", topic)):
+            expected.append(waiting[topic].pop(0))
+        waiting = {topic: left for topic, left in waiting.items() if left}
+    assert draw_order(levelled(), "level2", 5, "s3")["fact_id"].to_pylist() == expected
+
+
+def test_a_digest_is_that_of_the_sorted_ids() -> None:
+    ids = sorted(row["fact_id"] for row in drawable(levelled(), "level3"))
+    digest = hashlib.blake2b("\n".join(ids).encode(), digest_size=8).hexdigest()
+    assert drawable_digests(levelled())["level3"] == digest and len(digest) == 16
+
+
+def test_an_order_of_nothing_is_empty() -> None:
+    assert len(draw_order(levelled(0), "mixed", 1, "s1")) == 0
 
 
 def test_an_order_depends_on_the_facts_not_on_their_order() -> None:

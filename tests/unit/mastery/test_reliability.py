@@ -92,3 +92,26 @@ def test_templates_that_agree_correlate_and_what_cannot_be_told_is_nan() -> None
     empty = measure_reliability(np.full((3, 2), np.nan), np.full((3, 2), np.nan), successes)
     assert empty.facts == 0 and np.isnan(empty.agreement)
     assert regress_levels(np.full((3, 2), np.nan), np.full((3, 2), np.nan), range(5)) == []
+
+
+def test_a_few_facts_by_hand() -> None:
+    halves = np.array([[0.0, 0.5], [0.0, 0.0], [0.0, 0.25], [1.0, 1.0], [0.5, np.nan], [np.nan, 1.0]])
+    levels = np.array([[0, 2], [0, 0], [0, 1], [4, 4], [2, 9], [9, 4]], float)
+    found = measure_reliability(halves, levels, np.zeros((6, 2)))
+    r = np.corrcoef([0, 0, 0, 1], [0.5, 0, 0.25, 1])[0, 1]
+    assert (found.facts, found.agreement) == (4, 0.5)
+    assert found.correlation == pytest.approx(r) and found.spearman_brown == pytest.approx(2 * r / (1 + r))
+    assert len(found.template_correlations) == 1 and np.isnan(found.template_correlations[0])
+    none, top = regress_levels(halves, levels, [0, 1, 4])
+    assert (none.level, none.facts, none.observed, none.expected) == (0, 3, 0, 0.25)
+    assert none.error == pytest.approx(0.25 / np.sqrt(3)) and none.same_level == pytest.approx(1 / 3)
+    assert (top.level, top.facts, top.observed, top.expected, top.same_level) == (4, 1, 1, 1, 1) and np.isnan(top.error)
+
+
+def test_halves_that_contradict_each_other_have_no_reliability() -> None:
+    halves = np.array([[0.0, 1.0], [1.0, 0.0]])
+    found = measure_reliability(halves, halves * 4, np.array([[0, 3], [1, 3]]))
+    assert found.correlation == pytest.approx(-1) and (found.agreement, found.facts) == (0, 2)
+    assert np.isnan(found.template_correlations[0]), "a template that all facts answer alike"
+    one = measure_reliability(halves[:1], halves[:1] * 4, np.array([[0, 3]]))
+    assert (one.facts, one.agreement) == (1, 0) and np.isnan(one.correlation) and np.isnan(one.spearman_brown)
