@@ -195,9 +195,7 @@ rule tabulate_published:
     resources:
         mem_mb=memory(500),
     params:
-        spec=spec_of(
-            {"sources": {name: getattr(model.source, "hub", None) for name, model in SETTINGS.models.items()}}
-        ),
+        spec=spec_of({"sources": {name: getattr(model.source, "hub", None) for name, model in SETTINGS.models.items()}}),
         code=digest("tabulate_published"),
         script=script("tabulate_published"),
         folder=lambda wc, input: Path(input[0]).parent,

@@ -119,7 +119,7 @@ class _Chooser(LogitsProcessor):
         self.samples = [_Sample() for _ in keys]
         self.first = torch.empty(0)
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.Tensor) -> torch.FloatTensor:
         """Choose from logits of shape (samples, V); return 0 for each chosen token, and -inf for all others."""
         step = input_ids.shape[1] - len(self._prompt.ids)
         going = [index for index, sample in enumerate(self.samples) if not sample.ended]

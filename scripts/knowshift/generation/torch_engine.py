@@ -10,6 +10,7 @@ so the number of threads changes nothing either.
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from typing import cast
 
 import torch
 from transformers import PreTrainedModel
@@ -53,15 +54,15 @@ class Engine:
         if not model.is_backend_compatible() or model.get_output_embeddings() is None:
             raise KnowshiftError(refusal)
         taken_over = isinstance(model.get_output_embeddings(), InBlocks)
-        trial = [(3 + 7 * index) % model.get_input_embeddings().weight.shape[0] for index in range(TRIAL)]
-        trial = trial[:tokens_per_pass]
+        tokens = cast(torch.Tensor, model.get_input_embeddings().weight).shape[0]
+        trial = [(3 + 7 * index) % tokens for index in range(min(TRIAL, tokens_per_pass))]
         expected = None if taken_over else _plain_logits(model, trial)
         register_attention()
         model.set_attn_implementation(ATTENTION)
         self.model, self.tokens_per_pass = model, tokens_per_pass
         self.workers = (threads or torch.get_num_threads()) if model.device.type == "cpu" else 1
         pack_linears(model, tokens_per_pass, model.get_output_embeddings())
-        head = model.get_output_embeddings()
+        head = cast(torch.nn.Module, model.get_output_embeddings())
         layer = head.layer if isinstance(head, InBlocks) else head
         model.set_output_embeddings(InBlocks(layer, max(1, tokens_per_pass // 2)))
         if expected is not None and not self._agrees(trial, expected):
