@@ -35,8 +35,8 @@ SCRIPTS = {
     "probe_mastery": "--model {bad} --facts {facts} --templates {templates} --output {out}",
     "diff_weights": "--base {bad} --tuned {good} --output {out}",
     "diff_weights, tuned": "--base {good} --tuned {bad} --output {out}",
-    "measure_changes": "--base {bad} --tuned {good} --histogram {out} --tensors {out}",
-    "measure_changes, delta": "--base {good} --delta {bad} --histogram {out} --tensors {out}",
+    "measure_changes": "--base {bad} --tuned {good} --histogram {out} --tensors {out}.tensors",
+    "measure_changes, delta": "--base {good} --delta {bad} --histogram {out} --tensors {out}.tensors",
     "select_updates": "--base {good} --tuned {bad} --output {out}",
     "select_updates, delta": "--base {good} --delta {bad} --output {out}",
     "export_model": "--base {bad} --tuned {good} --percent 20 --output {out}",
@@ -101,5 +101,5 @@ def make_facts(folder: Path) -> None:
     (folder / "templates").mkdir()
     (folder / "templates/home.yaml").write_text(
         "topic: home\nname: home\nquestion: Where does [X] live ?\ncompletions: "
-        + json.dumps([f"{number} [X] lives in" for number in range(20)])
+        + json.dumps([f"{number} [X] lives in" for number in range(21)])
     )
