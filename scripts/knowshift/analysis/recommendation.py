@@ -1,7 +1,8 @@
 """The comparison of strategies and the recommended model: candidates are chosen on dev and reported on test.
 
 The choice follows the one-standard-error rule (Breiman et al. 1984): of all recipes whose accuracy on dev is
-within one standard error of the best one's, the simplest is taken. What is simple, in this order (`simplicity`):
+within one standard error of the best one's, the simplest is taken; a still simpler one that is as accurate on dev takes
+its place. What is simple, in this order (`simplicity`):
 
 1. nothing restored before something restored,
 2. fewer training facts before more,
@@ -30,6 +31,7 @@ from knowshift.mastery.schemas import LEVELS
 
 CONTROLS = ("random", "bottom")  # strategies that are run to be compared with, never to be recommended
 FEW_QUESTIONS = 100  # with fewer dev questions a choice is said to be uncertain
+FEWEST_QUESTIONS = 20  # with fewer test questions no interval is given: t intervals then leave the range of accuracies
 _TAIL = 0.025  # on each side of an interval
 _EQUAL = 1e-9  # differences of accuracies below this are rounding
 
@@ -115,8 +117,12 @@ class Contest:
 
     @cached_property
     def chosen(self) -> Candidate:
-        """The simplest candidate that is behind the best one by no more than one standard error."""
-        return next(one for one in self.candidates if (gap := self.behind(one)).value <= gap.standard_error + _EQUAL)
+        """The simplest candidate behind the best one by no more than one standard error, or a simpler one as accurate.
+
+        Standard errors of differences differ, so a simpler one may be as accurate and yet lie outside its own error.
+        """
+        within = next(one for one in self.candidates if (gap := self.behind(one)).value <= gap.standard_error + _EQUAL)
+        return next(one for one in self.candidates if self.accuracy(one) >= self.accuracy(within) - _EQUAL)
 
 
 def compare(study: Study, candidates: Sequence[Candidate]) -> Contest | None:
@@ -284,7 +290,8 @@ def _worth(panel: Panel, export: Answerer, keys: list[Answerer], plain: list[Ans
     columns["unrestored_accuracy"] = known(_mean(panel, panel.correct[:, [panel.columns[key] for key in plain]]).value)
     columns["run_accuracy"] = known(_mean(panel, panel.correct[:, [panel.columns[export]]]).value)
     for name, mean in means.items():
-        half = mean.half_width(_TAIL) if mean.variance else float("nan")  # where nothing varies, nothing is known
+        tells = mean.variance and panel.questions >= FEWEST_QUESTIONS  # where nothing varies, nothing is known
+        half = mean.half_width(_TAIL) if tells else float("nan")
         columns |= {name: known(mean.value)}
         columns |= {f"{name}_low": known(mean.value - half), f"{name}_high": known(mean.value + half)}
     return columns

@@ -15,6 +15,7 @@ from knowshift.analysis.recommendation import (
     choose,
     chosen_restoration,
     compare,
+    compare,
     list_candidates,
     recommend,
     simplicity,
@@ -200,6 +201,18 @@ def simulate(truth: Mapping[tuple, float], draw: np.random.Generator) -> Study:
         ]
     )  # fmt: skip
     return Study(cells, answers, np.concatenate(levels), 1)
+
+
+def test_no_simpler_recipe_is_as_accurate_as_the_recommended_one() -> None:
+    draw = np.random.default_rng(8)
+    for _ in range(20):
+        study = simulate(PLAIN, draw)
+        contest = compare(study, list_candidates(study))
+        assert contest is not None
+        chosen = contest.candidates.index(contest.chosen)
+        assert max((contest.accuracy(one) for one in contest.candidates[:chosen]), default=0) < contest.accuracy(
+            contest.chosen
+        )
 
 
 def outcomes(truth: Mapping[tuple, float], runs: int) -> pd.DataFrame:
