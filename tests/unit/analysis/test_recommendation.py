@@ -15,7 +15,6 @@ from knowshift.analysis.recommendation import (
     choose,
     chosen_restoration,
     compare,
-    compare,
     list_candidates,
     recommend,
     simplicity,
