@@ -58,7 +58,7 @@ bench: $(BENCH)/.installed ## the benchmarks, as ratios against named peers
 	$(BENCH)/bin/python benchmarks/probe.py --model $(BENCH_MODEL)/base \
 		$(addprefix --vllm ,$(wildcard .venv-vllm/bin/python))
 
-mutation: $(MUTATION)/.installed ## whether the tests notice changes of the core, one at a time, for hours (CORE='mastery/*')
+mutation: $(MUTATION)/.installed ## whether tests notice changes of the core, for hours (CORE='mastery/*')
 	OMP_NUM_THREADS=1 $(MUTATION)/bin/python tests/mutation.py '$(CORE)'
 
 clean: ## remove the environments and all results
@@ -78,7 +78,7 @@ $(VENV)/.installed-slurm: $(INSTALLED) envs/slurm.lock
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --requirement envs/slurm.lock
 	@touch $@
 
-# The peers, and mutmut, have environments of their own that see what $(VENV) holds, so that torch is not installed twice.
+# The peers, and mutmut, have environments of their own that see what $(VENV) holds: torch is not installed twice.
 PURELIB = import sysconfig; print(sysconfig.get_path("purelib"))
 EXTRA = import sys, tomllib; \
 	print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"][sys.argv[1]])

@@ -12,7 +12,6 @@ A script imports what reads its command line, and no more; `main` imports the re
 import argparse
 import gc
 import json
-import os
 import re
 import signal
 import sys
@@ -33,7 +32,7 @@ from cli.paths import Kind, Place, check_paths, path
 from knowshift.runtime.errors import LONGEST, Interrupted, KnowshiftError, shown
 from knowshift.runtime.memory import keep_freed_memory
 from knowshift.runtime.progress import start_logging
-from knowshift.runtime.scarcity import lack_of
+from knowshift.runtime.scarcity import end_with, lack_of
 
 Options = TypeVar("Options", bound=BaseModel)
 
@@ -358,23 +357,6 @@ def search_scripts_last() -> None:
         sys.path.append(sys.path.pop(0))
 
 
-def _end_with(line: str, status: int = 1) -> NoReturn:
-    """Print a line to standard error and end the process; where the log is on a full disk, print it to standard output.
-
-    What a log could not take is dropped, or Python would fail at it once more at its end, with another status.
-    """
-    try:
-        print(line, file=sys.stderr, flush=True)
-    except OSError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        try:
-            print(line, flush=True)
-        except OSError:
-            os.dup2(nowhere, 1)
-        os.dup2(nowhere, 2)
-    raise SystemExit(status) from None
-
-
 def run(main: Callable[[], None]) -> None:
     """Run a script's main function.
 
@@ -389,15 +371,15 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except Interrupted as interruption:
-        _end_with(f"interrupted: {interruption}", TRY_AGAIN)
+        end_with(f"interrupted: {interruption}", TRY_AGAIN)
     except KnowshiftError as error:
-        _end_with(f"error: {error}")
+        end_with(f"error: {error}")
     except Exception as error:
         if lacking := lack_of(error):
-            _end_with(f"error: {lacking}")
+            end_with(f"error: {lacking}")
         if not isinstance(error, OSError):  # a file that another one needs is missing, or a folder is closed
             raise
         where = f"{error.filename}: " if error.filename else ""
-        _end_with(f"error: {where}{error.strerror or str(error) or type(error).__name__}")
+        end_with(f"error: {where}{error.strerror or str(error) or type(error).__name__}")
     finally:
         gc.freeze()  # or Python would look for garbage among all objects once more before it ends

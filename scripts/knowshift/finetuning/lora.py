@@ -27,8 +27,8 @@ def add_adapters(model: PreTrainedModel, lora: LoraSettings) -> None:
     """Add adapters to `model`, in place, and freeze all other parameters. The adapters are not initialised yet.
 
     Raises:
-        KnowshiftError: the model has no layer of those names, one of them is tied to another layer, or the rank is
-            larger than that of any of their weights.
+        KnowshiftError: the model has no layer of those names, one of them is tied to another layer or holds the weights
+            of experts, or the rank is larger than that of any of their weights.
     """
     _check_rank(model, lora)
     config = LoraConfig(
@@ -46,7 +46,13 @@ def add_adapters(model: PreTrainedModel, lora: LoraSettings) -> None:
     except ValueError as error:
         raise KnowshiftError(f"finetuning.lora.targets: {str(error).splitlines()[0]}") from None
     for name, layer in _adapted_layers(model).items():
-        if id(layer.get_base_layer().weight) in tied:
+        weight = getattr(layer.get_base_layer(), "weight", None)
+        if weight is None:
+            raise KnowshiftError(
+                f"finetuning.lora.targets: {name} holds the weights of several experts, whose adapters cannot be"
+                " merged; name other layers, such as q_proj"
+            )
+        if id(weight) in tied:
             raise KnowshiftError(
                 f"finetuning.lora.targets: {name} shares its weight with another layer of this model, and an adapter"
                 " would part them; leave it out"

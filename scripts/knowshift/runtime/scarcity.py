@@ -1,7 +1,10 @@
-"""Tells the lack of disk space or of memory from other errors, whoever raised it."""
+"""Tells the lack of disk space or of memory from other errors, whoever raised it, and ends a process with one line."""
 
 import errno
+import os
 import re
+import sys
+from typing import NoReturn
 
 _DISK = {
     errno.ENOSPC: "the disk is full",
@@ -52,3 +55,20 @@ def _lack(error: BaseException) -> str | None:
     if isinstance(error, MemoryError) or number == errno.ENOMEM or unnamed:
         return f"memory is used up ({text or type(error).__name__}); {_MEMORY_ADVICE}"
     return None
+
+
+def end_with(line: str, status: int = 1) -> NoReturn:
+    """Print a line to standard error and end the process; where the log is on a full disk, print it to standard output.
+
+    What a log could not take is dropped, or Python would fail at it once more at its end, with another status.
+    """
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            print(line, flush=True)
+        except OSError:
+            os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+    raise SystemExit(status) from None

@@ -25,8 +25,8 @@ KINDS = [
     ("gpt2", ["wpe"]),
     ("gpt_neox", "all-linear"),
     ("opt", "all-linear"),
-    ("mixtral", "all-linear"),
-    ("mamba", ["in_proj", "conv1d"]),
+    ("mixtral", ["q_proj", "o_proj"]),
+    ("mamba", ["in_proj"]),
 ]
 
 
@@ -79,3 +79,10 @@ def test_an_adapter_that_would_untie_layers_is_refused(model_type: str, target: 
     with pytest.raises(KnowshiftError, match=rf"finetuning\.lora\.targets: .*{said}.* shares its weight") as caught:
         add_adapters(model, LoraSettings(rank=4, alpha=8, dropout=0.0, targets=[target]))
     assert "\n" not in str(caught.value)
+
+
+def test_adapters_of_experts_are_refused(tmp_path: Path) -> None:
+    make("mixtral").save_pretrained(tmp_path)
+    model = load_model(tmp_path, "float32")
+    with pytest.raises(KnowshiftError, match="the weights of several experts"):
+        add_adapters(model, LoraSettings(rank=4, alpha=8, dropout=0.0, targets="all-linear"))

@@ -85,10 +85,11 @@ def test_parameters_are_counted_from_the_heads_of_files(tmp_path: Path) -> None:
         {"c": torch.zeros(9)}, tmp_path / "consolidated.safetensors"
     )  # the same once more, as some repositories have it
     assert stored_parameters(tmp_path) == 15 + 7
-    shards = {"a": "model.safetensors", "c": "consolidated.safetensors"}
+    (tmp_path / "model.safetensors").rename(tmp_path / "first.safetensors")
+    shards = {"a": "first.safetensors", "c": "consolidated.safetensors"}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
     assert stored_parameters(tmp_path) == 15 + 7 + 9
-    (tmp_path / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1")
+    (tmp_path / "first.safetensors").write_text("version https://git-lfs.github.com/spec/v1")
     with pytest.raises(KnowshiftError, match="is no safetensors file"):
         stored_parameters(tmp_path)
 

@@ -121,7 +121,7 @@ MANIFESTS = [
     (b"\xff", "is damaged"),
     (b"[" * 100_000, "is damaged"),
     (b"9" * 5000, "is damaged"),
-    (b"[]", "names no files"),
+    (b"[]", "is damaged"),
     (b"{}", "names no files"),
     (b'{"files": []}', "names no files"),
     (b'{"files": {"f": 3}}', "has no size and sha256 of 'f'"),
