@@ -25,10 +25,11 @@ def encode_chunk(base: np.ndarray, tuned: np.ndarray) -> bytes:
         tuned: bit patterns after training, of the same type and length.
     """
     width = base.itemsize
-    unsigned = np.dtype(f"u{width}")
+    unsigned = np.dtype(f"u{width}").type
     difference = tuned.view(unsigned) - base.view(unsigned)
-    zigzag = (difference << unsigned.type(1)) ^ (difference.view(base.dtype) >> (8 * width - 1)).view(unsigned)
-    planes = np.ascontiguousarray(zigzag[_order(base)].view(np.uint8).reshape(-1, width).T)
+    zigzag = (difference << unsigned(1)) ^ (difference.view(base.dtype) >> (8 * width - 1)).view(unsigned)
+    zigzag = zigzag[_order(base)]
+    planes = np.stack([(zigzag >> unsigned(8 * byte)).astype(np.uint8) for byte in range(width)])  # (width, numbers)
     if width == 2:  # most differences are below 16: two of them share a byte, and rare high halves lie apart
         first, second = planes[0, : base.size & -2].reshape(-1, 2).T
         low = (first & 15) | (second << 4)
@@ -51,27 +52,32 @@ def decode_chunk(base: np.ndarray, blob: bytes | memoryview) -> np.ndarray:
         KnowshiftError: the blob is damaged, or stands for another number of bytes.
     """
     width = base.itemsize
-    unsigned = np.dtype(f"u{width}")
+    unsigned = np.dtype(f"u{width}").type
     try:
         if zstandard.frame_content_size(blob) != base.nbytes:  # asked first, as a bomb states terabytes
             raise zstandard.ZstdError("it has another size")
         stored = np.frombuffer(zstandard.ZstdDecompressor().decompress(blob), np.uint8)
     except zstandard.ZstdError as error:
         raise KnowshiftError(f"a chunk of the delta is damaged ({error}); make the delta again") from None
-    zigzag = np.zeros(base.size, unsigned)
-    planes = zigzag.view(np.uint8).reshape(-1, width)
     if width == 2:
         half = base.size // 2
         low, high = stored[:half], stored[half : 2 * half]
-        planes[: 2 * half : 2, 0] = (low & 15) | (high << 4)
-        planes[1 : 2 * half : 2, 0] = (low >> 4) | (high & 0xF0)
-        planes[2 * half :, 0] = stored[2 * half : base.size]
-        planes[:, 1] = stored[base.size :]
+        first = np.empty(base.size, np.uint8)
+        first[: 2 * half : 2] = (low & 15) | (high << 4)
+        first[1 : 2 * half : 2] = (low >> 4) | (high & 0xF0)
+        first[2 * half :] = stored[2 * half : base.size]
+        planes = [first, stored[base.size :]]
     else:
-        planes[:] = stored.reshape(width, -1).T
-    one = unsigned.type(1)
-    difference = (zigzag >> one) ^ (unsigned.type(0) - (zigzag & one))
-    tuned = np.empty_like(zigzag)
-    tuned[_order(base)] = difference
+        planes = stored.reshape(width, -1)
+    zigzag = planes[0].astype(unsigned)
+    for byte, plane in enumerate(planes[1:], 1):
+        if plane.any():  # most changes are small, so the high bytes of whole chunks are often 0
+            zigzag |= plane.astype(unsigned) << unsigned(8 * byte)
+    sign = zigzag & unsigned(1)
+    np.negative(sign, out=sign)
+    zigzag >>= unsigned(1)
+    zigzag ^= sign
+    tuned = sign  # its memory is free
+    tuned[_order(base)] = zigzag
     tuned += base.view(unsigned)
     return tuned.view(base.dtype)
