@@ -60,7 +60,7 @@ class Contrast:
 
     @property
     def variance(self) -> float:
-        """The variance over draws and over facts; over facts alone where there is one draw, and nothing is known."""
+        """The variance over draws and over facts; over facts alone with one draw, which tells nothing of others."""
         return self.fact_variance if np.isnan(self.seed_variance) else self.seed_variance + self.fact_variance
 
     @property
