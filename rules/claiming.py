@@ -14,6 +14,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from snakemake.logging import logger
 
+from knowshift.runtime.artefacts import write_text
+from knowshift.runtime.errors import presentable
+
 LOCK, HOLDER = ".run.lock", ".run.json"  # in the results: the lock, and who holds it
 _held: list[FileLock] = []  # until this process ends
 
@@ -41,7 +44,7 @@ def claim(results: Path) -> bool:
             lock.acquire()
         _held.append(lock)
         me = {"folder": str(Path.cwd()), "process": os.getpid(), "machine": socket.gethostname()}
-        (results / HOLDER).write_text(json.dumps(me) + "\n", encoding="utf-8")
+        write_text(results / HOLDER, json.dumps(me) + "\n")
     except (OSError, NotImplementedError) as error:
         logger.debug(f"{results} is not locked: {error}")
     return waited
@@ -51,6 +54,6 @@ def _holder(results: Path) -> str:
     """Say who holds the lock, as far as it is known."""
     try:
         known = json.loads((results / HOLDER).read_text(encoding="utf-8"))
-        return f"started in {known['folder']}, process {known['process']} on {known['machine']}"
+        return presentable(f"started in {known['folder']}, process {known['process']} on {known['machine']}")
     except (OSError, ValueError, TypeError, KeyError):
         return "it does not say from where"

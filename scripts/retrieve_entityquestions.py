@@ -11,13 +11,13 @@ against --contents-sha256, however the archive was packed; nothing is left of an
 from pydantic import Field
 
 from cli.command_line import CommandLine, quick_imports, run
-from knowshift.configuration.facts import ENTITYQUESTIONS, Archive
+from knowshift.configuration.facts import ENTITYQUESTIONS, Archive, Location
 
 
 class Options(Archive):
     """Which archive is fetched."""
 
-    location: str = Field(default=ENTITYQUESTIONS, description="URL or path of the archive (zip).")
+    location: Location = Field(default=ENTITYQUESTIONS, description="URL or path of the archive (zip).")
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import yaml
 
@@ -20,6 +21,11 @@ import warm
 import workflow
 
 REPOSITORY = Path(__file__).parents[1]
+# Drawn inputs have no bounds by the clock: a slow or busy machine would fail by chance.
+hypothesis.settings.register_profile(
+    "knowshift", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("knowshift")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

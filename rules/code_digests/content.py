@@ -6,6 +6,7 @@ kept in a file below `.snakemake`, which may be deleted at any time.
 
 import hashlib
 import json
+import stat
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -54,6 +55,8 @@ class ContentDigests:
         """The digest of a file, and whether it was read and may be kept."""
         try:
             status = path.stat()
+            if not stat.S_ISREG(status.st_mode):  # a pipe or a device would never end
+                return "", False
             stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
             name = str(path.resolve())
             known = self._known.get(name)

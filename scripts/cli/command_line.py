@@ -17,7 +17,7 @@ import signal
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +29,8 @@ from pydantic_core import PydanticUndefined
 
 from cli.execution import Cores, Saving, TrainingExecution
 from cli.paths import Kind, Place, check_paths, path
-from knowshift.runtime.errors import LONGEST, Interrupted, KnowshiftError, shown
+from knowshift.runtime.errors import LONGEST, Interrupted, KnowshiftError, presentable, shown
+from knowshift.runtime.json_files import parse_json
 from knowshift.runtime.memory import keep_freed_memory
 from knowshift.runtime.progress import start_logging
 from knowshift.runtime.scarcity import end_with, lack_of
@@ -173,8 +174,7 @@ class CommandLine(argparse.ArgumentParser, Generic[Options]):
 
     def error(self, message: str) -> NoReturn:
         """Say in one line what is wrong with the command line, and end with exit status 2."""
-        line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in message)
-        self.exit(2, f"error: {line}; {self.prog} --help lists all arguments\n")
+        self.exit(2, f"error: {presentable(message)}; {self.prog} --help lists all arguments\n")
 
     def read(self, argv: list[str] | None = None) -> tuple[argparse.Namespace, Options]:
         """Parse a command line, by default this process's.
@@ -204,11 +204,9 @@ class CommandLine(argparse.ArgumentParser, Generic[Options]):
     def read_json(self, flag: str, text: str) -> Any:
         """Read the JSON that an argument holds; what is no JSON ends the process with exit status 2."""
         try:
-            return json.loads(text, object_pairs_hook=_without_repetition)
-        except RecursionError:
-            self.error(f"{flag} is nested too deeply")
-        except ValueError as error:
-            self.error(f"{flag} is no JSON: {error}")
+            return parse_json(text, flag)
+        except KnowshiftError as error:
+            self.error(str(error))
 
     def _add_fields(self, group: Any, fields: _Fields) -> None:
         """Add an argument for each field. Its text is kept as it is until `read` has pydantic check it."""
@@ -266,14 +264,6 @@ def _explain(problem: Any, fields: _Fields) -> str:
         return f"{flag}: {shown(problem['input'])} is none of {', '.join(allowed)}"
     where = "".join(f"{str(part)[:LONGEST]}: " for part in inside)
     return f"{flag}: {where}{message[0].lower()}{message[1:]}, not {shown(problem['input'])}"
-
-
-def _without_repetition(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """Make a JSON object, and refuse one that gives a key twice."""
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        raise ValueError(f"an object gives a key twice ({', '.join(name for name, _ in pairs)})")
-    return made
 
 
 def _flag(name: str) -> str:
@@ -376,10 +366,10 @@ def run(main: Callable[[], None]) -> None:
         end_with(f"error: {error}")
     except Exception as error:
         if lacking := lack_of(error):
-            end_with(f"error: {lacking}")
+            end_with(f"error: {presentable(lacking)}")
         if not isinstance(error, OSError):  # a file that another one needs is missing, or a folder is closed
             raise
         where = f"{error.filename}: " if error.filename else ""
-        end_with(f"error: {where}{error.strerror or str(error) or type(error).__name__}")
+        end_with(f"error: {presentable(f'{where}{error.strerror or error or type(error).__name__}')}")
     finally:
         gc.freeze()  # or Python would look for garbage among all objects once more before it ends

@@ -97,11 +97,11 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "weights link to themselves": (lambda folder: link_to_itself(folder, SINGLE), "holds no weights"),
     "configuration is damaged": (
         lambda folder: (folder / "config.json").write_bytes(b'{"a": \xff'),
-        "config.json is d",
+        "config.json: not UTF-8",
     ),
     "configuration is a list": (lambda folder: (folder / "config.json").write_text("[]"), "holds no JSON object"),
-    "index is damaged": (lambda folder: indexed(folder, b"{"), f"{INDEX} is damaged"),
-    "index is nested": (lambda folder: indexed(folder, b"[" * 200_000), f"{INDEX} is damaged"),
+    "index is damaged": (lambda folder: indexed(folder, b"{"), f"{INDEX}: not valid JSON"),
+    "index is nested": (lambda folder: indexed(folder, b"[" * 200_000), f"{INDEX}: nested"),
     "index has no map": (lambda folder: indexed(folder, {"metadata": {}}), "no weight_map"),
     "index has an empty map": (lambda folder: indexed(folder, {"weight_map": {}}), "no weight_map"),
     "index has a list": (lambda folder: indexed(folder, {"weight_map": ["a"]}), "no weight_map"),
@@ -137,6 +137,22 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
             (folder / "adapter_config.json").write_text("{}"),
         ),
         "and no model; merge it",
+    ),
+    "layers without end": (lambda folder: configured(folder, num_hidden_layers=10**7), "'num_hidden_layers': 10000000"),
+    "layers without end inside": (
+        lambda folder: configured(folder, text_config={"n_layer": 10**7}),
+        "states 'n_layer': 10000000",
+    ),
+    "other weights named": (
+        lambda folder: (
+            shutil.copy(folder / SINGLE, folder / "other.safetensors"),
+            configured(folder, transformers_weights="other.safetensors"),
+        ),
+        "names 'other.safetensors' (transformers_weights)",
+    ),
+    "a distributed checkpoint": (
+        lambda folder: shutil.copy(folder / SINGLE, folder / "shard-00001-model-00001-of-00001.safetensors"),
+        "is part of a distributed checkpoint",
     ),
     "GPTQ": (lambda folder: configured(folder, quantization_config={"quant_method": "gptq"}), "quantised (GPTQ)"),
     "AWQ": (lambda folder: configured(folder, quantization_config={"quant_method": "awq"}), "quantised (AWQ)"),

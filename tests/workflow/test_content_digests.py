@@ -54,6 +54,14 @@ def test_a_file_that_changed_just_now_is_read_again(tmp_path: Path) -> None:
     assert digests.digest(path) == first and not (tmp_path / "content.json").exists()
 
 
+def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
+    """A pipe in the folder of a model would keep the Snakefile from being read for ever."""
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "zeros.json").symlink_to("/dev/zero")
+    (tmp_path / "folder.json").mkdir()
+    assert {*ContentDigests(tmp_path / "kept.json").digests(tmp_path.glob("*.json")).values()} == {""}
+
+
 @pytest.mark.parametrize("damage", ["", "[]", '{"a": 1}', "\xff"])
 def test_a_damaged_list_costs_time_alone(tmp_path: Path, old_file: Path, damage: str) -> None:
     (tmp_path / "content.json").write_text(damage)

@@ -29,6 +29,7 @@ from edits import (
     config,
     delete,
     graded,
+    older,
     put,
     remove_restored,
     restore,
@@ -167,6 +168,14 @@ DRY = {
         NOTHING,
     ),
     # files
+    "another prompt with an older time": (
+        older("resources/prompt.yaml", '"<|question|> {question}', '"<|question|> Say: {question}'),
+        together(ALL_TRAINED, {"evaluate_base": {"tiny"}, "evaluate_instruct": {"tiny"}}),
+    ),
+    "other synonyms with an older time": (
+        older("mine/synonyms.csv", "Paris,Lutetia", "Rome,Roma"),
+        together(graded(), tables()),
+    ),
     "a table deleted": (delete("results/tables/accuracy.parquet"), PAGES),
     "a picture deleted": (delete("results/figures/restored.svg"), PICTURES),
     "the report deleted": (delete("results/report.html"), {"report": ONCE}),

@@ -1,7 +1,8 @@
 """Checks a configuration: typed settings, or one line per problem that says which key is wrong and what is allowed."""
 
+import os
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from knowshift.facts.templates import read_prompt_template, read_topic_templates
 from knowshift.runtime.errors import KnowshiftError, shown
 from knowshift.runtime.yaml_files import read_yaml
 
+LONGEST_NAME = 255  # bytes of the name of a file or a folder
 RENAMED = {"rows": "tokens_per_pass"}  # keys of earlier versions
 
 
@@ -71,14 +73,14 @@ def check(raw: Any, base: Path) -> Configuration:
     try:
         settings = Configuration.model_validate(raw)
     except ValidationError as error:
-        raise ConfigurationError(_lines(_explain(problem) for problem in error.errors())) from None
+        raise ConfigurationError(*_lines([_explain(problem) for problem in error.errors()])) from None
     if problems := _missing_files(settings, base):
-        raise ConfigurationError(_lines(problems))
+        raise ConfigurationError(*_lines(problems))
     return settings
 
 
-def _lines(problems: Iterable[str]) -> str:
-    return "configuration: " + "\nconfiguration: ".join(dict.fromkeys(problems))
+def _lines(problems: list[str]) -> list[str]:
+    return [f"configuration: {problem}" for problem in dict.fromkeys(problems)]
 
 
 def _explain(problem: Any) -> str:
@@ -118,9 +120,33 @@ def _sections_in(annotation: Any) -> Iterator[type[Section]]:
         yield from _sections_in(part)
 
 
+def _problems_with_results(settings: Configuration, base: Path) -> Iterator[str]:
+    """Say why results cannot be written to the folder that is named for them, or should not."""
+    place, here = Path(os.path.realpath(settings.results)), Path(os.path.realpath("."))
+    if any(len(os.fsencode(part)) > LONGEST_NAME for part in place.parts):
+        yield f"results: {settings.results[:60]}… has a name of more than {LONGEST_NAME} bytes; name a folder"
+        return
+    if place == here or place in here.parents:
+        yield f"results: {settings.results} is or holds the folder that this runs in; name a folder of its own"
+    facts = settings.facts
+    read = {"facts.path": facts.path, "facts.templates": facts.templates}
+    for name, model in settings.models.items():
+        read |= {f"models.{name}.source.directory": getattr(model.source, "directory", None)}
+    for key, path in read.items():
+        if path and Path(os.path.realpath(locate(path, base))) == place:
+            yield f"results: {settings.results} is also {key}, which is read; name another folder"
+    above = place
+    while not os.path.lexists(above):
+        above = above.parent
+    if not above.is_dir():
+        yield f"results: {above} is no folder; name another"
+    elif above != place and not os.access(above, os.W_OK | os.X_OK):
+        yield f"results: {place} cannot be made (permission denied in {above}); name another folder"
+
+
 def _missing_files(settings: Configuration, base: Path) -> list[str]:
     """Return the problems with files that the configuration names."""
-    facts, problems = settings.facts, []
+    facts, problems = settings.facts, list(_problems_with_results(settings, base))
     for key in ("in_domain", "out_of_domain"):
         for topic in getattr(facts, key):
             path = Path(locate(facts.templates, base)) / f"{topic}.yaml"

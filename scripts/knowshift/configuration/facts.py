@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from knowshift.allowed_values import Matching
 from knowshift.configuration.section import PathText, Positive, Section, Several, Share, all_distinct
@@ -11,6 +11,19 @@ from knowshift.configuration.section import PathText, Positive, Section, Several
 ENTITYQUESTIONS = "https://nlp.cs.princeton.edu/projects/entity-questions/dataset.zip"
 ENTITYQUESTIONS_CONTENTS = "3764f132af26ac073a37f3aa00620775c708844f34a29cc2257c89439dae2eff"
 Topic = Annotated[str, Field(pattern=r"^\w+$", max_length=64)]  # it names files
+
+
+def _without_credentials(location: str) -> str:
+    """Refuse a URL with a user name or a password, because it would be kept with the results."""
+    if "://" in location and (parts := urlsplit(location)).username is not None:
+        raise ValueError(
+            "leave the user name and the password out of the URL, because it is kept with the results; write them into"
+            f" ~/.netrc for {parts.hostname}, where they are looked up"
+        )
+    return location
+
+
+Location = Annotated[PathText, AfterValidator(_without_credentials)]
 
 
 class SplitShares(Section):
@@ -69,7 +82,7 @@ class Facts(BuildingRules, Archive, MatchingRule):
         "(zip) of such files, which is downloaded; or a table (CSV, TSV, JSON Lines or Parquet) with the columns "
         "topic, subject, object.",
     )
-    path: PathText | None = Field(
+    path: Location | None = Field(
         default=None,
         description="Path of the folder or table, or URL or path of the archive; null is allowed for an archive and "
         "takes EntityQuestions.",
@@ -97,11 +110,6 @@ class Facts(BuildingRules, Archive, MatchingRule):
         if both := sorted(set(self.in_domain) & set(self.out_of_domain)):
             raise ValueError(f"topic {both[0]} is both in_domain and out_of_domain")
         all_distinct(self.out_of_domain)
-        if self.path and "://" in self.path and (parts := urlsplit(self.path)).username is not None:
-            raise ValueError(
-                "path: leave the user name and the password out of the URL, because it is kept with the results; write"
-                f" them into ~/.netrc for {parts.hostname}, where they are looked up"
-            )
         if self.path is None and self.source != "archive":
             raise ValueError(f"name the {self.source} of facts under path")
         return self

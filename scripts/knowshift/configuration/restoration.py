@@ -46,7 +46,7 @@ def _check_pattern(value: str) -> str:
 
 
 Region = Annotated[str, BeforeValidator(_check_region, json_schema_input_type=str | int)]
-RegionPattern = Annotated[str, AfterValidator(_check_pattern)]
+RegionPattern = Annotated[str, Field(min_length=1), AfterValidator(_check_pattern)]
 
 
 def _check_choice(value: str) -> str:
@@ -140,6 +140,6 @@ class Export(RestoredShare, NamedRegion, Selecting):
 
     model: str = Field(description="Name of the model under models.")
     run: str = Field(
-        pattern=rf"^{METHOD}-(level[0-4]|mixed)-([0-9]{{1,10}}|all)-s[0-9]{{1,19}}$",
+        pattern=rf"^{METHOD}-(level[0-4]|mixed)-([1-9][0-9]{{0,9}}|all)-s(0|[1-9][0-9]{{0,18}})$",
         description="Name of the run, METHOD-DATA-SIZE-sSEED, such as full-mixed-120-s1.",
     )

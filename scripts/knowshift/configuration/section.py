@@ -14,15 +14,24 @@ def all_distinct(values: list[T]) -> list[T]:
     return values
 
 
+def _restores_something(percent: float) -> float:
+    """Return `percent`; raise a ValueError if it is so small that no model has a parameter for it."""
+    if 0 < percent < SMALLEST_PERCENT:
+        raise ValueError(f"{percent} % of no model's parameters is a parameter; write 0, or what is meant")
+    return percent
+
+
+SMALLEST_PERCENT = 1e-9  # one parameter of a hundred billion
 # Bounds that no experiment comes near: beyond them a number is a slip of the pen.
 LARGEST_COUNT = 10**9
 LARGEST_SEED = 2**63 - 1
 Positive = Annotated[int, Field(gt=0, le=LARGEST_COUNT)]
 NotNegative = Annotated[int, Field(ge=0, le=LARGEST_COUNT)]
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
-# A path becomes part of Snakemake's patterns and of one-line messages: no braces and no control characters.
-PathText = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^{}\x00-\x1f\x7f]*$")]
-Percent = Annotated[float, Field(ge=0, le=100)]
+# A path becomes part of Snakemake's patterns, of one-line messages and of command lines: it has no braces and no
+# control characters, and does not begin like an option.
+PathText = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^-{}\x00-\x1f\x7f][^{}\x00-\x1f\x7f]*$")]
+Percent = Annotated[float, Field(ge=0, le=100), AfterValidator(_restores_something)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Several = Annotated[list[T], Field(min_length=1), AfterValidator(all_distinct)]  # at least one item, and none twice
 

@@ -40,7 +40,7 @@ class Configuration(Seeded):
         default="results",
         min_length=1,
         max_length=1000,
-        pattern=r"^[^{}\x00-\x1f\x7f]*[^{}\x00-\x1f\x7f/]$",
+        pattern=r"^([^-{}\x00-\x1f\x7f][^{}\x00-\x1f\x7f]*)?[^-{}\x00-\x1f\x7f/]$",
         description="Folder that all results are written to.",
     )
     models: dict[Annotated[str, Field(pattern=f"^{MODEL_NAME}$")], Model] = Field(
@@ -78,6 +78,8 @@ class Configuration(Seeded):
             "seeds": grid.seeds,
         }
         for number, entry in enumerate(self.restoration):
+            if (first := self.restoration.index(entry)) < number:
+                raise ValueError(f"restoration.{number}: is the same as restoration.{first}; leave one of them")
             for key, allowed in known.items():
                 for value in getattr(entry, key) or ():
                     if value not in allowed:
@@ -100,6 +102,9 @@ class Configuration(Seeded):
         for number, entry in enumerate(self.exports):
             if entry.model not in self.models:
                 raise ValueError(f"exports.{number}.model: {entry.model} is not among {list(self.models)}")
+            method, methods = entry.run.partition("-")[0], ["full", "lora", *grid.variants]
+            if method not in methods:
+                raise ValueError(f"exports.{number}.run: its method {method} is none of {', '.join(methods)}")
         return self
 
     def answering_dtype(self, model: str) -> Dtype:

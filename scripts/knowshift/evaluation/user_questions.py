@@ -10,8 +10,9 @@ from knowshift.evaluation.grading import grade_output
 from knowshift.evaluation.schemas import GRADED_OUTCOMES
 from knowshift.facts.texts import problem_with_encoding, tidy
 from knowshift.runtime.errors import KnowshiftError
+from knowshift.runtime.json_files import parse_json
 from knowshift.runtime.parquet import read_table
-from knowshift.runtime.user_files import parse_json, read_text
+from knowshift.runtime.user_files import read_text
 
 FORM = '{"question": "…", "answers": ["…"]} with an answer'
 GRADES = ("whole_words", "substring", "exact")
@@ -28,7 +29,7 @@ def read_question_file(path: Path) -> list[dict[str, Any]]:
         if not line.strip():
             continue
         location = f"{path}, line {number}"
-        row = parse_json(line, location, FORM)
+        row = parse_json(line, location, f"it must hold {FORM}")
         if not _is_question(row):
             raise KnowshiftError(f"{location}: must be {FORM}")
         for text in (row["question"], *row["answers"]):

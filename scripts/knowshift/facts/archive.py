@@ -22,6 +22,7 @@ from knowshift.runtime.progress import progress
 
 ATTEMPTS = 6
 TIMEOUT = 60  # seconds without any data
+LARGEST_ARCHIVE = 2 << 30  # bytes that are downloaded
 LARGEST_FILE = 1 << 30  # bytes that a file may have unpacked
 LARGEST_SUM = 2 << 30  # bytes that all files together may have unpacked
 MOST_FILES = 10_000
@@ -108,34 +109,45 @@ def _download(url: str, target: Path) -> None:
     """
     part, tag = target.with_suffix(".part"), target.with_suffix(".etag")
     have = part.stat().st_size if part.exists() and tag.exists() else 0
-    headers = {"Range": f"bytes={have}-", "If-Range": tag.read_text()} if have else {}
+    headers = {"Range": f"bytes={have}-", "If-Range": tag.read_text(encoding="utf-8")} if have else {}
     try:
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
             if answer.status_code in (408, 429) or answer.status_code >= 500:
                 raise _ConnectionFailed(f"the server answered {answer.status_code}")
             if answer.status_code == 416:  # the part is at least as long as the file: start again
-                part.unlink()
+                part.unlink(missing_ok=True)
                 raise _ConnectionFailed("the server has no such part of the file")
             if not answer.ok:
                 raise KnowshiftError(f"{url}: the server answered {answer.status_code} {answer.reason}")
             resumed = answer.status_code == 206
             if entity := answer.headers.get("ETag"):
-                tag.write_text(entity)
+                tag.write_text(entity, encoding="utf-8")
             else:
                 tag.unlink(missing_ok=True)
-            size = int(answer.headers.get("Content-Length", 0)) + (have if resumed else 0)
+            start = have if resumed else 0
+            stated = answer.headers.get("Content-Length", "")
+            size = start + (int(stated) if stated.isdecimal() and len(stated) < 20 else 0)
+            _check_size(url, size, part)
             with (
                 part.open("ab" if resumed else "wb") as file,
                 progress(what="downloading", unit="bytes", total=size) as bar,
             ):
-                bar.update(have if resumed else 0)
+                bar.update(start)
                 for block in answer.iter_content(1 << 16):
+                    _check_size(url, file.tell() + len(block), part)  # whatever the server stated
                     file.write(block)
                     bar.update(len(block))
     except requests.RequestException as error:
         raise _ConnectionFailed(f"the connection failed ({type(error).__name__})") from None
     part.replace(target)
     tag.unlink(missing_ok=True)
+
+
+def _check_size(url: str, size: int, part: Path) -> None:
+    """Check that a download is not larger than an archive of question files can be; what has come of it goes."""
+    if size > LARGEST_ARCHIVE:
+        part.unlink(missing_ok=True)
+        raise KnowshiftError(f"{url}: the server sends more than {LARGEST_ARCHIVE:,} bytes; do not trust it")
 
 
 def _question_files(source: zipfile.ZipFile, archive: Path) -> dict[str, zipfile.ZipInfo]:
@@ -166,6 +178,8 @@ def _question_files(source: zipfile.ZipFile, archive: Path) -> dict[str, zipfile
 
 def _check_member(member: zipfile.ZipInfo, archive: Path) -> None:
     """Check that an entry is packed as question files are, and not larger than they can be, nor its name longer."""
+    if not member.filename.isprintable():  # a line feed would also make two lists of contents look alike
+        raise KnowshiftError(f"{archive}: the name {member.filename[:60]!r} holds a control character; do not trust it")
     if len(PurePosixPath(member.filename).name.encode()) > LONGEST_NAME:
         raise KnowshiftError(f"{archive}: the name {member.filename[:60]!r}… is too long for a file; give it another")
     if member.flag_bits & 1:

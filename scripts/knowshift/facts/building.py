@@ -51,9 +51,7 @@ def refuse_bad_rows(topic: str, problems: Sequence[str]) -> None:
     if problems:
         more = [f"… and {len(problems) - LISTED_ROWS} more"] if len(problems) > LISTED_ROWS else []
         remedy = "correct them, or set facts.on_bad_rows to drop"
-        raise KnowshiftError(
-            "\n".join([f"topic {topic} has {len(problems)} bad rows; {remedy}", *problems[:LISTED_ROWS], *more])
-        )
+        raise KnowshiftError(f"topic {topic} has {len(problems)} bad rows; {remedy}", *problems[:LISTED_ROWS], *more)
 
 
 def build_facts(

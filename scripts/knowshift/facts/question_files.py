@@ -7,7 +7,8 @@ from knowshift.facts.source_rows import SPLITS, SourceRow, TopicRows, problem_wi
 from knowshift.facts.templates import TopicTemplates
 from knowshift.facts.texts import problem_with_text, tidy
 from knowshift.runtime.errors import KnowshiftError
-from knowshift.runtime.user_files import parse_json, read_text
+from knowshift.runtime.json_files import parse_json
+from knowshift.runtime.user_files import read_text
 
 FORM = "a list of objects with the keys question and answers"
 
@@ -33,7 +34,7 @@ def read_question_files(root: Path, templates: TopicTemplates) -> TopicRows:
 def _read(path: Path, templates: TopicTemplates) -> tuple[list[SourceRow], list[str]]:
     """Read one file: its good rows, and a line for each bad one."""
     text = read_text(path, " does not exist; put the raw questions of this topic and split there")
-    rows = parse_json(text, str(path), FORM)
+    rows = parse_json(text, str(path), f"it must hold {FORM}")
     if not isinstance(rows, list):
         raise KnowshiftError(f"{path}: must hold {FORM}")
     good, problems = [], []

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from knowshift.facts.texts import problem_with_template, tidy
+from knowshift.facts.texts import problem_with_template, problem_with_text, tidy
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.runtime.yaml_files import read_yaml
 
@@ -51,6 +51,8 @@ def read_topic_templates(path: Path) -> TopicTemplates:
         raise KnowshiftError(
             f"{path}: topic is {raw['topic']}, but the file is named after {path.stem}; one of them is wrong"
         )
+    if problem := problem_with_text(raw["name"], "the name"):
+        raise KnowshiftError(f"{path}: {problem}")
     completions = raw["completions"]
     if not isinstance(completions, list) or not completions:
         raise KnowshiftError(f"{path}: completions must be a list of at least one template")

@@ -13,8 +13,9 @@ from knowshift.facts.source_rows import SPLITS, SourceRow, TopicRows, problem_wi
 from knowshift.facts.templates import TopicTemplates
 from knowshift.facts.texts import matches_nearly_anything, problem_with_text, tidy
 from knowshift.runtime.errors import KnowshiftError
+from knowshift.runtime.json_files import parse_json
 from knowshift.runtime.parquet import read_foreign_table
-from knowshift.runtime.user_files import parse_json, read_csv, read_text
+from knowshift.runtime.user_files import read_csv, read_text
 
 REQUIRED = ("topic", "subject", "object")
 COLUMNS = (*REQUIRED, "aliases", "split", "question")
@@ -116,7 +117,7 @@ class FactTable:
             if not line.strip():
                 continue
             location = f"{self.path}, line {number}"
-            row = parse_json(line, location, FORM)
+            row = parse_json(line, location, f"it must hold {FORM}")
             if not isinstance(row, dict):
                 raise KnowshiftError(f"{location}: is {type(row).__name__}, not {FORM}")
             yield location, row

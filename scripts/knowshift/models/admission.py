@@ -12,7 +12,7 @@ from transformers.utils import logging as transformers_logging
 
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.runtime.scarcity import lack_of
-from knowshift.weights.model_folder import quantised, read_config
+from knowshift.weights.model_folder import PLAIN, quantised, read_config
 from knowshift.weights.safetensors_files import WeightFiles
 
 NAMED = 3  # tensors that a message names
@@ -54,6 +54,7 @@ def check_admission(directory: Path) -> None:
             config=config,
             state_dict=tensors,
             device_map={"": "meta"},
+            attn_implementation=PLAIN,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
         )
@@ -120,11 +121,15 @@ def _first_line(said: Any) -> str:
 
 
 @contextmanager
-def one_line(directory: Path) -> Iterator[None]:
+def one_line(directory: Path, what: str = "a causal language model") -> Iterator[None]:
     """Turn whatever transformers raises at a model folder into one line; a lack of memory or of disk stays what it is.
 
+    Args:
+        directory: the model folder.
+        what: what is made of it, for the message.
+
     Raises:
-        KnowshiftError: transformers could not make the model.
+        KnowshiftError: transformers could not make it.
     """
     try:
         yield
@@ -134,7 +139,7 @@ def one_line(directory: Path) -> Iterator[None]:
         if lack_of(error):
             raise
         raise KnowshiftError(
-            f"transformers cannot make a causal language model of {directory}: {_first_line(error)}; correct its files"
+            f"transformers cannot make {what} of {directory}: {_first_line(error)}; correct its files"
         ) from None
 
 

@@ -1,6 +1,5 @@
 """What the tensors of a model directory are to the model that is made of them."""
 
-import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ import torch
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from knowshift.runtime.errors import KnowshiftError
+from knowshift.weights.model_folder import PLAIN, read_config
 from knowshift.weights.safetensors_files import WeightFiles
 
 
@@ -25,12 +25,13 @@ def stored_without_parameter(directory: Path) -> list[str]:
         KnowshiftError: transformers cannot build the model.
     """
     weights = WeightFiles(directory)
-    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    if config.get("model_type") not in CONFIG_MAPPING:
+    if read_config(directory).get("model_type") not in CONFIG_MAPPING:
         return sorted(weights.no_parameters)
     try:
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(directory, local_files_only=True))
+            model = AutoModelForCausalLM.from_config(
+                AutoConfig.from_pretrained(directory, local_files_only=True), attn_implementation=PLAIN
+            )
     except Exception as error:  # whatever an architecture raises at a configuration that does not fit it
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise KnowshiftError(f"transformers cannot make a causal language model of {directory}: {reason}") from None

@@ -18,7 +18,7 @@ from transformers import (
 
 from knowshift.models.admission import check_admission, check_loaded, one_line, silent_loading
 from knowshift.runtime.artefacts import manifest_of
-from knowshift.runtime.errors import KnowshiftError
+from knowshift.runtime.errors import KnowshiftError, shown
 from knowshift.weights.model_folder import read_config, weight_set
 from knowshift.weights.safetensors_files import WeightFiles
 
@@ -126,8 +126,14 @@ def load_model(directory: Path, dtype: str, device: torch.device | str = "cpu") 
 
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a model directory."""
-    return AutoTokenizer.from_pretrained(directory, **loading_options(directory))
+    """Load the tokenizer of a model directory.
+
+    Raises:
+        KnowshiftError: there is none, it is damaged, or it needs code that is not trusted.
+    """
+    options = loading_options(directory)
+    with one_line(directory, "a tokenizer"):
+        return AutoTokenizer.from_pretrained(directory, **options)
 
 
 def end_ids(directory: Path, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
@@ -135,10 +141,18 @@ def end_ids(directory: Path, tokenizer: PreTrainedTokenizerBase) -> frozenset[in
 
     They are the end tokens that the model directory declares (in generation_config.json, else in config.json) and the
     tokenizer's own.
+
+    Raises:
+        KnowshiftError: what the directory declares is no list of token ids, or cannot be read.
     """
-    if (directory / "generation_config.json").is_file():
-        declared = GenerationConfig.from_pretrained(directory, local_files_only=True).eos_token_id
-    else:
-        declared = AutoConfig.from_pretrained(directory, **loading_options(directory)).eos_token_id
-    ids = declared if isinstance(declared, list) else [declared]
-    return frozenset(i for i in [*ids, tokenizer.eos_token_id] if i is not None)
+    options = loading_options(directory)
+    with one_line(directory, "the end tokens"):
+        if (directory / "generation_config.json").is_file():
+            declared = GenerationConfig.from_pretrained(directory, local_files_only=True).eos_token_id
+        else:
+            declared = AutoConfig.from_pretrained(directory, **options).eos_token_id
+    ids = [*(declared if isinstance(declared, list) else [declared]), tokenizer.eos_token_id]
+    given = [i for i in ids if i is not None]
+    if strange := [i for i in given if not isinstance(i, int) or isinstance(i, bool)]:
+        raise KnowshiftError(f"{directory} states the end token {shown(strange[0])}, which is no token id; correct it")
+    return frozenset(given)

@@ -22,7 +22,7 @@ from knowshift.models.loading import check_code
 from knowshift.runtime.artefacts import MANIFEST, sha256_of
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.runtime.scarcity import lack_of
-from knowshift.weights.model_folder import INDEX, SINGLE, read_index, weight_set
+from knowshift.weights.model_folder import INDEX, SINGLE, files_beside, read_index, weight_set
 
 OTHER_FILES = ("*.json", "tokenizer.model", "*.txt", "*.jinja")  # files of a model that are taken beside its weights
 
@@ -216,9 +216,13 @@ def resolve_directory(path: Path, output: Path, code: bool = False) -> None:
 
 
 def _link_files(source: Path, output: Path, patterns: Sequence[str]) -> None:
-    """Hard-link the files of a folder that match a pattern, or copy them where the file system refuses links."""
+    """Hard-link the files of a model folder that match a pattern, or copy them where the file system knows no links.
+
+    Raises:
+        KnowshiftError: as `files_beside`.
+    """
     left_out = {MANIFEST, INDEX} - set(patterns)  # an index beside weights in one file names files that are not taken
-    for file in sorted({file for pattern in patterns for file in source.glob(pattern)}):
+    for file in files_beside(source, patterns):
         if file.name not in left_out:
             try:
                 (output / file.name).hardlink_to(file.resolve())

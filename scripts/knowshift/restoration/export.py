@@ -1,6 +1,7 @@
 """Writing restored models as ordinary Hugging Face directories, with a card that says how they were made."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ Made with knowshift: `export_model.py --strategy {strategy} --region '{region}' 
 `selection.json` holds the numbers, and how many parameters of each tensor were restored. The method is that of Ye et
 al., EMNLP 2025 (arXiv:2509.16596).
 """
+# A folder from elsewhere may have a manifest that was not written here: its words must not become parts of a card.
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}")
+_WHEEL = re.compile(r"[\w.-]+ [\w.!+-]+ [\w./ +-]+")
 CHOSEN = {
     "top": "those that fine-tuning changed most, relative to their value",
     "bottom": "those that fine-tuning changed least, relative to their value",
@@ -67,15 +71,17 @@ def export_restored(
 
 
 def _origin(base: Path) -> tuple[str, str]:
-    """Say where a base comes from, by its manifest where it has one.
+    """Say where a base comes from, by its manifest where it has one that says it.
 
     Returns:
         Markdown for the text of a card, and the line of its header that names a base model on the hub, or "".
     """
     match (manifest_of(base, verify=False) or {}).get("source"):
-        case {"hub": repository, "revision": revision}:
+        case {"hub": str(repository), "revision": str(revision)} if _REPOSITORY.fullmatch(f"{repository}@{revision}"):
             return f"`{repository}` at {revision}", f"base_model: {repository}\n"
-        case {"wheel": package, "version": version, "file": file}:
+        case {"wheel": str(package), "version": str(version), "file": str(file)} if _WHEEL.fullmatch(
+            f"{package} {version} {file}"
+        ):
             return f"`{file}` of the Python package {package} {version}", ""
         case _:
             return f"`{base.name}`", ""

@@ -8,10 +8,10 @@ process left, and the next writer of the same artefact removes it.
 """
 
 import fcntl
-import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,7 +21,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from knowshift.runtime.errors import KnowshiftError
-from knowshift.runtime.json_files import read_json_object
+from knowshift.runtime.json_files import parse_json, read_json_object
+from knowshift.runtime.user_files import read_text
 
 MANIFEST = "manifest.json"
 _UNLOCKED_SECONDS = 60  # a temporary file may be this old before it has to be locked by who writes it
@@ -49,7 +50,8 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _remove_abandoned(path: Path) -> None:
     """Remove the temporary files and directories that killed writers of an artefact left."""
-    for partial in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+    name = re.compile(rf"\.{re.escape(path.name)}\.[0-9]+\.partial")  # a process id: other names are the user's
+    for partial in filter(lambda file: name.fullmatch(file.name), path.parent.glob(".*.partial")):
         with suppress(OSError):
             descriptor = os.open(partial, os.O_RDONLY)
             try:
@@ -92,6 +94,15 @@ def _files_list(path: Path) -> Path:
     return path.with_name(f".{path.name}.files")
 
 
+def _stated(path: Path) -> Any:
+    """Read what a file says was written; None if it says nothing."""
+    try:
+        value = parse_json(read_text(path, " does not exist"), str(path), distinct=False)
+    except KnowshiftError:
+        return None
+    return list(filter(lambda name: isinstance(name, str), value)) if isinstance(value, list) else value
+
+
 def check_replaceable(path: Path, inputs: Iterable[Path] = ()) -> None:
     """Check that a directory may be written: it is absent, empty, or holds only what was written here before.
 
@@ -110,16 +121,16 @@ def check_replaceable(path: Path, inputs: Iterable[Path] = ()) -> None:
     for given, other in zip(inputs, others, strict=True):
         if place == other or place in other.parents or other in place.parents:
             raise KnowshiftError(f"{path} is, holds or lies in {given}, which is read here; write to another folder")
+    if path.is_symlink():
+        path = place
     if not os.path.lexists(path):
         return
     if not path.is_dir():
         raise KnowshiftError(f"{path} is a file; name a folder to write to")
     present = {str(file.relative_to(path)) for file in path.rglob("*") if not file.is_dir() or file.is_symlink()}
-    made: set[str] = {MANIFEST}
-    with suppress(FileNotFoundError, ValueError, TypeError, RecursionError):
-        made.update(json.loads(_files_list(path).read_text(encoding="utf-8")))
-    with suppress(FileNotFoundError, ValueError, TypeError, KeyError, RecursionError):
-        made.update(json.loads((path / MANIFEST).read_text(encoding="utf-8"))["files"])
+    listed, manifest = _stated(_files_list(path)), _stated(path / MANIFEST)
+    files = manifest.get("files") if isinstance(manifest, dict) else None
+    made = {MANIFEST, *(listed if isinstance(listed, list) else ()), *(files if isinstance(files, dict) else ())}
     if others := sorted(present - made):
         raise KnowshiftError(
             f"{path} holds {len(others)} files that were not written here (one is {others[0]}), so it is not replaced;"
@@ -134,7 +145,8 @@ def whole_directory(path: Path, about: Mapping[str, Any], inputs: Iterable[Path]
     The manifest holds no times and no names of machines, so equal content gives an equal manifest.
 
     Args:
-        path: the directory to make; an earlier one is replaced, if it holds only what was written here.
+        path: the directory to make; an earlier one is replaced, if it holds only what was written here. A link stays,
+            and what it leads to is made.
         about: JSON values for the manifest, beside the list of files. They may be set until the block ends.
         inputs: files and directories that are read meanwhile.
 
@@ -142,6 +154,8 @@ def whole_directory(path: Path, about: Mapping[str, Any], inputs: Iterable[Path]
         KnowshiftError: as `check_replaceable`.
     """
     check_replaceable(path, inputs)
+    if path.is_symlink():
+        path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # What reading a damaged file raises: pyarrow's errors, and Python's where texts or times cannot be converted.
 UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError)
 ROW_GROUP = 1 << 16  # rows of a Parquet row group
+MOST_ROWS = 50_000_000  # of a user's table: equal rows take next to no space in a file, and all of it in memory
 
 
 class _NoPandas(MetaPathFinder):
@@ -135,7 +136,10 @@ def read_foreign_table(path: Path, missing: str, columns: Sequence[str]) -> Iter
     """
     check_file(path, missing)
     try:
-        names = pq.read_schema(path).names
+        stated = pq.read_metadata(path)
+        names = stated.schema.to_arrow_schema().names
+        if stated.num_rows > MOST_ROWS:
+            raise KnowshiftError(f"{path} has {stated.num_rows:,} rows; at most {MOST_ROWS:,} are read, so divide it")
         if twice := [name for name in names if names.count(name) > 1]:
             raise KnowshiftError(f"{path} has the column {twice[0]} twice; remove or rename one of them")
         rows = pq.read_table(path, columns=[name for name in columns if name in names]).to_pylist()

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -36,8 +37,8 @@ def at_most(message: str, seconds: float | None = None) -> Iterator[None]:
         if running:
             raise _Expired
 
-    before = signal.signal(signal.SIGPROF, stop)
-    signal.setitimer(signal.ITIMER_PROF, seconds)
+    before, started = signal.signal(signal.SIGPROF, stop), time.process_time()
+    outside, _ = signal.setitimer(signal.ITIMER_PROF, seconds)  # what is left of a bound that this block lies in
     try:
         yield
     except _Expired:
@@ -46,3 +47,5 @@ def at_most(message: str, seconds: float | None = None) -> Iterator[None]:
         running = False
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, before or signal.SIG_DFL)
+        if outside:
+            signal.setitimer(signal.ITIMER_PROF, max(outside - (time.process_time() - started), 0.001))

@@ -1,33 +1,30 @@
 """Reads the text files that users bring, and says in one line what is wrong with one.
 
-Every text, JSON and CSV file that comes from outside passes here; YAML files pass `yaml_files`, which reads through
-`read_text` too.
+Every text and CSV file that comes from outside passes here; `json_files` and `yaml_files` read through `read_text`
+too.
 """
 
 import csv
 import io
-import json
-import re
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from knowshift.runtime.errors import KnowshiftError
 
 LARGEST_FILE = 1 << 30  # bytes
-DEEPEST = 50  # lists and objects within each other
 DELIMITERS = (",", ";", "\t")  # spreadsheets write `;` where the comma divides decimals
 
 
-def check_file(path: Path, missing: str, largest: int = LARGEST_FILE) -> None:
+def check_file(path: Path, missing: str, largest: int = LARGEST_FILE, remedy: str | None = None) -> None:
     """Check that a path is an ordinary file of a possible size.
 
     Args:
         path: the file.
         missing: what to say, after the path, where there is no such file.
         largest: size in bytes that the file may have.
+        remedy: what to do where the file is not what it must be; None says it for each mistake.
 
     Raises:
         KnowshiftError: it is not.
@@ -38,86 +35,36 @@ def check_file(path: Path, missing: str, largest: int = LARGEST_FILE) -> None:
         raise KnowshiftError(f"{path}{missing}") from None
     except (OSError, ValueError) as error:  # a link to itself, no permission; a null character in the path
         reason = getattr(error, "strerror", None) or error
-        raise KnowshiftError(f"{str(path)!r} cannot be read ({reason}); name another file") from None
+        raise KnowshiftError(f"{str(path)!r} cannot be read ({reason}); {remedy or 'name another file'}") from None
     if stat.S_ISDIR(status.st_mode):
-        raise KnowshiftError(f"{path} is a folder; name a file")
+        raise KnowshiftError(f"{path} is a folder; {remedy or 'name a file'}")
     if not stat.S_ISREG(status.st_mode):
-        raise KnowshiftError(f"{path} is no ordinary file; copy what it gives into one")
+        raise KnowshiftError(f"{path} is no ordinary file; {remedy or 'copy what it gives into one'}")
     if status.st_size > largest:
-        raise KnowshiftError(f"{path}: larger than {largest:,} bytes, so it cannot be what is meant")
+        end = f"; {remedy}" if remedy else ""
+        raise KnowshiftError(f"{path}: larger than {largest:,} bytes, so it cannot be what is meant{end}")
 
 
-def read_text(path: Path, missing: str, largest: int = LARGEST_FILE) -> str:
+def read_text(path: Path, missing: str, largest: int = LARGEST_FILE, remedy: str | None = None) -> str:
     """Read a text file in UTF-8; a byte order mark is left out, and line ends become line feeds.
 
     Args:
-        path, missing, largest: as for `check_file`.
+        path, missing, largest, remedy: as for `check_file`.
 
     Raises:
         KnowshiftError: as `check_file`, or the file cannot be read or is not text in UTF-8.
     """
-    check_file(path, missing, largest)
+    check_file(path, missing, largest, remedy)
+    encoding = remedy or "save it in that encoding"
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise KnowshiftError(f"{path}: not UTF-8 (byte {error.start}); save it in that encoding") from None
+        raise KnowshiftError(f"{path}: not UTF-8 (byte {error.start}); {encoding}") from None
     except OSError as error:
-        raise KnowshiftError(f"{path}: cannot be read ({error.strerror}); name another file") from None
+        raise KnowshiftError(f"{path}: cannot be read ({error.strerror}); {remedy or 'name another file'}") from None
     if "\0" in text:
-        raise KnowshiftError(f"{path}: holds null characters, so it is not text in UTF-8; save it in that encoding")
+        raise KnowshiftError(f"{path}: holds null characters, so it is not text in UTF-8; {encoding}")
     return text
-
-
-def parse_json(text: str, where: str, form: str) -> Any:
-    """Parse a JSON text.
-
-    Args:
-        text: the text.
-        where: the file that it stands in, with the line where there are several texts in it.
-        form: what it must hold, for messages.
-
-    Raises:
-        KnowshiftError: the text is not JSON, is nested too deeply, gives a key twice or holds a number without end.
-    """
-    try:
-        value = json.loads(text, object_pairs_hook=_distinct_keys)
-        if _depth(text) > DEEPEST:
-            raise RecursionError
-    except RecursionError:
-        raise KnowshiftError(f"{where}: nested too deeply; it must hold {form}") from None
-    except json.JSONDecodeError as error:
-        what = f"not valid JSON ({error})" if text.strip() else "empty"
-        raise KnowshiftError(f"{where}: {what}; it must hold {form}") from None
-    except _RepeatedKeyError as error:
-        raise KnowshiftError(f"{where}: the key {str(error)!r} is given twice; leave one of them") from None
-    except ValueError:  # Python refuses to convert numbers of thousands of digits
-        raise KnowshiftError(f"{where}: holds a number of thousands of digits; it must hold {form}") from None
-    return value
-
-
-def _depth(text: str) -> int:
-    """Count how deeply lists and objects are nested in a JSON text that is valid."""
-    depth = deepest = 0
-    for found in re.finditer(r'"(?:[^"\\]|\\.)*"|([\[{])|[\]}]', text):
-        if found[1]:
-            depth += 1
-            deepest = max(deepest, depth)
-        elif found[0][0] != '"':
-            depth -= 1
-    return deepest
-
-
-class _RepeatedKeyError(Exception):
-    """An object of a JSON text gives a key twice."""
-
-
-def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make an object from its keys and values."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise _RepeatedKeyError(next(name for name in names if names.count(name) > 1)[:60])
-    return found
 
 
 def read_csv(path: Path, missing: str, required: Sequence[str], delimiter: str = ",") -> Iterator[tuple[int, dict]]:

@@ -25,7 +25,7 @@ from pydantic import BaseModel, NonNegativeInt, TypeAdapter, ValidationError
 from safetensors import safe_open
 
 from knowshift.runtime.artefacts import MANIFEST, manifest_of, read_manifest, sha256_of
-from knowshift.runtime.errors import KnowshiftError
+from knowshift.runtime.errors import KnowshiftError, shown
 from knowshift.weights.bit_patterns import WIDTHS, all_finite, cast
 from knowshift.weights.delta_codec import CHUNK, decode_chunk, encode_chunk
 from knowshift.weights.delta_format import DELTA_FORMAT
@@ -191,7 +191,7 @@ class Delta:
     def __init__(self, directory: Path, base: Path, threads: int = 1) -> None:
         manifest = read_manifest(directory, declared=directory)
         if manifest.get("format") != DELTA_FORMAT:
-            raise KnowshiftError(f"{directory} is in the format {manifest.get('format')}, not {DELTA_FORMAT}")
+            raise KnowshiftError(f"{directory} is in the format {shown(manifest.get('format'))}, not {DELTA_FORMAT}")
         if manifest.get("base") != base_identity(base):
             raise KnowshiftError(f"{directory} was made against other weights than those in {base}")
         # The pipeline keeps a copy of the manifest beside the folder, as delta.json beside delta/.

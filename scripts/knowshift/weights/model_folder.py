@@ -4,16 +4,23 @@ Every reader of weights asks here, so that all of them read the files that trans
 sets of weights, an adapter beside them or alone, quantised weights, and an index that is not one.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
-from knowshift.runtime.errors import KnowshiftError
+from knowshift.runtime.errors import KnowshiftError, shown
 from knowshift.runtime.json_files import read_json_object
 
 SINGLE = "model.safetensors"  # the weights in one file
 INDEX = "model.safetensors.index.json"  # in a directory of several shards: which of them holds which tensor
 ADAPTER = "adapter_config.json"  # peft's; transformers loads the adapter on top of the weights beside it
+_DISTRIBUTED = re.compile(r"shard-[0-9]{5}-model-[0-9]{5}-of-[0-9]{5}\.safetensors$")
+# Keys of a configuration that say how many parts a model is made of.
+_REPEATED = re.compile("(?:^|_)(?:layers?|blocks?|experts?|depth)$|^n(?:um)?_.*(?:layer|block|expert)")
+MOST_PARTS = 100_000
+# The attention of models that are made to be looked at. A configuration may name another: code on the hub.
+PLAIN = "eager"
 # How methods of quantisation are written; others are named as their configuration names them.
 _METHODS = {
     "awq": "AWQ",
@@ -37,8 +44,8 @@ def weight_set(directory: Path) -> WeightSet:
     """Find the files that hold the weights of the model in a folder, and check that they are all there.
 
     Raises:
-        KnowshiftError: there are no weights, or two sets of them; they are quantised; an adapter is there; or the index
-            is damaged, or names a file that is missing or not in the folder.
+        KnowshiftError: there are no weights, or two sets of them; they are quantised; an adapter is there, or anything
+            else that would be loaded; or the index is damaged, or names a file that is missing or not in the folder.
     """
     single, index = (directory / SINGLE).is_file(), (directory / INDEX).is_file()
     if (directory / ADAPTER).is_file():
@@ -53,7 +60,8 @@ def weight_set(directory: Path) -> WeightSet:
         raise KnowshiftError(
             f"{directory} holds no weights: neither {SINGLE} nor {INDEX}; save the model there with save_pretrained"
         )
-    _check_unquantised(directory)
+    _check_nothing_instead(directory)
+    _check_configuration(directory)
     if not index:
         return WeightSet([SINGLE], None)
     shard_of = read_index(directory / INDEX)
@@ -105,11 +113,57 @@ def read_index(path: Path) -> dict[str, str]:
     return shard_of
 
 
-def _check_unquantised(directory: Path) -> None:
-    """Check that a configuration, or one inside it, states no quantisation."""
+def files_beside(directory: Path, patterns: Iterable[str]) -> list[Path]:
+    """List the files of a model folder that go along with its weights, such as its tokenizer, sorted.
+
+    Args:
+        directory: the folder.
+        patterns: the files, by patterns of their names.
+
+    Raises:
+        KnowshiftError: one is a link that leads out of the folder. Whoever made the folder would choose a file of the
+            user's, and it would be copied into every model that is made of this one.
+    """
+    found = sorted({file for pattern in patterns for file in directory.glob(pattern) if file.is_file()})
+    place = directory.resolve()
+    allowed = (place, place.parent.parent / "blobs")  # the hub's cache keeps the files of its folders there
+    for file in found:
+        if file.is_symlink() and not file.name.endswith(".safetensors"):  # of weights the content tells what they are
+            target = file.resolve()
+            if not any(folder in target.parents for folder in allowed):
+                raise KnowshiftError(
+                    f"{file} is a link to {target}, which lies outside the model's folder; put a copy in its place if"
+                    " that file belongs to the model"
+                )
+    return found
+
+
+def _check_nothing_instead(directory: Path) -> None:
+    """Check that a folder holds nothing that transformers would load instead of the weights that are read here."""
+    if named := read_config(directory).get("transformers_weights"):
+        raise KnowshiftError(
+            f"{directory / 'config.json'} names {shown(named)} (transformers_weights), which transformers would load"
+            " instead of the weights beside it; take out that key, or save the model anew with save_pretrained"
+        )
+    for path in directory.iterdir():
+        if _DISTRIBUTED.match(path.name):
+            raise KnowshiftError(
+                f"{path} is part of a distributed checkpoint, which transformers would load instead of the weights"
+                " beside it; take it out of the folder, or save the model anew with save_pretrained"
+            )
+
+
+def _check_configuration(directory: Path) -> None:
+    """Check that a configuration, or one inside it, states no quantisation, and no number of layers without end."""
     config = read_config(directory)
     inside = [part for part in config.values() if isinstance(part, dict)]
     for part in (config, *inside):
+        for key, value in part.items():
+            if _REPEATED.search(key) and isinstance(value, int) and value > MOST_PARTS:
+                raise KnowshiftError(
+                    f"{directory / 'config.json'} states {shown(key)}: {shown(value)}, and no model has more than"
+                    f" {MOST_PARTS:,}; fetch or save the model anew"
+                )
         for key in ("quantization_config", "compression_config"):
             if stated := part.get(key):
                 given = stated.get("quant_method") if isinstance(stated, dict) else None

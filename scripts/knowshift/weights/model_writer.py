@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from knowshift.weights.model_folder import files_beside, read_config
 from knowshift.weights.safetensors_files import INDEX, WeightFiles, write_safetensors
 from knowshift.weights.torch_bits import bits_of, name_of
 
@@ -61,13 +62,12 @@ def write_model(
     if len(set(shard_of.values())) > 1:
         index = {"metadata": {"total_size": total}, "weight_map": shard_of}
         (output / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
-    for pattern in COPIED:
-        for path in sorted(set(files.glob(pattern))):
-            if path.name not in NOT_COPIED:
-                shutil.copyfile(path, output / path.name)
+    for path in files_beside(files, COPIED):
+        if path.name not in NOT_COPIED:
+            shutil.copyfile(path, output / path.name)
     kinds = set(dtypes.values())
     if (output / "config.json").is_file() and (len(kinds) == 1 or weights.untied):
-        config = json.loads((output / "config.json").read_text(encoding="utf-8"))
+        config = read_config(output)
         if len(kinds) == 1:
             config["torch_dtype" if "torch_dtype" in config else "dtype"] = kinds.pop()
         if weights.untied:  # said to those readers too that do not compare the tensors

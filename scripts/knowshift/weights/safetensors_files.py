@@ -20,7 +20,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from knowshift.runtime.artefacts import MANIFEST
-from knowshift.runtime.errors import KnowshiftError
+from knowshift.runtime.errors import KnowshiftError, shown
 from knowshift.runtime.json_files import read_json_object
 from knowshift.weights.bit_patterns import WIDTHS, integer_type
 from knowshift.weights.model_folder import INDEX, quantised, weight_set
@@ -30,6 +30,8 @@ NO_PARAMETERS = "no_parameters"  # key of a model's manifest: stored tensors tha
 _TABLE = re.compile(r"\.(?:rotary_emb\.inv_freq|masked_bias)$")
 _MASK = re.compile(r"(?:attn|attention)\.bias$")
 _IN_A_LAYER = re.compile(r"\.\d+\.")
+MOST_AXES = 16  # of a tensor; models have five at most
+LONGEST_NAME = 500  # characters of a tensor's name
 _COMPARED = 1 << 22  # elements that are compared at a time
 _DTYPES = {
     "F64": "float64",
@@ -91,6 +93,11 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
         if name in tensors:
             raise KnowshiftError(f"{path} is damaged (it lists the tensor {name} twice); fetch or save it anew")
         stated = dict(entry)
+        if not name.isprintable() or len(name) > LONGEST_NAME or len(stated["shape"]) > MOST_AXES:
+            raise KnowshiftError(
+                f"{path} is no file of a model (a tensor has the name {shown(name)} and {len(stated['shape'])} axes);"
+                " fetch or save it anew"
+            )
         if stated["dtype"] not in _DTYPES:
             raise KnowshiftError(
                 f"{path}: tensor {name} has the type {stated['dtype']}, which is not read here; use the model's"

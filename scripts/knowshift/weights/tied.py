@@ -4,11 +4,12 @@ transformers decides: an architecture says which of its parameters are tied, a c
 file that holds different values for two of them unties them.
 """
 
-import json
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from knowshift.weights.model_folder import PLAIN, read_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -24,12 +25,13 @@ def model_without_memory(directory: Path) -> "PreTrainedModel | None":
     import torch
     from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM
 
-    config = json.loads((directory / "config.json").read_text(encoding="utf-8-sig"))
-    if config.get("model_type") not in CONFIG_MAPPING:
+    if read_config(directory).get("model_type") not in CONFIG_MAPPING:
         return None
     try:
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(directory, local_files_only=True))
+            model = AutoModelForCausalLM.from_config(
+                AutoConfig.from_pretrained(directory, local_files_only=True), attn_implementation=PLAIN
+            )
         model.tie_weights()
         return model
     except Exception:  # whatever an architecture raises at a configuration that does not fit it; loading says it
@@ -38,11 +40,8 @@ def model_without_memory(directory: Path) -> "PreTrainedModel | None":
 
 def may_be_tied(directory: Path) -> bool:
     """Tell whether a configuration leaves it open that parameters are tied; cheap, transformers is not asked."""
-    try:
-        config = json.loads((directory / "config.json").read_text(encoding="utf-8-sig"))
-    except (FileNotFoundError, ValueError):
-        return False
-    return isinstance(config, dict) and config.get("tie_word_embeddings") is not False
+    config = read_config(directory)
+    return bool(config) and config.get("tie_word_embeddings") is not False
 
 
 def tied_names(directory: Path, names: Iterable[str]) -> list[list[str]]:
@@ -66,7 +65,7 @@ def _tied_names(directory: Path, text: str, names: tuple[str, ...]) -> list[list
 
     model = model_without_memory(directory)
     if model is None:  # code of its own: the names that most architectures have
-        config = json.loads(text)
+        config = read_config(directory)
         both = ["model.embed_tokens.weight", "lm_head.weight"]
         return [both] if config.get("tie_word_embeddings") is True and {*both} <= {*names} else []
     every = [name for name, _ in model.named_parameters(remove_duplicate=False)]

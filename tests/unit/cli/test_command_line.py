@@ -34,7 +34,7 @@ def test_a_spec_and_flags_say_the_same(tmp_path: Path) -> None:
     [
         (["--domain", "indomain"], "--domain: 'indomain' is none of in_domain, out_of_domain"),
         (["--spec", '{"domain": "in_domain", "on_bad_rows": "halt"}'], "--on-bad-rows: 'halt' is none of stop, drop"),
-        (["--spec", "{domain}"], "--spec is no JSON"),
+        (["--spec", "{domain}"], "--spec: not valid JSON"),
         ([], "--domain is required"),
     ],
 )

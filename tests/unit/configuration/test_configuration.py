@@ -134,7 +134,28 @@ def change(raw: dict, key: str, value: object) -> None:
         ("finetuning.learning_rate", 1e300, ["finetuning.learning_rate", "less than or equal to 100"]),
         ("results", "x" * 5000, ["results", "at most 1000"]),
         ("models", {"x" * 65: {"source": {"directory": "."}}}, ["models", "pattern"]),
-        ("facts.path", "https://me:secret@host/x.zip", ["facts: path: leave the user name", "~/.netrc for host"]),
+        ("facts.path", "https://me:secret@host/x.zip", ["facts.path: leave the user name", "~/.netrc for host"]),
+        ("facts.path", "https://me:secret@host/{x}.zip", ["facts.path", "pattern", "https://…@host"]),
+        ("finetuning.methods", ["https://me:secret@host"], ["finetuning.methods.0", "https://…@host"]),
+        ("facts.path", "--table", ["facts.path", "pattern"]),
+        ("results", "--forceall", ["results", "pattern"]),
+        ("results", "-", ["results", "pattern"]),
+        ("restoration.0.percents", [1e-14], ["restoration.0.percents.0: 1e-14 % of no model's parameters"]),
+        ("named_regions", {"a": ""}, ["named_regions.a", "at least 1"]),
+        ("exports.0.run", "full-mixed-8-s01", ["exports.0.run", "pattern"]),
+        ("exports.0.run", "full-mixed-08-s1", ["exports.0.run", "pattern"]),
+        ("exports.0.run", "slow-mixed-8-s1", ["exports.0.run: its method slow is none of full, lora"]),
+        ("models.tiny.source", {"hub": "../..", "revision": "0" * 40}, ["models.tiny.source.hub", "pattern"]),
+        (
+            "models.tiny.source",
+            {"wheel": "a\n--index-url=http://x", "version": "1", "sha256": "0" * 64, "file": "x.gguf"},
+            ["models.tiny.source.wheel", "pattern"],
+        ),
+        (
+            "models.tiny.source",
+            {"wheel": "a", "version": "1 --pre", "sha256": "0" * 64, "file": "x.gguf"},
+            ["models.tiny.source.version", "pattern"],
+        ),
     ],
 )
 def test_a_mistake_is_named_with_what_is_allowed(raw: dict, key: str, value: object, said: list[str]) -> None:
@@ -208,6 +229,41 @@ def test_a_configuration_that_runs_python_is_refused(raw: dict, tmp_path: Path) 
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "config.yaml: __use_yte__ makes Snakemake run the Python" in done.stderr
     assert "Traceback" not in done.stderr and not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("results", "said"),
+    [
+        (".", ". is or holds the folder that this runs in"),
+        ("..", ".. is or holds the folder that this runs in"),
+        ("/.", "/. is or holds the folder that this runs in"),
+        ("link", "link is or holds the folder that this runs in"),
+        ("facts/../facts/templates", "is also facts.templates, which is read"),
+        ("model", "model is also models.tiny.source.directory, which is read"),
+        ("file", "file is no folder"),
+        ("file/inside/it", "file is no folder"),
+        ("a/" + "é" * 128, "a name of more than 255 bytes"),
+    ],
+)
+def test_results_are_a_folder_of_their_own(
+    raw: dict, results: str, said: str, tiny_facts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "model").mkdir()
+    (tmp_path / "link").symlink_to(".")
+    (tmp_path / "facts").symlink_to(tiny_facts)
+    raw["facts"]["templates"], raw["models"]["tiny"]["source"] = "facts/templates", {"directory": "model"}
+    checking.check(raw, REPOSITORY)
+    with pytest.raises(checking.ConfigurationError) as caught:
+        checking.check({**raw, "results": results}, REPOSITORY)
+    assert str(caught.value).startswith("configuration: results: ") and said in str(caught.value)
+
+
+def test_an_entry_that_stands_there_twice_is_named(raw: dict) -> None:
+    raw["restoration"] = [raw["restoration"][0], dict(raw["restoration"][0])]
+    with pytest.raises(checking.ConfigurationError, match=r"restoration\.1: is the same as restoration\.0"):
+        checking.check(raw, REPOSITORY)
 
 
 def test_all_mistakes_are_listed_a_line_each(raw: dict) -> None:

@@ -143,6 +143,15 @@ def test_a_parquet_table_with_a_column_twice_is_refused(tmp_path: Path) -> None:
         FactTable(tmp_path / "f.parquet")
 
 
+def test_a_table_whose_rows_would_fill_the_memory_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred million equal rows take some kilobytes of a file."""
+    path = write(tmp_path, ".parquet", [{"topic": "T", "subject": "A", "object": "x"}] * 1001)
+    assert path.stat().st_size < 3000
+    monkeypatch.setattr("knowshift.runtime.parquet.MOST_ROWS", 1000)
+    with pytest.raises(KnowshiftError, match="1,001 rows; at most 1,000 are read"):
+        FactTable(path)
+
+
 def test_the_digest_of_a_topic_knows_its_rows_only(tmp_path: Path) -> None:
     before = FactTable(write(tmp_path, ".jsonl", ROWS))
     other = [{**row, "object": "new"} if row["topic"] == "U" else row for row in ROWS]

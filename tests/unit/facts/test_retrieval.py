@@ -33,6 +33,7 @@ class Server(http.server.ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.content, self.tag, self.breaks, self.status, self.sent = archive(), '"1"', [], 200, []
+        self.length: str | None = None  # what is said instead of the content's length
         self.url = f"http://127.0.0.1:{self.server_port}/dataset.zip"
 
 
@@ -50,7 +51,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = server.content[start:]
         self.send_response(206 if start else 200)
         self.send_header("ETag", server.tag)
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", server.length or str(len(body)))
         self.end_headers()
         if server.breaks:
             body = body[: server.breaks.pop(0)]
@@ -101,6 +102,32 @@ def test_a_busy_server_is_asked_again(server: Server, tmp_path: Path) -> None:
     server.status = 503
     with pytest.raises(KnowshiftError, match="503, 6 times"):
         fetch(server.url, tmp_path, wait=0.001)
+
+
+@pytest.mark.parametrize("length", ["", "9" * 5000, "many", "-5", "\u00b2"])
+def test_a_length_that_is_no_number_does_not_count(server: Server, tmp_path: Path, length: str) -> None:
+    server.length = length
+    try:
+        assert fetch(server.url, tmp_path, wait=0.001).read_bytes() == server.content
+    except KnowshiftError as error:
+        assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("stated", [True, False])
+def test_a_server_that_sends_without_end_is_stopped(
+    server: Server, tmp_path: Path, stated: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("knowshift.facts.archive.LARGEST_ARCHIVE", 200_000)
+    server.length = None if stated else "many"
+    with pytest.raises(KnowshiftError, match="sends more than 200,000 bytes; do not trust it"):
+        fetch(server.url, tmp_path, wait=0.001)
+    assert not list(tmp_path.glob("*.part")) and not list(tmp_path.glob("*.zip"))
+
+
+def test_a_password_in_a_location_is_not_repeated(tmp_path: Path) -> None:
+    with pytest.raises(KnowshiftError) as caught:
+        fetch("https://me:secret@host.invalid/x.zip", tmp_path, wait=0.001)
+    assert "secret" not in str(caught.value) and "https://…@host.invalid/x.zip" in str(caught.value)
 
 
 def test_the_digest_is_of_the_contents_not_of_the_packing(tmp_path: Path) -> None:
@@ -206,9 +233,16 @@ def name_that_is_no_utf8(folder: Path) -> Path:
     return folder / "name.zip"
 
 
+def name_of_two_lines(folder: Path) -> Path:
+    """A list of contents with this name would read as that of an archive with two files."""
+    (folder / "lines.zip").write_bytes(archive({f"train/T.train.json {'0' * 64}\ntrain/U.train.json": ROWS}))
+    return folder / "lines.zip"
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [
+        (name_of_two_lines, "control character"),
         (two_entries, "two entries"),
         (encrypted, "encrypted"),
         (bomb, "would unpack"),

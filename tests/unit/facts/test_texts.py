@@ -146,10 +146,14 @@ def test_synonyms_of_spreadsheets_are_read_and_tidied(tmp_path: Path) -> None:
     assert Synonyms.read([tmp_path / "s.csv"]).names("São Paulo") == ["São Paulo", "SP", "Sampa"]
 
 
-TEMPLATE = "topic: {topic}\nname: n\nquestion: {question}\ncompletions: [{completion}]\n"
-GOOD = {"topic": "T", "question": '"Where is [X]?"', "completion": '"[X] is in"'}
+TEMPLATE = "topic: {topic}\nname: {name}\nquestion: {question}\ncompletions: [{completion}]\n"
+GOOD = {"topic": "T", "name": "n", "question": '"Where is [X]?"', "completion": '"[X] is in"'}
 TEMPLATES = [
     ({"topic": "U"}, "topic is U, but the file is named after T"),
+    ({"name": "[a]"}, "the name is list, not text"),
+    ({"name": '"a\\e[2J"'}, "a control character"),
+    ({"name": '"a\\nb"'}, "a control character"),
+    ({"name": '""'}, "the name is empty"),
     ({"question": '"Where\\u200b is [X]?"'}, "the invisible character U[+]200B"),
     ({"question": '"Where\\a is [X]?"'}, "a control character"),
     ({"question": '"Where is [X]? \\ud800"'}, "lone surrogate"),

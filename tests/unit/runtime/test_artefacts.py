@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from knowshift.runtime.artefacts import _remove_abandoned, read_manifest, whole_directory, whole_file
+from knowshift.runtime.artefacts import _remove_abandoned, read_manifest, whole_directory, whole_file, write_text
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.runtime.parquet import read_foreign_table, read_table, write_table
 
@@ -115,13 +115,36 @@ def test_what_killed_writers_left_is_removed_and_what_is_being_written_is_not(tm
     assert not list(tmp_path.glob(".*.partial"))
 
 
+def test_a_link_stays_and_what_it_leads_to_is_made(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to("disk/large")
+    for text in ("one", "two"):
+        with whole_directory(tmp_path / "out", {}) as directory:
+            (directory / "file").write_text(text)
+        assert (tmp_path / "out").is_symlink() and (tmp_path / "disk/large/file").read_text() == text
+        assert read_manifest(tmp_path / "out")["files"].keys() == {"file"}
+    (tmp_path / "disk/large/mine").write_text("x")
+    with pytest.raises(KnowshiftError, match="were not written here"), whole_directory(tmp_path / "out", {}):
+        pass
+    assert sorted(path.name for path in (tmp_path / "disk").iterdir()) == [".large.files", "large"]
+
+
+def test_files_of_others_that_are_named_alike_stay(tmp_path: Path) -> None:
+    names = [".file.backup.partial", ".file.1.2.partial", "file.1.partial", ".files.1.partial", ".file.1.partial.old"]
+    for name in [*names, ".file.1.partial"]:
+        (tmp_path / name).write_text("x")
+        os.utime(tmp_path / name, (0, 0))
+    write_text(tmp_path / "file", "new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names, "file"])
+
+
 SHA = "0" * 64
 MANIFESTS = [
-    (b"", "is damaged"),
-    (b"\xff", "is damaged"),
-    (b"[" * 100_000, "is damaged"),
-    (b"9" * 5000, "is damaged"),
-    (b"[]", "is damaged"),
+    (b"", "empty; rebuild"),
+    (b"\xff", "not UTF-8"),
+    (b"[" * 100_000, "nested too deeply"),
+    (b"9" * 5000, "a number of thousands of digits"),
+    (b"[]", "holds no JSON object"),
     (b"{}", "names no files"),
     (b'{"files": []}', "names no files"),
     (b'{"files": {"f": 3}}', "has no size and sha256 of 'f'"),

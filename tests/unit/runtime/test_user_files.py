@@ -1,6 +1,5 @@
-"""A text, JSON or CSV file that cannot be read as it is meant ends in one line; what spreadsheets write is read."""
+"""A text or CSV file that cannot be read as it is meant ends in one line; what spreadsheets write is read."""
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from knowshift.runtime.errors import KnowshiftError
-from knowshift.runtime.user_files import parse_json, read_csv, read_text
+from knowshift.runtime.user_files import read_csv, read_text
 
 
 def link_to_itself(path: Path) -> None:
@@ -53,37 +52,6 @@ def test_names_that_no_file_can_have(tmp_path: Path) -> None:
         with pytest.raises(KnowshiftError, match="cannot be read") as caught:
             read_text(tmp_path / name, "")
         assert "\0" not in str(caught.value)
-
-
-JSON = [
-    ("", "empty; it must hold a list"),
-    ("[1, 2", "not valid JSON"),
-    ("[" * 200_000, "nested too deeply"),
-    ("[" * 200_000 + "]" * 200_000, "nested too deeply"),
-    ("[" * 60 + "]" * 60, "nested too deeply"),
-    ('{"a":' * 100_000, "nested too deeply"),
-    ("9" * 5000, "a number of thousands of digits"),
-    ('[{"a": 1, "b": 2, "a": 3}]', "the key 'a' is given twice"),
-    ("NaNs", "not valid JSON"),
-    ("{'a': 1}", "not valid JSON"),
-]
-
-
-@pytest.mark.parametrize(("text", "says"), JSON, ids=range(len(JSON)))
-def test_what_is_no_json_is_said_in_one_line(text: str, says: str) -> None:
-    with pytest.raises(KnowshiftError) as caught:
-        parse_json(text, "FILE, line 3", "a list")
-    said = str(caught.value)
-    assert said.startswith("FILE, line 3: ") and says in said and "\n" not in said and len(said) < 300
-
-
-def test_brackets_in_texts_are_no_nesting() -> None:
-    value = {"a": ["[" * 100, '\\"[{' * 50], "b": {}}
-    assert parse_json(json.dumps(value), "FILE", "") == value
-
-
-def test_a_list_may_be_long() -> None:
-    assert len(parse_json("[" + ",".join(['{"a": [1]}'] * 50_000) + "]", "FILE", "a list")) == 50_000
 
 
 ROWS = [{"a": "1", "b": "x, y", "c": ""}, {"a": "2", "b": "", "c": "z"}]
