@@ -12,8 +12,9 @@ def presentable(text: str) -> str:
     Whoever made a file chooses the names in it, and a terminal obeys control characters. So these are written as Python
     writes them, and so is half of a character, which could not be encoded.
     """
-    kept = _CREDENTIALS.sub("…@", text)
-    return kept if kept.isprintable() else "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in kept)
+    if not text.isprintable():
+        text = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+    return _CREDENTIALS.sub("…@", text)
 
 
 class KnowshiftError(Exception):

@@ -238,7 +238,7 @@ def test_a_configuration_that_runs_python_is_refused(raw: dict, tmp_path: Path) 
         ("..", ".. is or holds the folder that this runs in"),
         ("/.", "/. is or holds the folder that this runs in"),
         ("link", "link is or holds the folder that this runs in"),
-        ("facts/../facts/templates", "is also facts.templates, which is read"),
+        ("facts/./templates", "is also facts.templates, which is read"),
         ("model", "model is also models.tiny.source.directory, which is read"),
         ("file", "file is no folder"),
         ("file/inside/it", "file is no folder"),
