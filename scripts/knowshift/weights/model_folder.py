@@ -154,11 +154,20 @@ def _check_nothing_instead(directory: Path) -> None:
 
 
 def _check_configuration(directory: Path) -> None:
-    """Check that a configuration, or one inside it, states no quantisation, and no number of layers without end."""
+    """Check that a configuration, or one inside it, states no quantisation, no code of the hub, no layers without end.
+
+    Raises:
+        KnowshiftError: names the key and its value.
+    """
     config = read_config(directory)
     inside = [part for part in config.values() if isinstance(part, dict)]
     for part in (config, *inside):
         for key, value in part.items():
+            if key.endswith(("_implementation", "_implementation_internal")) and "/" in str(value):
+                raise KnowshiftError(
+                    f"{directory / 'config.json'} states {shown(key)}: {shown(value)}, which is code on the hub, and"
+                    " transformers would run it; take out that key"
+                )
             if _REPEATED.search(key) and isinstance(value, int) and value > MOST_PARTS:
                 raise KnowshiftError(
                     f"{directory / 'config.json'} states {shown(key)}: {shown(value)}, and no model has more than"

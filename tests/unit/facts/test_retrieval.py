@@ -234,8 +234,8 @@ def name_that_is_no_utf8(folder: Path) -> Path:
 
 
 def name_of_two_lines(folder: Path) -> Path:
-    """A list of contents with this name would read as that of an archive with two files."""
-    (folder / "lines.zip").write_bytes(archive({f"train/T.train.json {'0' * 64}\ntrain/U.train.json": ROWS}))
+    """It would make two lines of the list whose digest is that of the contents."""
+    (folder / "lines.zip").write_bytes(archive({f"train/T.train.json {'0' * 64}\nU.train.json": ROWS}))
     return folder / "lines.zip"
 
 

@@ -95,6 +95,9 @@ CARRIERS: dict[str, Callable[[Path], object]] = {
         changed(folder / "generation_config.json", custom_generate="."),
     ),
     "attention": lambda folder: changed(folder / "config.json", attn_implementation="somebody/kernel"),
+    "attention inside": lambda folder: changed(
+        folder / "config.json", text_config={"_attn_implementation_internal": {"": "somebody/kernel"}}
+    ),
     "attention of old": lambda folder: changed(folder / "config.json", _attn_implementation="somebody/kernel"),
 }
 
@@ -109,9 +112,13 @@ def test_code_that_comes_with_a_folder_does_not_run(model: Path, carrier: str, t
             load(model)
         except KnowshiftError as error:
             assert "\n" not in str(error)
-    taken(model, tmp_path / "taken")
+    if carrier.startswith("attention"):
+        with pytest.raises(KnowshiftError, match="'somebody/kernel'.* which is code on the hub"):
+            taken(model, tmp_path / "taken")
+    else:
+        taken(model, tmp_path / "taken")
+        assert load_model(tmp_path / "taken", "float32").config._attn_implementation == "sdpa"
     assert not mark.exists()
-    assert load_model(tmp_path / "taken", "float32").config._attn_implementation == "sdpa"
 
 
 @pytest.mark.parametrize("declared", [[[1]], {"a": 1}, "2", [True], [1, None, "x"], 1.5])

@@ -32,5 +32,5 @@ def test_a_list_of_problems_has_a_line_for_each() -> None:
 @given(st.text())
 def test_every_message_can_be_printed(text: str) -> None:
     for said in (presentable(text), shown(text), shown([text])):
-        assert said.isprintable() and said.encode()
+        assert said.isprintable() and said.encode().decode() == said
     assert presentable(presentable(text)) == presentable(text)
