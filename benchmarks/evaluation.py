@@ -34,7 +34,7 @@ from knowshift.facts.templates import read_prompt_template  # noqa: E402
 from knowshift.generation.interface import Decoding  # noqa: E402
 from knowshift.generation.torch_engine import Engine  # noqa: E402
 from knowshift.models.loading import end_ids, load_model, load_tokenizer  # noqa: E402
-from knowshift.models.tokenizing import encode  # noqa: E402
+from knowshift.models.tokenizing import encode, starts_with_bos  # noqa: E402
 
 HARNESS = Path(__file__).with_name("harness")
 QUESTIONS = RESULTS / "questions.jsonl"  # the task in harness/ reads it there
@@ -49,7 +49,7 @@ def write_questions(number: int, start: str) -> list[dict]:
     """Real questions, drawn by a fixed seed, with the prompts that the harness is to use.
 
     Args:
-        start: the text of the BOS token, which the harness does not put before a prompt itself.
+        start: the text of the BOS token where knowshift puts one before a prompt; the harness does not.
     """
     files = sorted((ROOT / "resources/facts/test").glob("*.json"))
     raw = [row for path in files for row in json.loads(path.read_text(encoding="utf-8"))]
@@ -181,7 +181,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
 
     tokenizer = load_tokenizer(arguments.model)
-    rows = write_questions(arguments.questions, tokenizer.bos_token or "")
+    rows = write_questions(arguments.questions, tokenizer.bos_token if starts_with_bos(tokenizer) else "")
     with_batch = harness(arguments.model, rows, arguments)
     found: dict[int, list[float]] = {size: [] for size in arguments.batches}
     for size, seconds in found.items():

@@ -38,7 +38,7 @@ rule evaluate_base:
         f"{RESULTS}/logs/evaluate_base/{{model}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/evaluate_base/{{model}}.tsv"
-    priority: 1  # the longest evaluation: start it early
+    priority: 2  # the longest evaluation: start it early
     conda:
         "../envs/knowshift.yaml"
     threads: 1

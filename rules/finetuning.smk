@@ -126,6 +126,17 @@ def finetune_spec(wildcards):
     return canonical_json({**recipe_of(cell.method), **loading(SETTINGS.models[wildcards.model]), **more})
 
 
+@cache
+def is_restored_by_some(model, run):
+    """Return whether an entry under restoration restores a run."""
+    return any(is_restored(entry, model, Cell.parse(run)) for entry in SETTINGS.restoration)
+
+
+def before_the_longest(wildcards):
+    """Return the priority of a job: the evaluation of restored models is the longest, so what it waits for goes first."""
+    return int(is_restored_by_some(wildcards.model, wildcards.run))
+
+
 rule finetune:
     input:
         base=rules.resolve_model.output.manifest,
@@ -139,6 +150,7 @@ rule finetune:
         f"{RESULTS}/logs/finetune/{{model}}.{{run}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/finetune/{{model}}.{{run}}.tsv"
+    priority: before_the_longest
     conda:
         "../envs/knowshift.yaml"
     threads: 1
@@ -185,6 +197,7 @@ rule diff_weights:
         f"{RESULTS}/logs/diff_weights/{{model}}.{{run}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/diff_weights/{{model}}.{{run}}.tsv"
+    priority: 2  # frees the checkpoint
     conda:
         "../envs/knowshift.yaml"
     threads: 1
@@ -206,7 +219,7 @@ def kept_runs():
     kept = {(entry.model, entry.run) for entry in SETTINGS.exports}
     for model in SETTINGS.models:
         for cell in PLANNED_CELLS:
-            if any(is_restored(entry, model, cell) for entry in SETTINGS.restoration):
+            if is_restored_by_some(model, cell.run):
                 kept.add((model, cell.run))
     return "|".join(f"(?<={re.escape(f'/{model}/runs/')}){run}" for model, run in sorted(kept)) or "(?!)"
 

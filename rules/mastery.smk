@@ -60,6 +60,7 @@ rule probe_mastery:
         f"{RESULTS}/logs/probe_mastery/{{model}}.{{topic}}.{{split}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/probe_mastery/{{model}}.{{topic}}.{{split}}.tsv"
+    priority: lambda wc: int(wc.split == "train")  # the longest jobs first, so that none is left over at the end
     conda:
         "../envs/knowshift.yaml"
     threads: 1

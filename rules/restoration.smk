@@ -27,6 +27,7 @@ rule measure_changes:
         f"{RESULTS}/logs/measure_changes/{{model}}.{{run}}.{{region}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/measure_changes/{{model}}.{{run}}.{{region}}.tsv"
+    priority: before_the_longest
     conda:
         "../envs/knowshift.yaml"
     threads: 1
@@ -143,6 +144,7 @@ rule evaluate_restored:
         f"{RESULTS}/logs/evaluate_restored/{{model}}.{{run}}{{arm}}.{{strategy}}-{{region}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/evaluate_restored/{{model}}.{{run}}{{arm}}.{{strategy}}-{{region}}.tsv"
+    priority: 2
     conda:
         "../envs/knowshift.yaml"
     threads: 1

@@ -321,13 +321,19 @@ def quick_imports() -> Iterator[None]:
     """Import what takes long to import, such as torch and transformers, without delays that serve nothing.
 
     Python looks for garbage among the objects that are made meanwhile, though all of them stay; that takes a fifth of
-    the time. And pyarrow would import pandas later, see `keep_pandas_unloaded`.
+    the time. transformers imports scipy for losses of object detection, if it finds it. And pyarrow would import pandas
+    later, see `keep_pandas_unloaded`.
     """
     thresholds = gc.get_threshold()
     gc.set_threshold(100_000)
+    hidden = "scipy" not in sys.modules
+    if hidden:
+        sys.modules["scipy"] = None  # pyright: ignore[reportArgumentType] (how Python marks a package as not there)
     try:
         yield
     finally:
+        if hidden:
+            del sys.modules["scipy"]
         gc.freeze()
         gc.set_threshold(*thresholds)
     if "pyarrow" in sys.modules:

@@ -67,6 +67,10 @@ DRY = {
             tables(),
         ),
     ),
+    "probe fewer train facts": (
+        put("facts.train_limit", 100),
+        together({"probe_mastery": {"tiny/home/train", "tiny/pet/train"}}, graded(), tables()),
+    ),
     "add a restored share": (
         restore(percents=[40]),
         together(restored(["full-mixed-8-s1/top/transformer/40"], with_others=True), tables()),

@@ -98,6 +98,9 @@ class Facts(BuildingRules, Archive, MatchingRule):
     synonyms: list[PathText] = Field(default=[], description="CSV files with other names of objects.")
     in_domain: Several[Topic] = Field(description="Topics that training sets are drawn from.")
     out_of_domain: list[Topic] = Field(default=[], description="Topics that are evaluated and never trained on.")
+    train_limit: Positive | None = Field(
+        default=None, description="Largest number of train facts per topic, chosen by hash; null uses all."
+    )
     dev_limit: Positive | None = Field(
         default=None, description="Largest number of dev facts per topic, chosen by hash; null uses all."
     )
@@ -115,5 +118,5 @@ class Facts(BuildingRules, Archive, MatchingRule):
         return self
 
     def limit(self, split: str) -> int | None:
-        """Return the largest number of facts of a split that each topic gives; None for all. Training uses all."""
-        return {"dev": self.dev_limit, "test": self.test_limit}.get(split)
+        """Return the largest number of facts of a split that each topic gives; None for all."""
+        return {"train": self.train_limit, "dev": self.dev_limit, "test": self.test_limit}[split]

@@ -96,11 +96,12 @@ class Inventory:
         for split in facts:
             if (limit := self._experiment.facts.limit(split)) is not None:
                 facts[split] = min(facts[split], limit)
+        drawable = int(counts["train"] - counts["also_in_test"])
         # Each text but the answer begins with one token that marks its start.
         return TopicSize(
             domain=domain,
             facts=facts,
-            drawable=int(counts["train"] - counts["also_in_test"]),
+            drawable=min(drawable, facts.get("train", drawable)),
             completion=1 + (sum(map(len, completions)) / len(completions) + subject) / CHARACTERS_PER_TOKEN,
             question=1 + (len(prompt.ask(templates.question)) + subject) / CHARACTERS_PER_TOKEN,
             answer=(len(prompt.reply("")) + counts["object_characters"]) / CHARACTERS_PER_TOKEN,

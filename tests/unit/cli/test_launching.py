@@ -34,6 +34,15 @@ def test_pyarrow_loads_no_pandas_until_it_is_asked_for_a_data_frame(tmp_path: Pa
     assert done.stdout.split() == ["False", "DataFrame"], done.stderr
 
 
+def test_transformers_loads_no_scipy_and_jobs_find_it_afterwards(tmp_path: Path) -> None:
+    body = (
+        "with quick_imports():\n    import transformers.modeling_utils, peft\nprint('scipy' in sys.modules)\n"
+        "from scipy.special import ndtri\nprint(ndtri(0.5))"
+    )
+    done = run_script(tmp_path, body)
+    assert done.stdout.split() == ["False", "0.0"], done.stderr
+
+
 def test_imports_leave_the_garbage_collector_as_it_was() -> None:
     before = gc.get_threshold()
     with quick_imports():
