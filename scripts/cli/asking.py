@@ -62,7 +62,7 @@ class AskedModel:
     @cached_property
     def _prompt(self) -> PromptTemplate | ChatPrompt:
         if chat := self._options.chat:
-            return ChatPrompt(self._tokenizer, chat.request, chat.date, chat.thinking)
+            return ChatPrompt(self._tokenizer, chat.request, chat.date, chat.thinking, chat.template_args)
         return read_prompt_template(self._arguments.prompt)
 
     @property

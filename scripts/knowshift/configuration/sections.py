@@ -16,13 +16,14 @@ from knowshift.configuration.evaluation import Divergence, Evaluation
 from knowshift.configuration.facts import ENTITYQUESTIONS, Facts
 from knowshift.configuration.finetuning import GRID_KEYS, METHOD, Finetuning
 from knowshift.configuration.mastery import Mastery
-from knowshift.configuration.models import MODEL_NAME, DirectorySource, Model
+from knowshift.configuration.models import MODEL_NAME, DirectorySource, GgufSource, Model
 from knowshift.configuration.restoration import REGION_NAME, Export, Region, RegionPattern, Restoration
 from knowshift.configuration.section import Seeded, Several
 from knowshift.weights.regions import REGIONS
 
 # The rules take these from here, beside the configuration itself.
-__all__ = ["ENTITYQUESTIONS", "GRID_KEYS", "METHOD", "REGION_NAME", "Configuration", "DirectorySource", "json_schema"]
+__all__ = ["ENTITYQUESTIONS", "GRID_KEYS", "METHOD", "REGION_NAME", "Configuration", "DirectorySource"]
+__all__ += ["GgufSource", "json_schema"]
 
 # Folders that lie beside those of the models in the results, so that no model may have their names.
 RESERVED = {"raw", "downloads", "facts", "tables", "figures", "logs", "benchmarks"}
@@ -101,6 +102,13 @@ class Configuration(Seeded):
             if entry.model not in self.models:
                 raise ValueError(f"exports.{number}.model: {entry.model} is not among {list(self.models)}")
         return self
+
+    def regions_of(self, model: str) -> list[str]:
+        """List the regions that are compared, restored or exported of a model; named ones as what they stand for."""
+        used = [*self.regions]
+        used += [entry.region for entry in self.restoration if model in (entry.models or [model])]
+        used += [entry.region for entry in self.exports if entry.model == model]
+        return [self.named_regions.get(region, region) for region in dict.fromkeys(used)]
 
     def answering_dtype(self, model: str) -> Dtype:
         """Return the number format that a model is asked in, before and after fine-tuning and restored."""

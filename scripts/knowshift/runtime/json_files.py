@@ -23,7 +23,7 @@ def read_json_object(path: Path, remedy: str = "correct it") -> dict[str, Any]:
     try:
         if path.stat().st_size > LARGEST_FILE:
             raise KnowshiftError(f"{path} is larger than {LARGEST_FILE:,} bytes, so it is not what is meant; {remedy}")
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8-sig"))  # some editors write a byte order mark
     except FileNotFoundError:
         raise
     except OSError as error:
