@@ -79,13 +79,13 @@ def expected_arguments(entry, **expected):
 
 
 def check_fit():
-    """Check regions and adapters against the names of tensors of all models that are there, before anything runs.
+    """Check regions and adapters against the names of tensors of the models that are there, before anything runs.
 
     Raises:
         WorkflowError: a model has none of the tensors that the experiment compares or adapts.
     """
-    for name, entry in SETTINGS.models.items():
-        base = Path(RESULTS, name, "base")
+    for name in REPORTED:
+        entry, base = SETTINGS.models[name], Path(RESULTS, name, "base")
         folder = base if (base / "manifest.json").is_file() else getattr(entry.source, "directory", None)
         try:
             shapes = fitting.stored_shapes(Path(folder)) if folder else None

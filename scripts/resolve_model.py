@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import Field
 
 from cli.command_line import CommandLine, quick_imports, run
-from cli.execution import Expected
+from cli.expectations import Expected
 from knowshift.configuration.models import Source
 
 PROMPT = Path(__file__).parents[1] / "resources/prompt.yaml"

@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from cli.execution import Expected
+from cli.expectations import Expected
 from knowshift.configuration.finetuning import LoraSettings
 from knowshift.facts.templates import read_prompt_template
 from knowshift.finetuning.loop import Example, can_pack

@@ -47,6 +47,11 @@ class Configuration(Seeded):
     models: dict[Annotated[str, Field(pattern=f"^{MODEL_NAME}$")], Model] = Field(
         min_length=1, description="Models by name; the name is that of the model's folder under results."
     )
+    report_on: Several[str] | None = Field(
+        default=None,
+        description="Models that the report, its tables and the exports are about, by name; null takes all. It is for "
+        "the models that finished, where another one cannot: the page says which models it leaves out.",
+    )
     facts: Facts = Field(description="Where the facts come from, and how they are used.")
     mastery: Mastery = Field(default=Mastery(), description="How mastery is measured before training.")
     finetuning: Finetuning = Field(description="How models are fine-tuned, and on which training sets.")
@@ -71,6 +76,8 @@ class Configuration(Seeded):
         grid = self.finetuning
         if odd := sorted(set(self.models) & RESERVED):
             raise ValueError(f"models.{odd[0]}: this name is taken by another folder of the results")
+        if odd := [name for name in self.report_on or () if name not in self.models]:
+            raise ValueError(f"report_on: {odd[0]} is not among models, which has {list(self.models)}")
         known = {
             "models": list(self.models),
             "methods": grid.methods,

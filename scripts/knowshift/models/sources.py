@@ -266,6 +266,8 @@ def _link_files(source: Path, output: Path, patterns: Sequence[str]) -> None:
     left_out = {MANIFEST, INDEX} - set(patterns)  # an index beside weights in one file names files that are not taken
     for file in sorted({file for pattern in patterns for file in source.glob(pattern)}):
         if file.name not in left_out:
+            if not file.exists():
+                raise KnowshiftError(f"{file} is a link that leads nowhere; fetch what it named, or remove it")
             if file.suffix == ".json" and _begins_with_mark(file):
                 (output / file.name).write_bytes(file.read_bytes()[len(codecs.BOM_UTF8) :])  # transformers reads none
                 continue
