@@ -32,8 +32,8 @@ ROUTINE = re.compile(
     r"|Processed \d+ potential|Shutting down, this might|None$"
 )
 OTHER_MODELS = (
-    "If one model cannot finish: --keep-going finishes the others, and then --config 'report_on=[\"NAME\", …]' makes the"
-    " report on those that did."
+    "If one model cannot finish: --keep-going finishes the others, and then --config 'report_on=[\"NAME\", …]' makes"
+    " the report on those that did."
 )
 STOPPED = "Terminating processes on user request"  # what Snakemake says when it is interrupted
 # Errors that say once more what is told of the failed job.
