@@ -30,7 +30,7 @@ from knowshift.weights.parameter_counts import stored_parameters
 from knowshift.weights.positions import learned_positions
 from knowshift.weights.regions import names_in_region
 from knowshift.weights.safetensors_files import WeightFiles
-from knowshift.weights.tied import model_without_memory, tied_names
+from knowshift.weights.tied import model_without_memory
 
 # Questions as they are asked, of several lengths.
 TRIED = (
@@ -54,9 +54,9 @@ def admit(directory: Path, expected: Expected, prompt: Path) -> dict[str, Any]:
         prompt: the prompt template of training and evaluation (YAML).
 
     Returns:
-        What was found out, for the manifest: type, eos, bos (whether the tokenizer puts BOS before a text), attention,
-        tied (names of stored tensors that are one parameter), and where there was memory to try the model: positions
-        (how many it has learned, or null), packs (whether it keeps packed examples apart) and engines (that run it).
+        What was found out, for the manifest: type, eos, bos (whether the tokenizer puts BOS before a text), and where
+        there was memory to try the model: attention, tied (names of parameters that are one), positions (how many it
+        has learned, or null), packs (whether it keeps packed examples apart) and engines (that run it).
 
     Raises:
         KnowshiftError: says in one line what is wrong with the model or does not fit it, and what to do.
@@ -77,7 +77,6 @@ def admit(directory: Path, expected: Expected, prompt: Path) -> dict[str, Any]:
         "type": read_config(directory).get("model_type"),
         "eos": words.eos_token_id,
         "bos": starts_with_bos(words),
-        "tied": tied_names(directory, weights.names()) if not weights.untied else [],
     }
     return found | try_model(directory, weights, words, examples, expected)
 
@@ -139,7 +138,7 @@ def try_model(
     """Load a model and let it read, generate and pack; nothing is tried where there is no memory for it.
 
     Returns:
-        attention, positions, packs and engines, see `admit`; empty if there is no memory.
+        attention, tied, positions, packs and engines, see `admit`; empty if there is no memory.
 
     Raises:
         KnowshiftError: logits are not finite, or an engine that will be used cannot run the model.
@@ -167,7 +166,8 @@ def try_model(
         check_pass(model, prompt, widen=not expected.dtypes)
         if not found:
             positions = learned_positions(model)
-            found = {"attention": model.config._attn_implementation, "positions": positions}
+            attention = model.config._attn_implementation
+            found = {"attention": attention, "positions": positions, "tied": tied_parameters(model)}
             if positions is None or max(len(ids) for ids, _ in examples) <= positions:
                 found["packs"] = can_pack(model, examples, "answer")
             found["engines"] = running_engines(model, prompt, Decoding(2, end_ids(directory, words)))
@@ -176,6 +176,14 @@ def try_model(
         other = " or ".join(found["engines"]) or "vllm"
         raise KnowshiftError(f"engine: {lacking[0]} cannot run {directory}; set engine: {other}")
     return found
+
+
+def tied_parameters(model: PreTrainedModel) -> list[list[str]]:
+    """List the names of each parameter that has several, such as an output head that is tied to the embedding."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    return [group for group in names.values() if len(group) > 1]
 
 
 def check_pass(model: PreTrainedModel, prompt: Prompt, widen: bool) -> None:

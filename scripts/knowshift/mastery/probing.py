@@ -86,13 +86,16 @@ def readable_facts(
     """
     kept, control = [], control_tokens(tokenizer)
     for index, row in enumerate(facts.to_pylist()):
-        texts = "\n".join(row[name] for name in ("subject", "object", "question") if row.get(name))
+        written = "\n".join(row[name] for name in ("subject", "object", "question") if row.get(name))
         problem = ""
-        if token := next((token for token in control if token in texts), None):
+        if token := next((token for token in control if token in written), None):
             problem = f"it holds the control token {token!r} of this model's tokenizer"
         elif engine.positions is not None:
-            prompts = encode(tokenizer, [text.replace(SUBJECT, row["subject"]) for text in templates], bos)
-            needed = max(map(len, prompts), default=0) + decoding.max_new_tokens
+            texts = [text.replace(SUBJECT, row["subject"]) for text in templates]
+            needed = decoding.max_new_tokens + max((2 + len(text.encode()) for text in texts), default=0)
+            if needed > engine.positions:  # by bytes, of which no tokenizer makes more tokens
+                prompts = encode(tokenizer, texts, bos)
+                needed = decoding.max_new_tokens + max(map(len, prompts), default=0)
             if needed > engine.positions:
                 problem = f"it takes {needed:,} positions, and this model has learned {engine.positions:,}"
         if problem:

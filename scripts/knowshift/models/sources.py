@@ -25,7 +25,7 @@ from knowshift.models.loading import check_code
 from knowshift.runtime.artefacts import MANIFEST, sha256_of
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.runtime.scarcity import lack_of
-from knowshift.weights.model_folder import INDEX, SINGLE, read_index, weight_set
+from knowshift.weights.model_folder import ADAPTER, INDEX, SINGLE, read_index, weight_set
 
 OTHER_FILES = ("*.json", "tokenizer.model", "*.txt", "*.jinja")  # files of a model that are taken beside its weights
 
@@ -252,13 +252,27 @@ def resolve_directory(path: Path, output: Path, code: bool = False) -> None:
     Raises:
         KnowshiftError: the directory has no config.json, or no weights in safetensors.
     """
+    if (path / ADAPTER).is_file():
+        weight_set(path)  # it refuses adapters
     if not (path / "config.json").is_file():
-        raise KnowshiftError(f"{path} is no model directory: config.json is missing")
+        raise KnowshiftError(f"{path} is no model directory: config.json is missing; {_other_source(path)}")
     if not any(path.glob("*.safetensors")):
-        raise KnowshiftError(f"{path} has no weights in *.safetensors; convert the model with save_pretrained first")
+        raise KnowshiftError(f"{path} has no weights in *.safetensors; {_other_source(path)}")
     weights = weight_set(path)
     names = [*weights.files, *([INDEX] if weights.shard_of else [])]
     _link_files(path, output, [*map(glob.escape, names), *OTHER_FILES, *(["*.py"] if code else [])])
+
+
+def _other_source(path: Path) -> str:
+    """Say what to do about a folder that is no model directory, by what it holds."""
+    if files := sorted(path.glob("*.gguf")):
+        return f"set source: {{gguf: {files[0]}}} to take the GGUF file in it"
+    inside = [config.parent for pattern in ("*", "snapshots/*") for config in path.glob(f"{pattern}/config.json")]
+    if inside:
+        return f"name the folder of a model in it, such as {max(inside, key=lambda folder: folder.stat().st_mtime)}"
+    if any(path.glob("*.bin")) or any(path.glob("*.pt*")):
+        return "convert its pickled weights with save_pretrained first"
+    return "save the model there with save_pretrained"
 
 
 def _link_files(source: Path, output: Path, patterns: Sequence[str]) -> None:

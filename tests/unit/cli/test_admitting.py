@@ -63,12 +63,13 @@ def test_what_is_found_out_of_a_model(
 
 
 def test_tied_parameters_and_the_policy_of_bos_are_noted(tmp_path: Path) -> None:
-    folder = save(tmp_path, words=byte_tokenizer(adds_bos=False), tie_word_embeddings=True)
+    folder = save(tmp_path / "tied", words=byte_tokenizer(adds_bos=False), tie_word_embeddings=True)
     tensors = load_file(folder / "model.safetensors")
     tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     found = admit(folder, Expected(), PROMPT)
-    assert found["bos"] is False and found["tied"] == []  # the copy is left out, so one name is left
+    assert found["bos"] is False and found["tied"] == [["model.embed_tokens.weight", "lm_head.weight"]]
+    assert admit(save(tmp_path / "untied"), Expected(), PROMPT)["tied"] == []
 
 
 def test_a_tokenizer_must_be_there_end_a_text_and_fit_the_embedding(tmp_path: Path) -> None:
@@ -107,7 +108,9 @@ def test_the_prompt_and_the_chat_template_are_tried(tmp_path: Path) -> None:
     byte_tokenizer(chat="{{ messages[0].content }}{% if brief %}!{% endif %}").save_pretrained(folder)
     admit(folder, Expected.model_validate({"chat": {"template_args": {"brief": True}}}), PROMPT)
     assert "does not know breif" in refused(folder, chat={"template_args": {"breif": True}})
-    prompt.write_text('prompt: "{question}"\nanswer: "{object}"\n')
+    prompt.write_text('prompt: "Q: {question} A: "\nanswer: "{object}"\n')
+    byte_tokenizer(merges=[("Ġ", "J")]).save_pretrained(folder)
+    assert "joins the end of the prompt" in refused(folder, prompt)
     byte_tokenizer(bos=None).save_pretrained(folder)
     assert "bos is always" in refused(folder, prompt, bos="always")
 
