@@ -39,7 +39,7 @@ def interleaved(weight: np.ndarray, heads: int) -> np.ndarray:
 
 def write(path: Path, model: PreTrainedModel, quantised: bool = False) -> Path:
     """Write a tiny LLaMA as llama.cpp's converter does."""
-    writer, config, words = gguf.GGUFWriter(path, "llama"), model.config, byte_tokenizer()
+    writer, config, words = gguf.GGUFWriter(path, "llama"), model.config, byte_tokenizer(merges=[("Ġ", "J")])
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)
@@ -55,7 +55,7 @@ def write(path: Path, model: PreTrainedModel, quantised: bool = False) -> Path:
     writer.add_tokenizer_model("gpt2")
     writer.add_token_list(tokens)
     writer.add_token_types([3 if token in ("<s>", "</s>") or token.startswith("<unused") else 1 for token in tokens])
-    writer.add_token_merges([])
+    writer.add_token_merges(["Ġ J"])
     writer.add_bos_token_id(0)
     writer.add_eos_token_id(1)
     for name, parameter in model.named_parameters():
