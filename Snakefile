@@ -55,7 +55,7 @@ if (
     workflow.exec_mode == ExecMode.DEFAULT
     and Path(workflow.main_snakefile).resolve() == Path(BASE, "Snakefile").resolve()
 ):
-    handler.install(logger, workflow.output_settings, foreseen_jobs, Path(RESULTS, "report.html"))
+    handler.install(logger, workflow.output_settings, foreseen_jobs, Path(RESULTS, "report.html"), len(SETTINGS.models))
 
 
 # All digests are taken. The parsed code would stay in memory, and Python's garbage collector would search it.

@@ -6,6 +6,7 @@
 # override them.
 import json
 import re
+import shlex
 from functools import cache
 from pathlib import Path
 from typing import get_args
@@ -39,6 +40,8 @@ except (KnowshiftError, neutral.NeutralError) as error:
     raise WorkflowError(str(error)) from None
 
 RESULTS = SETTINGS.results
+# The models that the report is about: all of them, or those that the user names because another one cannot finish.
+REPORTED = SETTINGS.report_on or list(SETTINGS.models)
 
 
 wildcard_constraints:
@@ -93,9 +96,26 @@ def script(name):
     return SCRIPTS / f"{name}.py"
 
 
+class Uncompared:
+    """Words of a command line that change no result. Snakemake compares params of known types only, so not these."""
+
+    def __init__(self, *words):
+        self.words = words
+
+    def __str__(self):
+        return shlex.join(self.words)
+
+
 def loading(model):
-    """Return how a model is loaded, for specs; a model whose own code is not trusted needs no word about it."""
-    return {"bos": model.bos} | ({"trust_remote_code": True} if model.trust_remote_code else {})
+    """Return how a model is loaded, for specs; what is as by default (trust, attention) needs no word."""
+    trusted = {"trust_remote_code": True} if model.trust_remote_code else {}
+    return {"bos": model.bos} | trusted | ({} if model.attention == "auto" else {"attention": model.attention})
+
+
+def matching():
+    """Return how objects are searched for in texts, for specs; no word of ways to write a name if none counts."""
+    writings = {"writings": sorted(SETTINGS.facts.writings)} if SETTINGS.facts.writings else {}
+    return fields(SETTINGS.facts, "matching") | writings
 
 
 def fields(section, *names):

@@ -101,7 +101,7 @@ rule grade_mastery:
     resources:
         mem_mb=memory(2000),
     params:
-        spec=spec_of({"matching": SETTINGS.facts.matching, **fields(SETTINGS.mastery, "boundaries", "levels_from")}),
+        spec=spec_of({**matching(), **fields(SETTINGS.mastery, "boundaries", "levels_from")}),
         code=digest("grade_mastery"),
         synonyms=content(*SETTINGS.facts.synonyms),
         script=script("grade_mastery"),

@@ -1,11 +1,14 @@
 # Bring each model from its source into one folder of safetensors and tokenizer.
 #   makes   MODEL/base/ with manifest.json, and MODEL/instruct/model/ where a chat model is compared with
+# A model is tried for all that the experiment will ask of it, when it is taken over. What names of tensors tell is said
+# before, when the configuration is read, of models that are there.
+from knowshift.models import fitting
 from knowshift.weights.model_folder import weight_set
 
 
 def is_fetched(entry):
     """Say whether a model is downloaded. This happens where Snakemake runs: compute nodes may have no network."""
-    return entry is not None and not isinstance(entry.source, sections.DirectorySource)
+    return entry is not None and not isinstance(entry.source, sections.DirectorySource | sections.GgufSource)
 
 
 if any(is_fetched(entry) for entry in SETTINGS.models.values()):
@@ -35,7 +38,68 @@ def source_spec(model):
             except KnowshiftError as error:
                 raise WorkflowError(str(error)) from None
         spec["digest"] = directory_digest(Path(source.directory), CONTENT, model.trust_remote_code)
+    if isinstance(source, sections.GgufSource):
+        spec["digest"] = CONTENT.digest(Path(source.gguf))
     return canonical_json(spec)
+
+
+def adapters():
+    """List the settings of adapters that are trained."""
+    trained = (SETTINGS.finetuning.training(method) for method in SETTINGS.finetuning.methods)
+    return [training.lora for kind, training in trained if kind == "lora"]
+
+
+def expected_of(model):
+    """Return the arguments that say what the experiment will ask of a model; they change nothing of it."""
+    entry = SETTINGS.models[model]
+    dtypes = [entry.dtype or SETTINGS.mastery.dtype, SETTINGS.answering_dtype(model)]
+    return expected_arguments(
+        entry,
+        regions=SETTINGS.regions_of(model),
+        adapters=[lora.model_dump() for lora in adapters()],
+        engines=sorted({SETTINGS.mastery.engine, SETTINGS.evaluation.engine}),
+        dtypes=sorted({*dtypes}),
+    )
+
+
+def expected_of_instruct(model):
+    """Return the arguments that say what the experiment will ask of a chat model."""
+    entry = SETTINGS.models[model].instruct
+    chat = {"chat": entry.chat.model_dump()} if entry.prompt == "chat" else {}
+    section = SETTINGS.evaluation
+    return expected_arguments(entry, engines=[section.engine], dtypes=[SETTINGS.answering_dtype(model)], **chat)
+
+
+def expected_arguments(entry, **expected):
+    """Return what is expected as arguments that Snakemake does not compare."""
+    words = ["--prompt", located(SETTINGS.facts.prompt), "--bos", entry.bos, "--attention", entry.attention]
+    for name, value in expected.items():
+        words += [f"--{name}", json.dumps(value)]
+    return Uncompared(*words)
+
+
+def check_fit():
+    """Check regions and adapters against the names of tensors of the models that are there, before anything runs.
+
+    Raises:
+        WorkflowError: a model has none of the tensors that the experiment compares or adapts.
+    """
+    for name in REPORTED:
+        entry, base = SETTINGS.models[name], Path(RESULTS, name, "base")
+        folder = base if (base / "manifest.json").is_file() else getattr(entry.source, "directory", None)
+        try:
+            shapes = fitting.stored_shapes(Path(folder)) if folder else None
+        except KnowshiftError:
+            continue  # the job that takes the model over, or reads it, says what is wrong with the files
+        try:
+            if shapes:
+                fitting.check_names(shapes, SETTINGS.regions_of(name), [lora.targets for lora in adapters()])
+        except KnowshiftError as error:
+            raise WorkflowError(f"models.{name}: {error}") from None
+
+
+if workflow.exec_mode == ExecMode.DEFAULT:
+    check_fit()
 
 
 rule resolve_model:
@@ -48,16 +112,17 @@ rule resolve_model:
     conda:
         "../envs/knowshift.yaml"
     resources:
-        mem_mb=memory(4000),
+        mem_mb=memory_to_try(),
     params:
         spec=lambda wc: source_spec(SETTINGS.models[wc.model]),
+        expected=lambda wc: expected_of(wc.model),
         code=digest("resolve_model"),
         script=script("resolve_model"),
         base=subpath(output.manifest, parent=True),
     message:
         "Model {wildcards.model}"
     shell:
-        "python {params.script:q} --spec {params.spec:q} --output {params.base:q} 2> {log:q}"
+        "python {params.script:q} --spec {params.spec:q} {params.expected} --output {params.base:q} 2> {log:q}"
 
 
 use rule resolve_model as resolve_instruct with:
@@ -67,8 +132,11 @@ use rule resolve_model as resolve_instruct with:
         f"{RESULTS}/logs/resolve_instruct/{{model}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/resolve_instruct/{{model}}.tsv"
+    resources:
+        mem_mb=memory_to_try("instruct"),
     params:
         spec=lambda wc: source_spec(SETTINGS.models[wc.model].instruct),
+        expected=lambda wc: expected_of_instruct(wc.model),
         code=digest("resolve_model"),
         script=script("resolve_model"),
         base=subpath(output.manifest, parent=True),

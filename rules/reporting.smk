@@ -74,7 +74,7 @@ rule tabulate_model:
             {
                 "grid": fields(SETTINGS.finetuning, *sections.GRID_KEYS),
                 "percents": restored_percents(),
-                "matching": SETTINGS.facts.matching,
+                **matching(),
                 "dtype": SETTINGS.answering_dtype(wc.model),
             }
         ),
@@ -117,7 +117,7 @@ rule analyse_model:
     resources:
         mem_mb=memory(4000),
     params:
-        spec=spec_of({"matching": SETTINGS.facts.matching, "seed": SETTINGS.seed}),
+        spec=spec_of({**matching(), "seed": SETTINGS.seed}),
         code=digest("analyse_model"),
         script=script("analyse_model"),
         folder=lambda wc, input: Path(input.tables[0]).parents[1],
@@ -133,8 +133,8 @@ rule analyse_model:
 
 rule join_tables:
     input:
-        expand(f"{RESULTS}/{{model}}/tables/{{table}}.parquet", model=SETTINGS.models, table=TABULATED),
-        expand(rules.analyse_model.output, model=SETTINGS.models),
+        expand(f"{RESULTS}/{{model}}/tables/{{table}}.parquet", model=REPORTED, table=TABULATED),
+        expand(rules.analyse_model.output, model=REPORTED),
     output:
         expand(f"{RESULTS}/tables/{{table}}.parquet", table=[*TABULATED, *ANALYSES]),
     log:
@@ -147,7 +147,7 @@ rule join_tables:
         code=digest("join_tables"),
         script=script("join_tables"),
         names=TABULATED,
-        folders=[f"{RESULTS}/{model}" for model in SETTINGS.models],
+        folders=[f"{RESULTS}/{model}" for model in REPORTED],
         tables=lambda wc, output: Path(output[0]).parent,
     message:
         "Tables of all models"
@@ -172,7 +172,7 @@ rule tabulate_costs:
         code=digest("tabulate_costs"),
         script=script("tabulate_costs"),
         results=lambda wc, output: Path(output.costs).parents[1],
-        models=list(SETTINGS.models),
+        models=list(REPORTED),
     message:
         "Time and memory per stage"
     shell:

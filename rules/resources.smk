@@ -79,7 +79,8 @@ def foreseen(model, part):
     entry = SETTINGS.models[model] if part == "base" else SETTINGS.models[model].instruct
     if isinstance(entry.source, sections.DirectorySource) and (stored := counted(entry.source.directory)):
         return stored
-    return named_parameters(getattr(entry.source, "hub", model)) or sizing.ASSUMED_PARAMETERS
+    name = getattr(entry.source, "hub", None) or getattr(entry.source, "gguf", None) or model
+    return named_parameters(Path(name).name) or sizing.ASSUMED_PARAMETERS
 
 
 def parameters_of(model, part="base"):
@@ -136,6 +137,11 @@ def memory_to_ask(copies, section, part="base", as_trained=False):
         return attempt * sizing.megabytes(parameters_of(wildcards.model, part), copies * width)
 
     return amount
+
+
+def memory_to_try(part="base"):
+    """Make a resource function: the MB that a model takes where it is tried, in float32 and laid out for an engine."""
+    return lambda wildcards, attempt: attempt * max(4000, sizing.megabytes(parameters_of(wildcards.model, part), 9))
 
 
 def memory(megabytes):

@@ -262,4 +262,4 @@ def exported_models():
         level_counts(entry.model)
         return f"{RESULTS}/{entry.model}/exports/{path}"
 
-    return [lambda wc, entry=entry: exported(entry) for entry in SETTINGS.exports]
+    return [lambda wc, entry=entry: exported(entry) for entry in SETTINGS.exports if entry.model in REPORTED]

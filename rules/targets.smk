@@ -54,7 +54,7 @@ rule export:
 
 def final_results():
     """List tables and figures, so that a deleted one is made again although the report does not need it."""
-    answers = expand(f"{RESULTS}/{{model}}/tables/answers.parquet", model=SETTINGS.models)
+    answers = expand(f"{RESULTS}/{{model}}/tables/answers.parquet", model=REPORTED)
     return [*rules.tabulate_facts.output, *rules.join_tables.output, *rules.plot.output, *answers]
 
 

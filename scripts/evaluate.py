@@ -13,14 +13,19 @@ from functools import partial
 from pathlib import Path
 
 from cli.command_line import CommandLine, quick_imports, run
+from knowshift.configuration.facts import Writings
 from knowshift.evaluation.options import QUESTIONS_PER_CHUNK, RunOptions
 
 PROMPT = Path(__file__).parents[1] / "resources/prompt.yaml"
 
 
+class Options(RunOptions, Writings):
+    """How the model is asked, and how its answers to --questions are graded."""
+
+
 def main() -> None:
     """Read the command line, ask, and write the table."""
-    parser = CommandLine(__doc__, RunOptions)
+    parser = CommandLine(__doc__, Options)
     parser.folder("--model", "Model directory (the base).")
     parser.folder("--delta", "Delta directory of the fine-tuned model.", required=False)
     parser.file("--mastery", "Mastery table (Parquet).", required=False)
@@ -47,7 +52,7 @@ def main() -> None:
     with lease_device(arguments.device, arguments.threads) as device:
         asked = AskedModel(arguments, options, load, device, as_stored=arguments.delta is None)
         if arguments.questions:
-            asked.answer_file(arguments.questions, arguments.output)
+            asked.answer_file(arguments.questions, arguments.output, options.writings)
             start_logging().info(describe_grades(arguments.output))
         else:
             questions = read_run_questions(arguments, options)

@@ -28,7 +28,7 @@ def main() -> None:
         from knowshift.runtime.parquet import write_table
 
     synonyms = Synonyms.read(arguments.synonyms or ())
-    how = (synonyms, options.matching, options.boundaries, options.levels_from)
+    how = (synonyms, options.matching, options.boundaries, options.levels_from, options.writings)
     graded = grade_files(arguments.facts, arguments.completions, *how)
     write_table(arguments.output, graded, MASTERY, {"matching": options.matching})
 

@@ -75,7 +75,8 @@ def main() -> None:
     )
     described = describe(planned, read_table(arguments.levels, LEVEL_COUNTS))
     graded = arguments.output / "answers.parquet"
-    made = tabulate_model(files, described, options.percents, options.matching, options.dtype, graded)
+    how = (options.percents, options.matching, options.dtype)
+    made = tabulate_model(files, described, *how, graded, options.writings)
     for name, schema in (MODEL_TABLES | {"mastery": LEVEL_COUNTS, "cells": CELLS}).items():
         write_table(arguments.output / f"{name}.parquet", made[name].replace_schema_metadata(None), schema)
 

@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 from code_digests.definitions import WHOLE_LIBRARY, WHOLE_MODULE, Definition, Imported, ModuleFile, Read
 
-NEUTRAL = ("knowshift.runtime", "cli.command_line")  # a room and a module that count for no result
+# A room and modules that count for no result.
+NEUTRAL = ("knowshift.runtime", "cli.command_line", "cli.admitting", "cli.expectations")
 
 WHOLE = "*"  # instead of a name: the whole module
 EFFECTS = ""  # instead of a name: the statements that run when the module is imported

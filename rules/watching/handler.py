@@ -31,6 +31,10 @@ ROUTINE = re.compile(
     r"|Complete log|Exiting because a job execution failed|At least one job did not complete|Trying to restart job"
     r"|Processed \d+ potential|Shutting down, this might|None$"
 )
+OTHER_MODELS = (
+    "If one model cannot finish: --keep-going finishes the others, and then --config 'report_on=[\"NAME\", …]' makes"
+    " the report on those that did."
+)
 STOPPED = "Terminating processes on user request"  # what Snakemake says when it is interrupted
 # Errors that say once more what is told of the failed job.
 TOLD = re.compile(r"CalledProcessError in file|At least one job did not complete")
@@ -43,15 +47,20 @@ class Watcher(logging.Handler):
         foresee: returns what was planned per rule.
         report: path of the report that a run ends in.
         stream: where it is shown; a live screen if it is a terminal.
+        models: how many models the experiment has.
     """
 
     def __init__(
-        self, foresee: Callable[[], Mapping[str, Foreseen]], report: Path, stream: TextIO | None = None
+        self,
+        foresee: Callable[[], Mapping[str, Foreseen]],
+        report: Path,
+        stream: TextIO | None = None,
+        models: int = 1,
     ) -> None:
         super().__init__()
         self.name = "Watcher"
         self._stream = stream or sys.stderr
-        self._report, self._report_made = report, False
+        self._report, self._report_made, self._models = report, False, models
         self._state = RunState(foresee)
         self._screen = Screen(self._state, self._stream) if Screen.suits(self._stream) else None
         self._closed = self._running = self._stopped = False
@@ -159,6 +168,8 @@ class Watcher(logging.Handler):
             how = "stopped" if self._stopped else "failed"
             lines = [f"Not finished: {state.done} of {state.total} jobs done, {len(failed)} {how}.", *failed]
             lines.append("The same command goes on where it stopped.")
+            if self._models > 1 and failed and not self._stopped:
+                lines.append(OTHER_MODELS)
         else:
             lines = []
         if self._report_made:
@@ -171,6 +182,7 @@ def install(
     settings: OutputSettingsLoggerInterface,
     foresee: Callable[[], Mapping[str, Foreseen]],
     report: Path,
+    models: int = 1,
 ) -> bool:
     """Put a watcher in the place of Snakemake's output to the terminal, where nothing asks for that.
 
@@ -179,6 +191,7 @@ def install(
         settings: how Snakemake was asked to log.
         foresee: returns what was planned per rule; it is called when jobs start.
         report: path of the report that a run ends in.
+        models: how many models the experiment has.
 
     Returns:
         Whether it was put there.
@@ -188,5 +201,5 @@ def install(
     if asked or len(own) != 1:
         return False
     logger.removeHandler(own[0])
-    logger.addHandler(Watcher(foresee, report, own[0].stream))
+    logger.addHandler(Watcher(foresee, report, own[0].stream, models))
     return True

@@ -1,7 +1,7 @@
 """What the scripts that ask a model questions share: the model, loaded when it is needed, and asking in chunks."""
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cli.engines import open_engine
-from knowshift.allowed_values import Bos
+from knowshift.allowed_values import Bos, Writing
 from knowshift.evaluation.answering import answer_questions, leading_logits
 from knowshift.evaluation.options import AskingOptions, RunOptions
 from knowshift.evaluation.questions import cell_questions
@@ -62,7 +62,7 @@ class AskedModel:
     @cached_property
     def _prompt(self) -> PromptTemplate | ChatPrompt:
         if chat := self._options.chat:
-            return ChatPrompt(self._tokenizer, chat.request, chat.date, chat.thinking)
+            return ChatPrompt(self._tokenizer, chat.request, chat.date, chat.thinking, chat.template_args)
         return read_prompt_template(self._arguments.prompt)
 
     @property
@@ -125,12 +125,18 @@ class AskedModel:
         about = {"examples": examples["fact_id"].to_pylist()}
         self._write(questions if pairs else questions.slice(0, 0), output, OUTCOMES, make, inputs, about)
 
-    def answer_file(self, path: Path, output: Path) -> None:
-        """Ask the questions of a user's file and write them with their graded answers."""
+    def answer_file(self, path: Path, output: Path, writings: Sequence[Writing] = ()) -> None:
+        """Ask the questions of a user's file and write them with their graded answers.
+
+        Args:
+            path: the file of questions.
+            output: table to write.
+            writings: which ways to write one name count as one.
+        """
         rows = read_question_file(path)
 
         def make(part: pa.Table, tick: Callable[..., None]) -> pa.Table:
-            return grade_outcomes(self._outcomes(part, tick), rows)
+            return grade_outcomes(self._outcomes(part, tick), rows, writings)
 
         self._write(as_questions(rows), output, GRADED_OUTCOMES, make, (path,))
 

@@ -3,19 +3,35 @@
 import argparse
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel
 
-from knowshift.configuration.generating import Generating
+from knowshift.evaluation.options import AskingOptions
 from knowshift.generation.generate_engine import GenerateEngine
 from knowshift.generation.interface import GenerationEngine
 from knowshift.generation.torch_engine import Engine
+from knowshift.mastery.options import ProbingOptions
+from knowshift.models.admission import tried
+from knowshift.models.loading import use_attention
+from knowshift.runtime.errors import KnowshiftError
+
+
+def check_engine(directory: Path, engine: str) -> None:
+    """Check that an engine runs a model, as far as it was tried when the model was taken over.
+
+    Raises:
+        KnowshiftError: the manifest of the model lists engines that run it, and this one is not among them.
+    """
+    engines = tried(directory).get("engines")
+    if engine != "vllm" and isinstance(engines, list) and engine not in engines:
+        raise KnowshiftError(f"engine: {engine} cannot run {directory}; set engine: {' or '.join(engines) or 'vllm'}")
 
 
 def open_engine(
     arguments: argparse.Namespace,
-    options: Generating,
+    options: ProbingOptions | AskingOptions,
     device: torch.device,
     load: Callable[[torch.device], PreTrainedModel],
     as_stored: bool,
@@ -24,13 +40,16 @@ def open_engine(
 
     Args:
         arguments: the script's; model, threads and gpus are read.
-        options: the engine, its number format, and the tokens of a forward pass.
+        options: the engine, its number format, the tokens of a forward pass, and the attention of generate.
         device: the device that this process leased.
         load: loads the model to a device. For vLLM that is main memory, because vLLM wants the GPU to itself.
         as_stored: whether the model is the one in the directory `arguments.model`, which vLLM then reads itself.
     """
+    check_engine(arguments.model, options.engine)
     if options.engine == "generate":
-        return GenerateEngine(load(device), options.tokens_per_pass)
+        model = load(device)
+        use_attention(model, options.attention)
+        return GenerateEngine(model, options.tokens_per_pass)
     if options.engine == "torch":
         return Engine(load(device), options.tokens_per_pass, arguments.threads)
     from knowshift.generation.vllm_engine import VllmEngine

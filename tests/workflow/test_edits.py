@@ -134,6 +134,16 @@ DRY = {
     "learning rate": (put("finetuning.learning_rate", 2e-3), FULL_TRAINED),
     "LoRA learning rate": (put("finetuning.lora.learning_rate", 2e-3), together(trained(LORA), tables())),
     "BOS before every text": (put("models.tiny.bos", "never"), ALL_PROBED),
+    "another attention": (put("models.tiny.attention", "eager"), ALL_PROBED),
+    "arguments of the chat template": (
+        several(
+            put("models.tiny.instruct.prompt", "chat"),
+            put("models.tiny.instruct.chat.template_args", {"enable_thinking": False}),
+        ),
+        together({"evaluate_instruct": {"tiny"}}, tables()),
+    ),
+    "ways to write a name": (put("facts.writings", ["accents"]), together(graded(), tables())),
+    "a report on some models": (put("report_on", ["tiny"]), {"report": ONCE}),
     "how the chat model is asked": (
         several(put("models.tiny.instruct.prompt", "chat"), put("models.tiny.instruct.chat.date", "2026-01-01")),
         together({"evaluate_instruct": {"tiny"}}, tables()),
@@ -208,6 +218,8 @@ DRY = {
     ),
     "code that only logs, writes or resumes": (
         several(
+            code("scripts/cli/admitting.py", "SHORT = 8", "SHORT = 9"),
+            code("scripts/cli/expectations.py", "default=[]", "default=['all']"),
             code("scripts/knowshift/runtime/progress.py", "mininterval=1.0", "mininterval=2.0"),
             code("scripts/knowshift/runtime/parquet.py", 'compression="zstd"', 'compression="snappy"'),
             code("scripts/knowshift/runtime/resumption.py", "{number:06d}", "{number:08d}"),

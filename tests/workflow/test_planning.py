@@ -159,6 +159,46 @@ def test_every_stage_is_a_target(known: Path, target: str, some: dict[str, int],
     assert counts.items() >= some.items() and not absent & counts.keys()
 
 
+def test_a_report_on_some_models_needs_nothing_of_the_others(known: Path) -> None:
+    content = yaml.safe_load((known / "config.yaml").read_text())
+    content["models"]["other"] = content["models"]["tiny"]
+    (known / "config.yaml").write_text(yaml.safe_dump(content))
+    both = planned.job_counts(planned.dry_run(known, "report", "--quiet", "rules"))
+    one = planned.job_counts(planned.dry_run(known, "report", "--quiet", "rules", "--config", 'report_on=["tiny"]'))
+    assert both["resolve_model"] == 2 and both["probe_mastery"] > 0  # nothing is known of the other yet
+    assert one["analyse_model"] == one["report"] == 1 and one["evaluate"] == RUNS
+    assert one["resolve_model"] == 1 and "probe_mastery" not in one
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("regions", ["40-45"], "models.tiny: region 40-45: the model has no layer 40; it has 2, from 0"),
+        ("named_regions", {"values": "no_such"}, "models.tiny: no tensor is in the region 'no_such'"),
+        (
+            "lora",
+            {"targets": ["query_key_value"]},
+            "finetuning.lora.targets: the model has no layer called",
+        ),
+    ],
+)
+@pytest.mark.parametrize("place", ["source", "base"])
+def test_what_a_model_that_is_there_lacks_is_said_before_anything_runs(
+    known: Path, tiny_model: Path, key: str, value: object, said: str, place: str
+) -> None:
+    content = yaml.safe_load((known / "config.yaml").read_text())
+    (content["finetuning"] if key == "lora" else content)[key] = value
+    if place == "source":
+        content["models"]["tiny"]["source"]["directory"] = str(tiny_model)
+    else:
+        shutil.copytree(tiny_model, known / "results/tiny/base")
+        (known / "results/tiny/base/manifest.json").write_text('{"files": {}}')
+    (known / "config.yaml").write_text(yaml.safe_dump(content))
+    done = subprocess.run(planned.command("--dry-run"), cwd=known, capture_output=True, text=True, check=False)
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if said in line]
+    assert done.returncode == 1 and lines and "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" * 100])
 def test_damaged_level_counts_are_named_with_what_to_do(known: Path, content: bytes) -> None:
     levels = known / "results/tiny/levels.parquet"

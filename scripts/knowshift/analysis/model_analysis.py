@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from knowshift.allowed_values import Writing
 from knowshift.analysis.answer_matrix import read_answers
 from knowshift.analysis.churn import tabulate_churn
 from knowshift.analysis.claims import tabulate_claims
@@ -41,6 +42,7 @@ def analyse_model(
     matching: str,
     seed: int,
     facts: int,
+    writings: Sequence[Writing] = (),
 ) -> dict[str, pa.Table]:
     """Make the tables of `ANALYSES`.
 
@@ -54,6 +56,7 @@ def analyse_model(
         matching: The matching rule that decides which answers are right.
         seed: The experiment's seed.
         facts: The largest number of facts whose outputs are kept, per run.
+        writings: Which ways to write one name count as one.
     """
     mastery = read_table(mastery_path, MASTERY)
     topics = np.array(mastery["topic"].to_pylist(), object)
@@ -81,7 +84,7 @@ def analyse_model(
         "restored_modules": restored_modules,
         "flows": tabulate_flows(study, topics, knowledge),
         "churn": tabulate_churn(study, knowledge),
-        "wrong_answers": tabulate_wrong_answers(study, graded, mastery, matching),
+        "wrong_answers": tabulate_wrong_answers(study, graded, mastery, matching, writings),
         "training_topics": tabulate_training_topics(study, orders),
         "level_reliability": reliability,
         "level_regression": regression,

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from knowshift.allowed_values import Writing
 from knowshift.analysis.answer_matrix import Answerer, read_answers
 from knowshift.analysis.baselines import most_frequent_outcomes
 from knowshift.analysis.precision import tabulate_precision
@@ -68,6 +69,7 @@ def tabulate_model(
     matching: str,
     dtype: str,
     graded: Path,
+    writings: Sequence[Writing] = (),
 ) -> dict[str, pa.Table]:
     """Grade all answers, write them, and make the other tables of the model.
 
@@ -78,12 +80,14 @@ def tabulate_model(
         matching: The matching rule that decides which answers are right.
         dtype: The number format that the models answered in.
         graded: Where to write the graded answers, in the schema `ANSWERS`.
+        writings: Which ways to write one name count as one.
 
     Returns:
         Table name to table, without the answers.
     """
     mastery = read_table(files.mastery, MASTERY)
-    grader = Grader({row["fact_id"]: row for row in mastery.to_pylist()}, Synonyms.read(files.synonyms), matching)
+    facts_by_id = {row["fact_id"]: row for row in mastery.to_pylist()}
+    grader = Grader(facts_by_id, Synonyms.read(files.synonyms), matching, writings)
     restored = sorted(files.restored, key=restored_model)
     write_tables(graded, _grade_all(files, restored, grader), ANSWERS)
     answers = read_answers(graded, matching, mastery["fact_id"].to_pylist())

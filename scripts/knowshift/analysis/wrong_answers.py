@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from knowshift.allowed_values import Writing
 from knowshift.analysis.columns import table
 from knowshift.analysis.knowledge_schemas import WRONG_ANSWERS
 from knowshift.analysis.scores import references
@@ -49,21 +50,23 @@ class TopicObjects:
 
     Args:
         names: The names of each object: itself and its aliases.
+        writings: Which ways to write one name count as one.
     """
 
-    def __init__(self, names: Iterable[Sequence[str]]) -> None:
+    def __init__(self, names: Iterable[Sequence[str]], writings: Sequence[Writing] = ()) -> None:
+        self._writings = tuple(writings)
         self._names = {form for group in names for form in self.forms(group)}
         self._longest = max((len(name.split()) for name in self._names), default=0)
 
     @staticmethod
     @lru_cache(maxsize=200_000)
-    def _forms(names: tuple[str, ...]) -> frozenset[str]:
-        written = {words(name) for name in names}
+    def _forms(names: tuple[str, ...], writings: tuple[Writing, ...]) -> frozenset[str]:
+        written = {words(name, writings) for name in names}
         return frozenset({*written, *map(_bare, written)} - {""})
 
     def forms(self, names: Sequence[str]) -> frozenset[str]:
         """The names in words, with and without their articles."""
-        return self._forms(tuple(names))
+        return self._forms(tuple(names), self._writings)
 
     def kind_of(self, answer: str, names: Sequence[str]) -> str:
         """Say what a wrong answer is, as one of `KINDS`.
@@ -72,7 +75,7 @@ class TopicObjects:
             answer: What the model said.
             names: The right object and its aliases.
         """
-        said = words(answer).split()
+        said = words(answer, self._writings).split()
         if not said:
             return NOTHING
         right = self.forms(names)
@@ -99,7 +102,9 @@ class TopicObjects:
         return limit > 0 and any(edit_distance(span, name, limit) <= limit for span in spans)
 
 
-def tabulate_wrong_answers(study: Study, path: Path, mastery: pa.Table, rule: str) -> pa.Table:
+def tabulate_wrong_answers(
+    study: Study, path: Path, mastery: pa.Table, rule: str, writings: Sequence[Writing] = ()
+) -> pa.Table:
     """Count the answers of every kind by level of the question, in the schema `WRONG_ANSWERS`.
 
     Args:
@@ -107,6 +112,7 @@ def tabulate_wrong_answers(study: Study, path: Path, mastery: pa.Table, rule: st
         path: The graded answers, in the schema `ANSWERS`.
         mastery: A table in the schema `MASTERY`.
         rule: The matching rule that decides which answers are right.
+        writings: Which ways to write one name count as one.
     """
     facts = {
         row["fact_id"]: row for row in mastery.select(["fact_id", "topic", "level", "object", "aliases"]).to_pylist()
@@ -115,7 +121,7 @@ def tabulate_wrong_answers(study: Study, path: Path, mastery: pa.Table, rule: st
     for row in facts.values():
         row["names"] = (row["object"], *row["aliases"])
         groups.setdefault(row["topic"], []).append(row["names"])
-    objects = {topic: TopicObjects(set(names)) for topic, names in groups.items()}
+    objects = {topic: TopicObjects(set(names), writings) for topic, names in groups.items()}
     models = {key.run: (reference_columns(name), 1) for name, key in references(study).items()}
     for condition in study.conditions:
         models |= dict.fromkeys(condition.runs, (condition.columns, len(condition.runs)))

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from knowshift.configuration.models import SOURCE_KEYS, DirectorySource
+from knowshift.configuration.models import SOURCE_KEYS, DirectorySource, GgufSource
 from knowshift.configuration.section import Section
 from knowshift.configuration.sections import Configuration
 from knowshift.facts.source_rows import SPLITS
@@ -180,4 +180,6 @@ def _missing_files(settings: Configuration, base: Path) -> list[str]:
             source = part and part.source
             if isinstance(source, DirectorySource) and not Path(source.directory).is_dir():
                 problems.append(f"models.{name}.{key}.directory: {source.directory} is no folder")
+            if isinstance(source, GgufSource) and not Path(source.gguf).is_file():
+                problems.append(f"models.{name}.{key}.gguf: {source.gguf} is no file")
     return problems

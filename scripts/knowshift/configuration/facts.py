@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from knowshift.allowed_values import Matching
+from knowshift.allowed_values import Matching, Writing
 from knowshift.configuration.section import PathText, Positive, Section, Several, Share, all_distinct
 
 ENTITYQUESTIONS = "https://nlp.cs.princeton.edu/projects/entity-questions/dataset.zip"
@@ -40,7 +40,17 @@ class SplitShares(Section):
         return self
 
 
-class MatchingRule(Section):
+class Writings(Section):
+    """Which ways to write one name count as one."""
+
+    writings: Annotated[list[Writing], AfterValidator(all_distinct)] = Field(
+        default=[],
+        description="Ways to write one name that count as one: accents (São Paulo, Sao Paulo), abbreviations (U.S.A., "
+        "USA), thousands (1,234, 1234), korean_particles (서울은, 서울). None of them by default.",
+    )
+
+
+class MatchingRule(Writings):
     """When a text counts as containing an object."""
 
     matching: Matching = Field(

@@ -5,13 +5,26 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator
 
-from knowshift.allowed_values import Bos, Dtype
+from knowshift.allowed_values import Attention, Bos, Dtype
 from knowshift.configuration.generating import TokenLimit
 from knowshift.configuration.section import PathText, Section
 
 MODEL_NAME = r"[A-Za-z0-9][\w.-]{0,63}"  # it names a folder, and begins names of files
 REPOSITORY = r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*"  # on the Hugging Face hub
-SOURCE_KEYS = {"wheel": "wheel, version, sha256, file", "hub": "hub, revision", "directory": "directory"}
+SOURCE_KEYS = {
+    "wheel": "wheel, version, sha256, file",
+    "hub": "hub, revision",
+    "directory": "directory",
+    "gguf": "gguf",
+}
+# What `ChatPrompt` itself gives a template; the date and the request have settings of their own.
+OWN_ARGUMENTS = {
+    *("add_generation_prompt", "chat_template", "continue_final_message", "conversation", "date_string", "documents"),
+    *("messages", "padding", "return_dict", "return_tensors", "tokenize", "tools", "truncation"),
+}
+
+
+ArgumentName = Annotated[str, Field(pattern=r"^[A-Za-z_]\w{0,63}$")]
 
 
 class WheelSource(Section):
@@ -42,8 +55,14 @@ class DirectorySource(Section):
     directory: PathText = Field(description="Local folder with config.json, the tokenizer and *.safetensors.")
 
 
+class GgufSource(Section):
+    """A local GGUF file."""
+
+    gguf: PathText = Field(description="Local GGUF file; quantised weights in it are written out in float32.")
+
+
 def _kind_of_source(value: Any) -> str | None:
-    """Which of the three sources a value describes, by the key that only this one has."""
+    """Which of the sources a value describes, by the key that only this one has."""
     keys = value if isinstance(value, dict) else vars(value) if isinstance(value, Section) else ()
     return next((kind for kind in SOURCE_KEYS if kind in keys), None)
 
@@ -51,7 +70,8 @@ def _kind_of_source(value: Any) -> str | None:
 AnySource = Annotated[
     Annotated[WheelSource, Tag("wheel")]
     | Annotated[HubSource, Tag("hub")]
-    | Annotated[DirectorySource, Tag("directory")],
+    | Annotated[DirectorySource, Tag("directory")]
+    | Annotated[GgufSource, Tag("gguf")],
     Discriminator(
         _kind_of_source,
         custom_error_type="source",
@@ -73,18 +93,27 @@ class Source(Trusting):
 
     source: AnySource = Field(
         description="Where the model comes from: a GGUF file in a wheel (wheel, version, sha256, file), the Hugging "
-        "Face hub (hub, revision), or a local folder (directory)."
+        "Face hub (hub, revision), a local folder (directory), or a local GGUF file (gguf)."
     )
 
 
-class Loading(Trusting):
-    """How a model is loaded and texts become token ids, in probing, training and evaluation alike."""
+class Reading(Section):
+    """How texts become token ids and are read, in probing, training and evaluation alike."""
 
     bos: Bos = Field(
         default="as_tokenizer",
         description="Whether a text begins with the BOS token: as_tokenizer puts one where the model's tokenizer "
         "itself puts one before plain text; always and never do as they say. A chat template decides for itself.",
     )
+    attention: Attention = Field(
+        default="auto",
+        description="Attention that transformers computes with, in training and in the engine generate: auto is sdpa, "
+        "and eager for types that have no sdpa. The engines torch and vllm have attention of their own.",
+    )
+
+
+class Loading(Trusting, Reading):
+    """How a model is loaded, and reads."""
 
 
 class Chat(Section):
@@ -102,9 +131,22 @@ class Chat(Section):
         description="Date that a template which names today's is given (YYYY-MM-DD), so that the same question is the "
         "same text on every day.",
     )
+    template_args: dict[ArgumentName, str | bool | int | float | None] = Field(
+        default={},
+        max_length=20,
+        description="Further arguments of the chat template by name, such as {enable_thinking: false}; one that the "
+        "template does not know is refused.",
+    )
     max_new_tokens: TokenLimit = Field(
         default=32, description="Largest number of tokens of a chat model's answer, instead of evaluation's."
     )
+
+    @field_validator("template_args")
+    @classmethod
+    def _leaves_ours(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if taken := sorted(set(value) & OWN_ARGUMENTS):
+            raise ValueError(f"{taken[0]} is given to the template already; leave it out")
+        return value
 
     @field_validator("date")
     @classmethod

@@ -16,13 +16,14 @@ from knowshift.configuration.evaluation import Divergence, Evaluation
 from knowshift.configuration.facts import ENTITYQUESTIONS, Facts
 from knowshift.configuration.finetuning import GRID_KEYS, METHOD, Finetuning
 from knowshift.configuration.mastery import Mastery
-from knowshift.configuration.models import MODEL_NAME, DirectorySource, Model
+from knowshift.configuration.models import MODEL_NAME, DirectorySource, GgufSource, Model
 from knowshift.configuration.restoration import REGION_NAME, Export, Region, RegionPattern, Restoration
 from knowshift.configuration.section import Seeded, Several
 from knowshift.weights.regions import REGIONS
 
 # The rules take these from here, beside the configuration itself.
-__all__ = ["ENTITYQUESTIONS", "GRID_KEYS", "METHOD", "REGION_NAME", "Configuration", "DirectorySource", "json_schema"]
+__all__ = ["ENTITYQUESTIONS", "GRID_KEYS", "METHOD", "REGION_NAME", "Configuration", "DirectorySource"]
+__all__ += ["GgufSource", "json_schema"]
 
 # Folders that lie beside those of the models in the results, so that no model may have their names.
 RESERVED = {"raw", "downloads", "facts", "tables", "figures", "logs", "benchmarks"}
@@ -45,6 +46,11 @@ class Configuration(Seeded):
     )
     models: dict[Annotated[str, Field(pattern=f"^{MODEL_NAME}$")], Model] = Field(
         min_length=1, description="Models by name; the name is that of the model's folder under results."
+    )
+    report_on: Several[str] | None = Field(
+        default=None,
+        description="Models that the report, its tables and the exports are about, by name; null takes all. It is for "
+        "the models that finished, where another one cannot: the page says which models it leaves out.",
     )
     facts: Facts = Field(description="Where the facts come from, and how they are used.")
     mastery: Mastery = Field(default=Mastery(), description="How mastery is measured before training.")
@@ -70,6 +76,8 @@ class Configuration(Seeded):
         grid = self.finetuning
         if odd := sorted(set(self.models) & RESERVED):
             raise ValueError(f"models.{odd[0]}: this name is taken by another folder of the results")
+        if odd := [name for name in self.report_on or () if name not in self.models]:
+            raise ValueError(f"report_on: {odd[0]} is not among models, which has {list(self.models)}")
         known = {
             "models": list(self.models),
             "methods": grid.methods,
@@ -106,6 +114,13 @@ class Configuration(Seeded):
             if method not in methods:
                 raise ValueError(f"exports.{number}.run: its method {method} is none of {', '.join(methods)}")
         return self
+
+    def regions_of(self, model: str) -> list[str]:
+        """List the regions that are compared, restored or exported of a model; named ones as what they stand for."""
+        used = [*self.regions]
+        used += [entry.region for entry in self.restoration if model in (entry.models or [model])]
+        used += [entry.region for entry in self.exports if entry.model == model]
+        return [self.named_regions.get(region, region) for region in dict.fromkeys(used)]
 
     def answering_dtype(self, model: str) -> Dtype:
         """Return the number format that a model is asked in, before and after fine-tuning and restored."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from knowshift.allowed_values import Writing
 from knowshift.evaluation.grading import grade_output
 from knowshift.evaluation.schemas import GRADED_OUTCOMES
 from knowshift.facts.texts import problem_with_encoding, tidy
@@ -63,13 +64,13 @@ def as_questions(rows: Sequence[dict[str, Any]]) -> pa.Table:
     )
 
 
-def grade_outcomes(outcomes: pa.Table, rows: Sequence[dict[str, Any]]) -> pa.Table:
+def grade_outcomes(outcomes: pa.Table, rows: Sequence[dict[str, Any]], writings: Sequence[Writing] = ()) -> pa.Table:
     """Grade outcomes against the answers of the rows that they belong to, in the schema `GRADED_OUTCOMES`."""
     table = outcomes.to_pylist()
     for outcome in table:
         row = rows[int(outcome["fact_id"])]
         outcome |= {"question": row["question"], "answers": row["answers"]}
-        outcome |= grade_output(outcome["output"], row["answers"])
+        outcome |= grade_output(outcome["output"], row["answers"], writings)
     return pa.Table.from_pylist(table, schema=GRADED_OUTCOMES)
 
 

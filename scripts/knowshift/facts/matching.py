@@ -7,8 +7,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import get_args
 
-from knowshift.allowed_values import Matching
+from knowshift.allowed_values import Matching, Writing
 from knowshift.facts.texts import matches_nearly_anything, problem_with_text, tidy
+from knowshift.facts.writings import unify, with_particles
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.runtime.user_files import read_csv
 
@@ -44,18 +45,24 @@ class _Spaces(dict):
 _SPACES = _Spaces()
 
 
-def normalise(text: str) -> str:
-    """Bring spellings of one name to a common form: NFKC, case-folded, with single spaces."""
+def normalise(text: str, writings: Sequence[Writing] = ()) -> str:
+    """Bring spellings of one name to a common form: NFKC, case-folded, with single spaces; see also `unify`."""
+    text = unify(text, writings) if writings else text
     folded = text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
     return " ".join(folded.split())
 
 
-def words(text: str) -> str:
+def words(text: str, writings: Sequence[Writing] = ()) -> str:
     """Normalise a text and reduce it to its words, without punctuation, joined by single spaces.
 
     A word is a run of letters, digits, marks and kept symbols; in scripts written without spaces every letter is a
     word.
+
+    Args:
+        text: the text.
+        writings: which ways to write one name count as one, see `unify`.
     """
+    text = unify(text, writings) if writings else text
     if text.isascii():
         return " ".join(text.lower().translate(_SPACES).split())
     spaced = unicodedata.normalize("NFKC", text).casefold().translate(_SPACES)
@@ -63,21 +70,21 @@ def words(text: str) -> str:
 
 
 @lru_cache(maxsize=1_000_000)
-def _needles(name: str, rule: str) -> tuple[str, ...]:
+def _needles(name: str, rule: str, writings: tuple[Writing, ...] = ()) -> tuple[str, ...]:
     """List the normalised strings to search for.
 
     For whole words they are between spaces, and a name with an English article is searched without it as well.
     """
     if rule == "substring":
-        return (normalise(name),) if name.strip() else ()
-    written = words(name)
+        return (normalise(name, writings),) if name.strip() else ()
+    written = words(name, writings)
     if not written:  # the name has only punctuation
-        return (normalise(name),) if name.strip() else ()
+        return (normalise(name, writings),) if name.strip() else ()
     bare = next((written.removeprefix(article) for article in ARTICLES if written.startswith(article)), "")
     return (f" {written} ", f" {bare} ") if len(bare) >= SHORTEST_WITHOUT_ARTICLE else (f" {written} ",)
 
 
-def find(text: str, names: Iterable[str], rule: str) -> int | None:
+def find(text: str, names: Iterable[str], rule: str, writings: Sequence[Writing] = ()) -> int | None:
     """Find the earliest occurrence of any of some names in a text.
 
     Args:
@@ -85,25 +92,31 @@ def find(text: str, names: Iterable[str], rule: str) -> int | None:
         names: the object and its other names.
         rule: "whole_words" compares word by word, without punctuation and without a name's article; "substring" is the
             paper's rule.
+        writings: which ways to write one name count as one, see `unify`.
 
     Returns:
         The position of the occurrence, in characters of the normalised text (for whole words, of `words(text)`), or
         None if there is none.
     """
-    haystack = f" {words(text)} " if rule == "whole_words" else normalise(text)
+    writings = tuple(writings)
+    haystack = f" {words(text, writings)} " if rule == "whole_words" else normalise(text, writings)
     first = -1
     for name in names:
-        for needle in _needles(name, rule):
-            searched = haystack if needle[0] == " " or rule == "substring" else normalise(text)
+        for needle in _needles(name, rule, writings):
+            searched = haystack if needle[0] == " " or rule == "substring" else normalise(text, writings)
             position = searched.find(needle)
+            if position < 0 and "korean_particles" in writings and needle[0] == " ":
+                pattern = with_particles(needle[1:-1])
+                found = pattern.search(searched) if pattern else None
+                position = found.start() - 1 if found else -1  # of the space before it, as for other names
             if position >= 0 and (first < 0 or position < first):
                 first = position
     return None if first < 0 else first
 
 
-def contains(text: str, names: Iterable[str], rule: str) -> bool:
+def contains(text: str, names: Iterable[str], rule: str, writings: Sequence[Writing] = ()) -> bool:
     """Tell whether a text contains one of some names; see `find`."""
-    return find(text, names, rule) is not None
+    return find(text, names, rule, writings) is not None
 
 
 class Synonyms:

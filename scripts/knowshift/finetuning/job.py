@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,8 @@ from knowshift.finetuning.options import TrainingOptions
 from knowshift.finetuning.saved_state import TrainingState
 from knowshift.finetuning.schemas import ORDERS, SPEED, STEPS
 from knowshift.finetuning.sharding import load_sharded
-from knowshift.models.loading import DTYPES, check_model, load_model, load_tokenizer, trust_code_of
+from knowshift.models.admission import tried
+from knowshift.models.loading import DTYPES, check_model, load_model, load_tokenizer, trust_code_of, use_attention
 from knowshift.models.tokenizing import encode_examples
 from knowshift.randomness import derive_seed
 from knowshift.runtime.artefacts import check_replaceable, whole_directory
@@ -31,6 +32,7 @@ from knowshift.runtime.parquet import read_table, write_table
 from knowshift.runtime.progress import progress, start_logging
 from knowshift.runtime.resumption import input_digests, resumable
 from knowshift.runtime.tensorboard import tensorboard
+from knowshift.weights.positions import learned_positions
 
 SAVE, END = 1, 2  # what a process asks for after a step
 
@@ -120,6 +122,8 @@ def finetune(
     examples = read_training_examples(files, options.size, options.bos)
     seed = derive_seed(options.seed, "train", options.name)
     model = _load(files.model, options, device, seed)
+    use_attention(model, options.attention)
+    check_positions(model, examples)
     if gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     checkpoint, optimizer, state = Checkpoint(model, files.model), adamw(model, options), TrainingState(folder)
@@ -134,7 +138,9 @@ def finetune(
         progress(what="training", unit="steps", total=total, initial=len(rows), show=is_first_process()) as bar,
         tensorboard(files.events if is_first_process() else None, len(rows) + 1) as record,
     ):
-        for row in train(model, optimizer, examples, options.recipe(), seed, compute, len(rows)):
+        packs = tried(files.model).get("packs")
+        packs = packs if isinstance(packs, bool) else None
+        for row in train(model, optimizer, examples, options.recipe(), seed, compute, len(rows), packs):
             now = time.monotonic()
             rows.append({**row, "seconds": now - started})
             started = now
@@ -170,6 +176,20 @@ def read_training_examples(files: TrainingFiles, size: int | None, bos: Bos = "a
     questions, objects = order["question"].to_pylist()[:count], order["object"].to_pylist()[:count]
     tokenizer = load_tokenizer(files.model)
     return encode_examples(tokenizer, [*map(prompt.ask, questions)], [*map(prompt.reply, objects)], bos)
+
+
+def check_positions(model: PreTrainedModel, examples: Sequence[Example]) -> None:
+    """Check that a model has a position for every token of the training examples.
+
+    Raises:
+        KnowshiftError: an example is longer than the positions that the model has learned.
+    """
+    longest, positions = max(len(ids) for ids, _ in examples), learned_positions(model)
+    if positions is not None and longest > positions:
+        raise KnowshiftError(
+            f"a training example has {longest:,} tokens, but this model has learned {positions:,} positions; shorten"
+            " the prompt (facts.prompt) or the longest facts"
+        )
 
 
 def _load(directory: Path, options: TrainingOptions, device: torch.device, seed: int) -> PreTrainedModel:

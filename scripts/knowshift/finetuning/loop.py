@@ -151,6 +151,7 @@ def train(
     seed: int,
     compute: torch.dtype | None = None,
     first: int = 0,
+    packs: bool | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Fine-tune `model` in place, and yield a row in the schema `STEPS` after every optimizer step.
 
@@ -162,12 +163,13 @@ def train(
         seed: decides the order of the examples, and what dropout drops.
         compute: autocast the arithmetic to this type; None computes in the weights' own.
         first: how many steps are done already; model and optimizer are as they were after them.
+        packs: whether the model keeps packed examples apart, if that is known; otherwise `can_pack` tells.
 
     Raises:
         KnowshiftError: the loss is not finite.
     """
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    packed = can_pack(model.eval(), examples, recipe.loss_on)
+    packed = can_pack(model.eval(), examples, recipe.loss_on) if packs is None else packs
     model.train()
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     steps = batches(len(examples), recipe, seed)

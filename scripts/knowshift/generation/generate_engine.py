@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
 
-from knowshift.generation.interface import Decoding, Prompt, PromptResult, check_logits
+from knowshift.generation.interface import Decoding, Prompt, PromptResult, check_lengths, check_logits
 from knowshift.generation.sampling import Sampler
 from knowshift.randomness import counter_uniform
+from knowshift.weights.positions import learned_positions
 
 
 class GenerateEngine:
@@ -26,7 +27,7 @@ class GenerateEngine:
             model: a model in evaluation mode.
             tokens_per_pass: the most samples of a prompt in one batch.
         """
-        self.model, self.rows = model, tokens_per_pass
+        self.model, self.rows, self.positions = model, tokens_per_pass, learned_positions(model)
         model.generation_config = GenerationConfig()  # or penalties and limits that come with the model would count
         self.sampler = Sampler()
 
@@ -40,6 +41,7 @@ class GenerateEngine:
         on_scores: Callable[[int, int, list[float]], None] | None = None,
     ) -> list[list[list[int]]]:
         """Complete every prompt, once per sample; see `GenerationEngine.generate`. `top_logits` is not used."""
+        check_lengths(prompts, decoding.max_new_tokens, self.positions)
         outputs = []
         for index, prompt in enumerate(prompts):
             forced = self._score(prompt) if on_prompt else []

@@ -81,6 +81,27 @@ def check_logits(logits: torch.Tensor, prompt_of: Callable[[int], Prompt], dtype
     raise KnowshiftError(f"the model's logits in {name} are not finite after the prompt {shown(prompt)}; {remedy}")
 
 
+def check_lengths(prompts: Sequence[Prompt], max_new_tokens: int, positions: int | None) -> None:
+    """Check that a model has positions for all prompts and for what follows them.
+
+    Args:
+        prompts: the prompts.
+        max_new_tokens: how many tokens may follow.
+        positions: the positions that the model has learned; None where they have no end.
+
+    Raises:
+        KnowshiftError: names the first prompt that is too long.
+    """
+    for prompt in prompts if positions is not None else ():
+        after = max(max_new_tokens, len(prompt.forced))
+        if len(prompt.ids) + after > (positions or 0):
+            raise KnowshiftError(
+                f"the prompt {shown(prompt)} has {len(prompt.ids):,} tokens, and {after:,} may follow, but this model"
+                f" has learned {positions:,} positions; shorten the text (few_shot examples count too), or lower"
+                " max_new_tokens"
+            )
+
+
 def shown(prompt: Prompt) -> str:
     """Return what a message calls a prompt: its text, cut if it is long, or its token ids."""
     text = repr(prompt.text) if prompt.text else f"of the token ids {[*prompt.ids]}"
@@ -88,7 +109,13 @@ def shown(prompt: Prompt) -> str:
 
 
 class GenerationEngine(Protocol):
-    """A loaded model that completes prompts."""
+    """A loaded model that completes prompts.
+
+    Attributes:
+        positions: how many positions the model has learned; None where they have no end, or the engine sees to it.
+    """
+
+    positions: int | None
 
     def generate(
         self,

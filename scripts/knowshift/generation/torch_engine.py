@@ -16,11 +16,12 @@ import torch
 from transformers import PreTrainedModel
 
 from knowshift.generation.batching import Scheduler
-from knowshift.generation.interface import Decoding, Prompt, PromptResult
+from knowshift.generation.interface import Decoding, Prompt, PromptResult, check_lengths
 from knowshift.generation.kv_cache import ATTENTION, CachedModel, Token, register_attention
 from knowshift.generation.packed_linears import InBlocks, pack_linears
 from knowshift.generation.prompt_queue import VECTOR, PromptQueue
 from knowshift.runtime.errors import KnowshiftError
+from knowshift.weights.positions import learned_positions
 
 TRIAL = 6  # tokens of the first pass, which is compared
 TOLERANCE, HALF_TOLERANCE = 1e-3, 0.3  # of the norm of its logits, by the type that a model computes in
@@ -59,7 +60,7 @@ class Engine:
         expected = None if taken_over else _plain_logits(model, trial)
         register_attention()
         model.set_attn_implementation(ATTENTION)
-        self.model, self.tokens_per_pass = model, tokens_per_pass
+        self.model, self.tokens_per_pass, self.positions = model, tokens_per_pass, learned_positions(model)
         self.workers = (threads or torch.get_num_threads()) if model.device.type == "cpu" else 1
         pack_linears(model, tokens_per_pass, model.get_output_embeddings())
         head = cast(torch.nn.Module, model.get_output_embeddings())
@@ -97,6 +98,7 @@ class Engine:
         Any thread may call `on_prompt`, `on_done` and `on_scores`, one call at a time. `top_logits` is not used: this
         engine gives all logits.
         """
+        check_lengths(prompts, decoding.max_new_tokens, self.positions)
         queue = PromptQueue(prompts, decoding, on_prompt, on_done, on_scores)
         if self.model.device.type != "cpu":
             self._run(queue)

@@ -27,6 +27,8 @@ MEMORY = Path("/dev/shm")  # a file system in memory, where there is one
 class VllmEngine:
     """Completes prompts with vLLM; a `GenerationEngine`."""
 
+    positions: int | None = None  # vLLM refuses by itself what is too long
+
     def __init__(
         self, model: Path | tuple[PreTrainedModel, Path], dtype: str, tokens_per_pass: int = 256, devices: int = 1
     ) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from knowshift.allowed_values import LevelsFrom
+from knowshift.allowed_values import LevelsFrom, Writing
 from knowshift.facts.matching import Synonyms
 from knowshift.facts.schemas import FACTS
 from knowshift.facts.templates import read_topic_templates
@@ -80,6 +80,7 @@ def grade_files(
     rule: str,
     boundaries: Sequence[float],
     levels_from: LevelsFrom = "all",
+    writings: Sequence[Writing] = (),
 ) -> pa.Table:
     """Grade the completions of some files, one file in memory at a time.
 
@@ -89,7 +90,7 @@ def grade_files(
         synonyms: other names of objects.
         rule: the matching rule.
         boundaries: mastery at which levels 1, 2 and 3 end.
-        levels_from: see `levels.grade`.
+        levels_from, writings: see `levels.grade`.
 
     Returns:
         A row per probed fact in the schema `MASTERY`.
@@ -103,6 +104,6 @@ def grade_files(
             templates = table_metadata(table).get("templates")
             if not isinstance(templates, int):
                 raise KnowshiftError(f"{path} does not say its number of templates; probe again: rm {path}")
-            yield grade(probed, table, templates, synonyms, rule, boundaries, levels_from)
+            yield grade(probed, table, templates, synonyms, rule, boundaries, levels_from, writings)
 
     return pa.concat_tables(graded())

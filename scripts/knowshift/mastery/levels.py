@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import pyarrow as pa
 
-from knowshift.allowed_values import LevelsFrom
+from knowshift.allowed_values import LevelsFrom, Writing
 from knowshift.facts.drawing import may_be_drawn
 from knowshift.facts.matching import Synonyms, find
 from knowshift.mastery.schemas import LEVEL_COUNTS, LEVELS, MASTERY
@@ -49,6 +49,7 @@ def grade(
     rule: str,
     boundaries: Sequence[float],
     levels_from: LevelsFrom = "all",
+    writings: Sequence[Writing] = (),
 ) -> pa.Table:
     """Match completions with objects, and grade every fact that was probed.
 
@@ -61,6 +62,7 @@ def grade(
         boundaries: mastery at which levels 1, 2 and 3 end, rising.
         levels_from: `all` takes mastery and both levels from all completions; `first_half` takes the level that
             training sets draw by from the first half, and mastery and the level of analysis from the second.
+        writings: which ways to write one name count as one.
 
     Returns:
         One row per probed fact in the schema `MASTERY`, in the order of `facts`. Its lists have T entries, or two where
@@ -78,7 +80,7 @@ def grade(
     first = {fact: [-1] * templates for fact in names}
     columns = (completions[name].to_pylist() for name in ("fact_id", "template", "sample", "text"))
     for fact, template, sample, text in zip(*columns, strict=True):
-        position = find(text, names[fact], rule)
+        position = find(text, names[fact], rule, writings)
         half = half_of(template, sample)
         totals[fact][half] += 1
         if position is not None:

@@ -10,11 +10,14 @@ import torch
 from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 from transformers.utils import logging as transformers_logging
 
+from knowshift.runtime.artefacts import MANIFEST
 from knowshift.runtime.errors import KnowshiftError
+from knowshift.runtime.json_files import read_json_object
 from knowshift.runtime.scarcity import lack_of
 from knowshift.weights.model_folder import PLAIN, quantised, read_config
 from knowshift.weights.safetensors_files import WeightFiles
 
+ADMISSION = "admission"  # key of a model's manifest: what was found out when the model was tried
 NAMED = 3  # tensors that a message names
 _WRAPPERS = re.compile(r"^(?:_orig_mod\.|module\.|_fsdp_wrapped_module\.|base_model\.model\.)+")
 
@@ -65,6 +68,15 @@ def check_admission(directory: Path) -> None:
             raise quantised(directory, f"parameter {name} is stored as {stored.dtype}")
 
 
+def tried(directory: Path) -> dict[str, Any]:
+    """Return what was found out of a model when it was taken over, as its manifest says; empty if it was not tried."""
+    try:
+        found = read_json_object(directory / MANIFEST).get(ADMISSION)
+    except (FileNotFoundError, KnowshiftError):  # damage is reported where files are checked against the manifest
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def check_loaded(directory: Path, found: Mapping[str, Collection[Any]], no_parameters: Collection[str] = ()) -> None:
     """Check what transformers says of a model that it loaded: all tensors were there, and it knew them all.
 
@@ -105,7 +117,7 @@ def check_loaded(directory: Path, found: Mapping[str, Collection[Any]], no_param
             f" {list(stored)} for {list(wanted)}); {remedy}, or correct its config.json"
         )
     if found.get("error_msgs"):
-        raise KnowshiftError(f"transformers cannot load {directory}: {_first_line(found['error_msgs'])}")
+        raise KnowshiftError(f"transformers cannot load {directory}: {first_line(found['error_msgs'])}")
 
 
 def _some(names: list[str]) -> str:
@@ -114,7 +126,7 @@ def _some(names: list[str]) -> str:
     return f"{len(names)} tensor{'s' if len(names) > 1 else ''} ({shown})"
 
 
-def _first_line(said: Any) -> str:
+def first_line(said: Any) -> str:
     """The first line of what transformers says, which may be an exception, a text or a list of texts."""
     text = str(next(iter(said)) if isinstance(said, list) else said).strip()
     return text.splitlines()[0] if text else type(said).__name__
@@ -139,7 +151,7 @@ def one_line(directory: Path, what: str = "a causal language model") -> Iterator
         if lack_of(error):
             raise
         raise KnowshiftError(
-            f"transformers cannot make {what} of {directory}: {_first_line(error)}; correct its files"
+            f"transformers cannot make {what} of {directory}: {first_line(error)}; correct its files"
         ) from None
 
 

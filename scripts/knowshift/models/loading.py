@@ -16,13 +16,17 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from knowshift.models.admission import check_admission, check_loaded, one_line, silent_loading
+from knowshift.allowed_values import Attention
+from knowshift.models.admission import check_admission, check_loaded, first_line, one_line, silent_loading
+from knowshift.models.tokenizing import ROWS
 from knowshift.runtime.artefacts import manifest_of
 from knowshift.runtime.errors import KnowshiftError, shown
+from knowshift.runtime.scarcity import lack_of
 from knowshift.weights.model_folder import read_config, weight_set
 from knowshift.weights.safetensors_files import WeightFiles
 
 _trusted: set[Path] = set()  # model directories whose own code may run in this process
+FEWEST_TOKENS = 3  # of a tokenizer that knows any text
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -125,15 +129,46 @@ def load_model(directory: Path, dtype: str, device: torch.device | str = "cpu") 
     return model.to(device).eval()
 
 
-def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a model directory.
+def use_attention(model: PreTrainedModel, attention: Attention) -> None:
+    """Let a loaded model compute with the attention that the user chose; auto leaves it as it was loaded.
 
     Raises:
-        KnowshiftError: there is none, it is damaged, or it needs code that is not trusted.
+        KnowshiftError: its type has no such attention.
+    """
+    if attention == "auto":
+        return
+    if attention == "sdpa" and not model._supports_sdpa:
+        raise KnowshiftError(
+            f"models.*.attention is sdpa, and {type(model).__name__} has none in transformers; set attention: eager"
+        )
+    model.set_attn_implementation(attention)
+
+
+def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a model directory; it knows how many rows its model's embedding has.
+
+    Raises:
+        KnowshiftError: transformers cannot load it, or it makes nothing of a plain text.
     """
     options = loading_options(directory)
-    with one_line(directory, "a tokenizer"):
-        return AutoTokenizer.from_pretrained(directory, **options)
+    remedy = "bring the tokenizer's files (tokenizer.json, tokenizer_config.json) into the folder"
+    try:
+        with silent_loading():
+            tokenizer = AutoTokenizer.from_pretrained(directory, **options)
+        plain = tokenizer("a")["input_ids"]
+    except Exception as error:  # a tokenizer's files may make anything be raised
+        if lack_of(error):
+            raise
+        raise KnowshiftError(
+            f"transformers cannot load the tokenizer of {directory}: {first_line(error)}; {remedy}"
+        ) from None
+    if not plain or len(tokenizer) < FEWEST_TOKENS:  # where files are missing, transformers may make an empty one
+        raise KnowshiftError(f"the tokenizer of {directory} knows no text; {remedy}")
+    config = read_config(directory) if (directory / "config.json").is_file() else {}
+    parts = [config.get("text_config"), config]  # models with other senses keep the sizes of their text model apart
+    rows = next((part["vocab_size"] for part in parts if isinstance(part, dict) and "vocab_size" in part), None)
+    setattr(tokenizer, ROWS, rows if isinstance(rows, int) else None)
+    return tokenizer
 
 
 def end_ids(directory: Path, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

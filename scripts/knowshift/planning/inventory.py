@@ -141,7 +141,7 @@ class Inventory:
     def _model_size(self, name: str, given: float | None) -> ModelSize:
         """Find the size of one model: from its folder if it is there, else from its published shape or its name."""
         source = self._experiment.models[name].source
-        repository = getattr(source, "hub", None) or getattr(source, "wheel", None)
+        repository = next((value for key in ("hub", "wheel", "gguf") if (value := getattr(source, key, None))), None)
         shape = next((row for row in self._published("shapes") if row["repository"] == repository), None)
         resolved = self._results / name / "base"
         is_resolved = (resolved / "config.json").exists()
@@ -158,7 +158,9 @@ class Inventory:
                 f"the number of parameters of {name} is not known before the model is there; give it as --parameters"
                 f" '{{\"{name}\": 7e9}}'"
             )
-        file_bytes = parameters * (4 if hasattr(source, "wheel") else 2)  # quantised weights are written as float32
+        file_bytes = parameters * (
+            4 if hasattr(source, "wheel") or hasattr(source, "gguf") else 2
+        )  # quantised weights are written as float32
         return ModelSize(parameters, file_bytes, levels, int(shape["vocab_size"]) if shape else 0)
 
     def _known_levels(self, name: str, published_as: str | None) -> dict[str, list[int]]:

@@ -121,10 +121,13 @@ def files_beside(directory: Path, patterns: Iterable[str]) -> list[Path]:
         patterns: the files, by patterns of their names.
 
     Raises:
-        KnowshiftError: one is a link that leads out of the folder. Whoever made the folder would choose a file of the
-            user's, and it would be copied into every model that is made of this one.
+        KnowshiftError: one is a link that leads nowhere, or out of the folder. Whoever made the folder would choose a
+            file of the user's, and it would be copied into every model that is made of this one.
     """
-    found = sorted({file for pattern in patterns for file in directory.glob(pattern) if file.is_file()})
+    named = {file for pattern in patterns for file in directory.glob(pattern)}
+    if lost := sorted(file for file in named if file.is_symlink() and not file.exists()):
+        raise KnowshiftError(f"{lost[0]} is a link that leads nowhere; fetch what it named, or remove it")
+    found = sorted(file for file in named if file.is_file())
     place = directory.resolve()
     allowed = (place, place.parent.parent / "blobs")  # the hub's cache keeps the files of its folders there
     for file in found:

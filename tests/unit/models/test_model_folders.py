@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from knowshift.models.sources import download_wheel
+from knowshift.models.sources import download_wheel, resolve_directory
 from knowshift.runtime.artefacts import read_manifest
 from knowshift.runtime.errors import KnowshiftError
 
@@ -39,6 +39,30 @@ def test_models_come_from_safetensors_only(tmp_path: Path, tiny_model: Path) -> 
     done = resolve(json.dumps({"directory": str(tiny_model)}), tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert set(read_manifest(tmp_path / "out")["files"]) >= {"config.json", "model.safetensors", "tokenizer.json"}
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (["model-Q4_K_M.gguf"], "config.json is missing; set source: {gguf: "),
+        (["snapshots/0123/config.json"], "name the folder of a model in it, such as"),
+        (["checkpoint-50/config.json"], "checkpoint-50"),
+        (["config.json", "pytorch_model.bin"], "convert its pickled weights with save_pretrained first"),
+        (["config.json", "model-Q4_K_M.gguf"], "has no weights in *.safetensors; set source: {gguf: "),
+        (["adapter_config.json", "adapter_model.safetensors"], "holds an adapter (adapter_config.json) and no model"),
+        (["config.json", "model-00001-of-00002.safetensors"], "holds no weights: neither model.safetensors nor"),
+        ([], "config.json is missing; save the model there with save_pretrained"),
+    ],
+)
+def test_a_folder_that_is_no_model_is_refused_with_what_to_do(made: list[str], said: str, tmp_path: Path) -> None:
+    for name in made:
+        path = tmp_path / "mine" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+    (tmp_path / "mine").mkdir(exist_ok=True)
+    with pytest.raises(KnowshiftError) as caught:
+        resolve_directory(tmp_path / "mine", tmp_path / "base")
+    assert said in str(caught.value) and str(tmp_path / "mine") in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_wheel_other_than_the_pinned_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,3 +107,39 @@ def test_a_chat_template_that_fails_or_does_not_end_is_one_line(
     with pytest.raises(KnowshiftError) as caught:
         ChatPrompt(words).ask(TEXT)
     assert said in str(caught.value) and "instruct.prompt" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_further_arguments_reach_the_template_and_unknown_ones_are_refused(tmp_path: Path) -> None:
+    words = tokenizer(False, tmp_path)
+    words.chat_template = (
+        "{{ effort }}|{{ messages[0].content }}{% if not enable_thinking %}|<think></think>{% endif %}"
+    )
+    asked = ChatPrompt(words, template_args={"effort": "low", "enable_thinking": False}).ask(TEXT)
+    assert asked == f"low|{TEXT}|<think></think>"
+    assert ChatPrompt(words, template_args={"enable_thinking": True}).ask(TEXT) == f"|{TEXT}"
+    with pytest.raises(KnowshiftError, match=r"does not know enable_thinkin, which instruct\.chat\.template_args"):
+        ChatPrompt(words, template_args={"enable_thinkin": False})
+    words.chat_template = {"tools": "{{ messages }}", "rag": "{{ messages }}"}
+    with pytest.raises(KnowshiftError, match=r"offers no chat template to take \(.*\['rag', 'tools'\]"):
+        ChatPrompt(words).ask(TEXT)
+
+
+def test_a_token_without_an_embedding_is_named_with_both_numbers(tmp_path: Path) -> None:
+    words = tokenizer(True, tmp_path)
+    (tmp_path / "config.json").write_text(f'{{"model_type": "llama", "vocab_size": {len(words)}}}')
+    words = load_tokenizer(tmp_path)
+    assert encode(words, [TEXT])
+    words.add_tokens(["<|question|>"])
+    with pytest.raises(KnowshiftError, match=rf"'<\|question\|>', whose id {len(words) - 1:,} is beyond the"):
+        encode(words, [TEXT, "<|question|> Where ?"])
+    with pytest.raises(KnowshiftError, match="makes no token of ''"):
+        encode(words, [""], "never")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"model": 1}'])
+def test_a_tokenizer_that_cannot_be_loaded_is_one_line(content: str, tmp_path: Path) -> None:
+    tokenizer(True, tmp_path)
+    (tmp_path / "tokenizer.json").write_text(content)
+    with pytest.raises(KnowshiftError, match="cannot load the tokenizer of") as caught:
+        load_tokenizer(tmp_path)
+    assert "\n" not in str(caught.value)
