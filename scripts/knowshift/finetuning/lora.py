@@ -132,7 +132,7 @@ class Update(torch.nn.Module):
 
     def forward(self) -> torch.Tensor:
         """Compute the update, in the shape of the weight."""
-        return self.layer.get_delta_weight(ADAPTER)  # pyright: ignore[reportAttributeAccessIssue] (each kind of layer has its own)
+        return self.layer.get_delta_weight(ADAPTER)  # pyright: ignore[reportAttributeAccessIssue]
 
     def whole(self) -> torch.Tensor:
         """Compute the update from gathered factors; every process must call this."""
