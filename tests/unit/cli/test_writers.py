@@ -45,9 +45,7 @@ def commands(inputs: Path) -> dict[str, list[str]]:
 
 def content(folder: Path) -> dict[str, bytes | None]:
     """All files and folders below a folder."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")
-    }
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
 PLACES = ["w", "w/base", "w/base/inside", ".", "mine", "link"]

@@ -113,7 +113,7 @@ def test_code_that_comes_with_a_folder_does_not_run(model: Path, carrier: str, t
         except KnowshiftError as error:
             assert "\n" not in str(error)
     if carrier.startswith("attention"):
-        with pytest.raises(KnowshiftError, match="'somebody/kernel'.* which is code on the hub"):
+        with pytest.raises(KnowshiftError, match=r"'somebody/kernel'.* which is code on the hub"):
             taken(model, tmp_path / "taken")
     else:
         taken(model, tmp_path / "taken")
