@@ -15,7 +15,6 @@ def completions(topics):
     )
 
 
-@cache
 def check_grid():
     """Stop before anything is probed if the user's facts let no cell be trained or tested.
 
@@ -34,9 +33,15 @@ def check_grid():
         raise WorkflowError(problem)
 
 
+# Within a rule, Snakemake would print where in these files the error was raised.
+if workflow.exec_mode == ExecMode.DEFAULT and not all(
+    Path(RESULTS, model, "mastery.parquet").exists() for model in SETTINGS.models
+):
+    check_grid()
+
+
 def probe_spec(wildcards):
     """Return the spec of probing one split of a topic."""
-    check_grid()
     chosen = fields(SETTINGS.mastery, "samples", "temperature", "max_new_tokens", "engine", "tokens_per_pass")
     chosen["dtype"] = SETTINGS.models[wildcards.model].dtype or SETTINGS.mastery.dtype
     more = {

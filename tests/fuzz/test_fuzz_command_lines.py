@@ -24,6 +24,8 @@ GOOD: dict[str, Any] = {
     "percent": 20,
     "source": {"directory": "."},
     "per_level": {"test": 4},
+    "grid": {"data": ["mixed"], "sizes": [8], "seeds": [1]},
+    "sources": {"tiny": "owner/name", "mine": None},
 }
 
 

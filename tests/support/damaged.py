@@ -138,6 +138,7 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
         ),
         "and no model; merge it",
     ),
+    "a type that is a list": (lambda folder: configured(folder, model_type=["llama"]), "the model_type ['llama']"),
     "layers without end": (lambda folder: configured(folder, num_hidden_layers=10**7), "'num_hidden_layers': 10000000"),
     "layers without end inside": (
         lambda folder: configured(folder, text_config={"n_layer": 10**7}),

@@ -16,7 +16,6 @@ from knowshift.facts.templates import read_prompt_template, read_topic_templates
 from knowshift.runtime.errors import KnowshiftError, shown
 from knowshift.runtime.yaml_files import read_yaml
 
-LONGEST_NAME = 255  # bytes of the name of a file or a folder
 RENAMED = {"rows": "tokens_per_pass"}  # keys of earlier versions
 
 
@@ -123,9 +122,6 @@ def _sections_in(annotation: Any) -> Iterator[type[Section]]:
 def _problems_with_results(settings: Configuration, base: Path) -> Iterator[str]:
     """Say why results cannot be written to the folder that is named for them, or should not."""
     place, here = Path(os.path.realpath(settings.results)), Path(os.path.realpath("."))
-    if any(len(os.fsencode(part)) > LONGEST_NAME for part in place.parts):
-        yield f"results: {settings.results[:60]}… has a name of more than {LONGEST_NAME} bytes; name a folder"
-        return
     if place == here or place in here.parents:
         yield f"results: {settings.results} is or holds the folder that this runs in; name a folder of its own"
     facts = settings.facts

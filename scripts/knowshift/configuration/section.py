@@ -4,6 +4,8 @@ from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from knowshift.runtime.errors import shown
+
 T = TypeVar("T")
 
 
@@ -21,6 +23,16 @@ def _restores_something(percent: float) -> float:
     return percent
 
 
+LONGEST_NAME = 255  # bytes of the name of a file or a folder, as file systems take them
+
+
+def possible_path(path: str) -> str:
+    """Return `path`; raise a ValueError if a part of it is longer than the name of any file."""
+    if any(len(part.encode()) > LONGEST_NAME for part in path.split("/")):
+        raise ValueError(f"{shown(path[:60])}… has a name of more than {LONGEST_NAME} bytes; name another")
+    return path
+
+
 SMALLEST_PERCENT = 1e-9  # one parameter of a hundred billion
 # Bounds that no experiment comes near: beyond them a number is a slip of the pen.
 LARGEST_COUNT = 10**9
@@ -30,7 +42,11 @@ NotNegative = Annotated[int, Field(ge=0, le=LARGEST_COUNT)]
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 # A path becomes part of Snakemake's patterns, of one-line messages and of command lines: it has no braces and no
 # control characters, and does not begin like an option.
-PathText = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^-{}\x00-\x1f\x7f][^{}\x00-\x1f\x7f]*$")]
+PathText = Annotated[
+    str,
+    Field(min_length=1, max_length=1000, pattern=r"^[^-{}\x00-\x1f\x7f][^{}\x00-\x1f\x7f]*$"),
+    AfterValidator(possible_path),
+]
 Percent = Annotated[float, Field(ge=0, le=100), AfterValidator(_restores_something)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Several = Annotated[list[T], Field(min_length=1), AfterValidator(all_distinct)]  # at least one item, and none twice

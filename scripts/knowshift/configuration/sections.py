@@ -9,7 +9,7 @@ JSON schema that editors use follows from them (`make schema`):
 import json
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from knowshift.allowed_values import Dtype
 from knowshift.configuration.evaluation import Divergence, Evaluation
@@ -18,7 +18,7 @@ from knowshift.configuration.finetuning import GRID_KEYS, METHOD, Finetuning
 from knowshift.configuration.mastery import Mastery
 from knowshift.configuration.models import MODEL_NAME, DirectorySource, GgufSource, Model
 from knowshift.configuration.restoration import REGION_NAME, Export, Region, RegionPattern, Restoration
-from knowshift.configuration.section import Seeded, Several
+from knowshift.configuration.section import Seeded, Several, possible_path
 from knowshift.weights.regions import REGIONS
 
 # The rules take these from here, beside the configuration itself.
@@ -37,7 +37,7 @@ class Configuration(Seeded):
         description="Consent to an experiment of an unusual size (more than 100,000 fine-tuned and restored models, or "
         "1,000,000 sampled tokens per fact; the message names the numbers). It changes no result.",
     )
-    results: str = Field(
+    results: Annotated[str, AfterValidator(possible_path)] = Field(
         default="results",
         min_length=1,
         max_length=1000,

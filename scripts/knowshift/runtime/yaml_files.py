@@ -1,5 +1,6 @@
 """Reads the YAML files that users write, and says in one line what is wrong with one."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from knowshift.runtime.user_files import read_text
 
 LARGEST_FILE = 200_000  # bytes, which take seconds to parse
 LONGEST_NUMBER = 100  # characters
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_OTHER_BASE = re.compile(r".*:.*|[-+]?0[0-9_]+")
 MOST_VALUES = 1_000_000  # once every alias is written out
 
 
@@ -71,6 +74,8 @@ def _problem_with_scalar(node: yaml.ScalarNode) -> str | None:
         return "half of a character (a lone surrogate); write the character itself"
     if node.tag != "tag:yaml.org,2002:str" and len(node.value) > LONGEST_NUMBER:
         return f"a number of {len(node.value):,} characters; at most {LONGEST_NUMBER} are allowed"
+    if node.tag in _NUMBERS and _OTHER_BASE.fullmatch(node.value):
+        return f"{node.value}, which YAML reads as a number to the base 60 or 8; write it with digits alone, or quote it"
     return None
 
 

@@ -85,10 +85,14 @@ def read_config(directory: Path) -> dict[str, Any]:
     Raises:
         KnowshiftError: config.json is damaged.
     """
+    path, remedy = directory / "config.json", "fetch or save the model anew"
     try:
-        return read_json_object(directory / "config.json", "fetch or save the model anew")
+        config = read_json_object(path, remedy)
     except FileNotFoundError:
         return {}
+    if not isinstance(config.get("model_type", ""), str):
+        raise KnowshiftError(f"{path} states the model_type {shown(config['model_type'])}, which is no name; {remedy}")
+    return config
 
 
 def read_index(path: Path) -> dict[str, str]:

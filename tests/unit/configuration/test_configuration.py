@@ -154,6 +154,8 @@ def change(raw: dict, key: str, value: object) -> None:
         ("facts.path", "https://me:secret@host/{x}.zip", ["facts.path", "pattern", "https://…@host"]),
         ("finetuning.methods", ["https://me:secret@host"], ["finetuning.methods.0", "https://…@host"]),
         ("facts.path", "--table", ["facts.path", "pattern"]),
+        ("results", "a/" + "é" * 128, ["results: 'a/éé", "a name of more than 255 bytes"]),
+        ("models.tiny.source", {"directory": "a" * 256}, ["models.tiny.source.directory", "more than 255 bytes"]),
         ("results", "--forceall", ["results", "pattern"]),
         ("results", "-", ["results", "pattern"]),
         ("restoration.0.percents", [1e-14], ["restoration.0.percents.0: 1e-14 % of no model's parameters"]),
@@ -258,7 +260,6 @@ def test_a_configuration_that_runs_python_is_refused(raw: dict, tmp_path: Path) 
         ("model", "model is also models.tiny.source.directory, which is read"),
         ("file", "file is no folder"),
         ("file/inside/it", "file is no folder"),
-        ("a/" + "é" * 128, "a name of more than 255 bytes"),
     ],
 )
 def test_results_are_a_folder_of_their_own(

@@ -25,6 +25,9 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         (BOMB.encode(), "values once its aliases"),
         (b"a: " + b"9" * 5000, "a number of 5,000 characters"),
         (b"a: " + b"1:" * 3000 + b"1", "a number of 6,001 characters"),
+        (b"a: 1:30", "1:30, which YAML reads as a number to the base 60"),
+        (b"a: 1:30.5", "to the base 60"),
+        (b"a: [010]", "010, which YAML reads"),
         (b'a: "\\ud83d\\ude00"', "lone surrogate"),
         (b'a: "\\UFFFFFFFF"', "not valid YAML"),
         (b"a: !!bool x", "not valid YAML"),
@@ -46,6 +49,8 @@ def test_what_is_meant_is_read(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text("\ufeffa: &a {x: 1}\nb: {<<: *a, y: 2}\nc: [*a, *a]\n", encoding="utf-8")
     assert read_yaml(path, "") == {"a": {"x": 1}, "b": {"x": 1, "y": 2}, "c": [{"x": 1}, {"x": 1}]}
+    path.write_text("a: '1:30'\nb: '010'\nc: [0, 0.5, -0.0, 0x1f, 1e-3, 1_000]\n")
+    assert read_yaml(path, "") == {"a": "1:30", "b": "010", "c": [0, 0.5, 0, 31, "1e-3", 1000]}
     path.write_text("")
     assert read_yaml(path, "") is None
     with pytest.raises(KnowshiftError, match="does not exist"):
