@@ -12,12 +12,29 @@ def level_counts(model):
     from knowshift.runtime.parquet import read_table
 
     announce(model)
-    path = Path(checkpoints.count_levels.get(model=model).output.levels)
-    try:
-        return read_table(path, LEVEL_COUNTS)
-    except KnowshiftError as error:
-        what, _, _ = str(error).rpartition(";")
-        raise WorkflowError(f"{what}; delete it, and the next run makes it again") from None
+    return read_table(Path(checkpoints.count_levels.get(model=model).output.levels), LEVEL_COUNTS)
+
+
+def check_level_counts():
+    """Check that tables of level counts that are there can be read, before Snakemake plans by them.
+
+    Raises:
+        WorkflowError: one is damaged.
+    """
+    from knowshift.mastery.schemas import LEVEL_COUNTS
+    from knowshift.runtime.parquet import read_table
+
+    for path in (Path(RESULTS, name, "levels.parquet") for name in REPORTED):
+        try:
+            path.exists() and read_table(path, LEVEL_COUNTS)
+        except KnowshiftError as error:
+            what, _, _ = str(error).rpartition(";")
+            raise WorkflowError(f"{what}; delete it, and the next run makes it again") from None
+
+
+# Here and not in a function of a rule, where Snakemake would put the message into many lines.
+if workflow.exec_mode == ExecMode.DEFAULT:
+    check_level_counts()
 
 
 @cache

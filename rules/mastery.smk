@@ -19,11 +19,14 @@ def check_grid():
     """Stop before anything is probed if the user's facts let no cell be trained or tested.
 
     Tables of facts that are built may be of older raw data. Those of an archive are not known before it is there.
+
+    Raises:
+        WorkflowError: there is nothing to measure.
     """
     from knowshift.planning.feasibility import nothing_to_measure
     from knowshift.planning.inventory import Inventory
 
-    if SETTINGS.facts.source == "archive":
+    if SETTINGS.facts.source == "archive" or all(Path(RESULTS, name, "mastery.parquet").exists() for name in REPORTED):
         return
     try:
         problem = nothing_to_measure(PLANNED_CELLS, Inventory(SETTINGS, BASE).topics(built=False))
@@ -33,10 +36,8 @@ def check_grid():
         raise WorkflowError(problem)
 
 
-# Within a rule, Snakemake would print where in these files the error was raised.
-if workflow.exec_mode == ExecMode.DEFAULT and not all(
-    Path(RESULTS, model, "mastery.parquet").exists() for model in SETTINGS.models
-):
+# Here and not in a function of a rule, where Snakemake would put the message into many lines.
+if workflow.exec_mode == ExecMode.DEFAULT:
     check_grid()
 
 
