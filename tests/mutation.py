@@ -50,6 +50,10 @@ def prepare(modules: list[str]) -> None:
         source, target = REPOSITORY / ("scripts" if name == "src" else name), PLACE / name
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+    for module in modules:  # that an earlier call with other modules copied as they are, which mutmut takes for done
+        made = PLACE / f"mutants/src/knowshift/{module}"
+        if not made.with_name(f"{made.name}.meta").exists():
+            made.unlink(missing_ok=True)
     settings = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
     tests = sorted({test for module in modules for test in CORE[module]})
     mutmut = {

@@ -1,11 +1,12 @@
 """Seeds follow from what they are for, and canonical JSON from values alone."""
 
 import hashlib
+import warnings
 
 import numpy as np
 
 from knowshift.canonical import canonical_json
-from knowshift.randomness import counter_bits, counter_uniform, derive_seed
+from knowshift.randomness import counter_bits, counter_uniform, derive_seed, mix
 
 
 def test_seeds_depend_on_their_purpose_and_keys_not_on_order() -> None:
@@ -31,3 +32,12 @@ def test_uniform_numbers_are_the_high_53_bits_of_a_draw() -> None:
     bits, drawn = counter_bits(np.uint64(3), range(1000)), counter_uniform(np.uint64(3), range(1000))
     assert drawn.tolist() == [(number >> 11) / 2**53 for number in bits.tolist()]
     assert drawn.min() >= 0 and drawn.max() < 1 and abs(drawn.mean() - 0.5) < 0.05
+
+
+def test_a_single_number_wraps_without_a_warning() -> None:
+    """numpy warns of single numbers that overflow, and not of arrays."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        one = counter_bits(np.uint64(2**64 - 1), 5)
+        assert mix(np.uint64(2**64 - 1)) == mix(np.array([2**64 - 1], np.uint64))[0]
+    assert one == counter_bits(np.array([2**64 - 1], np.uint64), [5])[0]

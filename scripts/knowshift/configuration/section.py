@@ -57,6 +57,22 @@ def _allows(annotation: Any, wanted: type) -> bool:
     return annotation in (wanted, Any) or any(_allows(part, wanted) for part in get_args(annotation))
 
 
+def _has_sections(annotation: Any) -> bool:
+    """Tell whether a type is a section, or is made of some."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return True
+    return any(map(_has_sections, get_args(annotation)))
+
+
+def _is_broken(value: Any) -> bool:
+    """Tell whether a text, or one inside nested lists and mappings, holds half of a character."""
+    if isinstance(value, str):
+        return not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value)
+    if isinstance(value, dict):
+        return any(_is_broken(part) for pair in value.items() for part in pair)
+    return isinstance(value, list) and any(map(_is_broken, value))
+
+
 class Section(BaseModel):
     """Settings that belong together, each declared once: type, default, allowed values and one sentence of help.
 
@@ -65,6 +81,15 @@ class Section(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _whole_characters(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse halves of characters (lone surrogates), which JSON and bytes that are no UTF-8 give."""
+        within = _has_sections(cls.model_fields[info.field_name or ""].annotation)  # they look for themselves
+        if not within and _is_broken(value):
+            raise ValueError(f"{shown(value)} holds half of a character; write the character itself")
+        return value
 
     @field_validator("*", mode="before")
     @classmethod

@@ -59,6 +59,8 @@ def read_topic_templates(path: Path) -> TopicTemplates:
     for template in [raw["question"], *completions]:
         if not isinstance(template, str) or template.count(SUBJECT) != 1:
             raise KnowshiftError(f"{path}: {template!r} must hold {SUBJECT} exactly once")
+        if template.strip() == SUBJECT:
+            raise KnowshiftError(f"{path}: {template!r} holds nothing but {SUBJECT}; write what is asked of it")
         if problem := problem_with_template(template):
             raise KnowshiftError(f"{path}: {problem}")
     for template in completions:

@@ -75,7 +75,9 @@ def _problem_with_scalar(node: yaml.ScalarNode) -> str | None:
     if node.tag != "tag:yaml.org,2002:str" and len(node.value) > LONGEST_NUMBER:
         return f"a number of {len(node.value):,} characters; at most {LONGEST_NUMBER} are allowed"
     if node.tag in _NUMBERS and _OTHER_BASE.fullmatch(node.value):
-        return f"{node.value}, which YAML reads as a number to the base 60 or 8; write it with digits alone, or quote it"
+        return (
+            f"{node.value}, which YAML reads as a number to the base 60 or 8; write it with digits alone, or quote it"
+        )
     return None
 
 

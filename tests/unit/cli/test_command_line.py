@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from cli.command_line import CommandLine
+from knowshift.configuration.section import Section
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -36,6 +37,7 @@ def test_a_spec_and_flags_say_the_same(tmp_path: Path) -> None:
         (["--spec", '{"domain": "in_domain", "on_bad_rows": "halt"}'], "--on-bad-rows: 'halt' is none of stop, drop"),
         (["--spec", "{domain}"], "--spec: not valid JSON"),
         ([], "--domain is required"),
+        (["--spec", '{"domain": "\\ud800"}'], "--domain: "),
     ],
 )
 def test_options_that_cannot_be_are_refused(options: list[str], said: str, tmp_path: Path) -> None:
@@ -62,3 +64,13 @@ def test_what_a_user_can_mend_is_one_line(tmp_path: Path) -> None:
         and "missing.parquet does not exist" in done.stderr
         and len(done.stderr.splitlines()) == 1
     )
+
+
+@pytest.mark.parametrize("given", [["--spec", '{"text": "\\ud800"}'], ["--text", "\udcff"]])
+def test_halves_of_characters_are_refused(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    class Options(Section):
+        text: str = Field(default="x", description="A text.")
+
+    with pytest.raises(SystemExit):
+        CommandLine("", Options).read(given)
+    assert "error: --text: " in (said := capsys.readouterr().err) and "half of a character" in said

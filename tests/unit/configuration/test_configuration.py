@@ -154,6 +154,8 @@ def change(raw: dict, key: str, value: object) -> None:
         ("facts.path", "https://me:secret@host/{x}.zip", ["facts.path", "pattern", "https://…@host"]),
         ("finetuning.methods", ["https://me:secret@host"], ["finetuning.methods.0", "https://…@host"]),
         ("facts.path", "--table", ["facts.path", "pattern"]),
+        ("models.tiny.instruct.chat", {"request": "a\ud800"}, ["holds half of a character"]),
+        ("finetuning.variants", {"slow": {"method": "\ud800"}}, ["finetuning.variants", "half of a character"]),
         ("results", "a/" + "é" * 128, ["results: 'a/éé", "a name of more than 255 bytes"]),
         ("models.tiny.source", {"directory": "a" * 256}, ["models.tiny.source.directory", "more than 255 bytes"]),
         ("results", "--forceall", ["results", "pattern"]),

@@ -162,6 +162,8 @@ TEMPLATES = [
     ({"completion": '"[X] is in", "[X] is in"'}, "are the same"),
     ({"completion": ""}, "at least one template"),
     ({"completion": "3"}, "must hold"),
+    ({"completion": '"[X]"'}, "holds nothing but"),
+    ({"question": '" [X] "'}, "holds nothing but"),
 ]
 
 
