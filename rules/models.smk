@@ -78,6 +78,17 @@ def expected_arguments(entry, **expected):
     return Uncompared(*words)
 
 
+def stored_shapes(folder):
+    """Read the shapes of the tensors in a model directory, by name; None if it is not there, or damaged.
+
+    The job that takes the model over, or reads it, says what is wrong with its files.
+    """
+    try:
+        return fitting.stored_shapes(Path(folder))
+    except KnowshiftError:
+        return None
+
+
 def check_fit():
     """Check regions and adapters against the names of tensors of the models that are there, before anything runs.
 
@@ -85,12 +96,8 @@ def check_fit():
         WorkflowError: a model has none of the tensors that the experiment compares or adapts.
     """
     for name in REPORTED:
-        entry, base = SETTINGS.models[name], Path(RESULTS, name, "base")
-        folder = base if (base / "manifest.json").is_file() else getattr(entry.source, "directory", None)
-        try:
-            shapes = fitting.stored_shapes(Path(folder)) if folder else None
-        except KnowshiftError:
-            continue  # the job that takes the model over, or reads it, says what is wrong with the files
+        given = getattr(SETTINGS.models[name].source, "directory", None)
+        shapes = stored_shapes(f"{RESULTS}/{name}/base") or (stored_shapes(given) if given else None)
         try:
             if shapes:
                 fitting.check_names(shapes, SETTINGS.regions_of(name), [lora.targets for lora in adapters()])

@@ -167,7 +167,7 @@ def test_a_report_on_some_models_needs_nothing_of_the_others(known: Path) -> Non
     one = planned.job_counts(planned.dry_run(known, "report", "--quiet", "rules", "--config", 'report_on=["tiny"]'))
     assert both["resolve_model"] == 1 and both["probe_mastery"] > 0  # nothing is known of the other yet
     assert one["analyse_model"] == one["report"] == 1 and one["evaluate"] == RUNS
-    assert "resolve_model" not in one and "probe_mastery" not in one
+    assert not {"resolve_model", "probe_mastery"} & one.keys()
 
 
 @pytest.mark.parametrize(
@@ -192,8 +192,7 @@ def test_what_a_model_that_is_there_lacks_is_said_before_anything_runs(
     if place == "source":
         content["models"]["tiny"]["source"]["directory"] = str(tiny_model)
     else:
-        shutil.copytree(tiny_model, known / "results/tiny/base")
-        (known / "results/tiny/base/manifest.json").write_text('{"files": {}}')
+        shutil.copytree(tiny_model, known / "results/tiny/base", dirs_exist_ok=True)
     (known / "config.yaml").write_text(yaml.safe_dump(content))
     done = subprocess.run(planned.command("--dry-run"), cwd=known, capture_output=True, text=True, check=False)
     lines = [line for line in (done.stdout + done.stderr).splitlines() if said in line]

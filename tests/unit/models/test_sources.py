@@ -136,7 +136,7 @@ def test_a_hub_that_refuses(hub: Hub, tmp_path: Path, status: int, code: str | N
 def test_one_set_of_weights_is_fetched(hub: Hub, tmp_path: Path, single: bool) -> None:
     """The one that transformers reads, of all that repositories hold beside it."""
     weights = hub.files["model.safetensors"]
-    index = {"weight_map": dict.fromkeys(load(weights), "model-1.safetensors")}
+    index = {"metadata": {}, "weight_map": dict.fromkeys(load(weights), "model-1.safetensors")}
     others = ["consolidated.safetensors", "model.fp16.safetensors", "model-1.safetensors"]
     hub.files |= dict.fromkeys(others, weights) | {"model.safetensors.index.json": json.dumps(index).encode()}
     if not single:
