@@ -73,7 +73,7 @@ def configuration_file(root: Path) -> str:
     from knowshift.runtime.errors import KnowshiftError
     from knowshift.runtime.yaml_files import read_yaml
 
-    path = Path("config.yaml") if Path("config.yaml").exists() else root / "config.yaml"
+    path = Path("config.yaml") if os.path.lexists("config.yaml") else root / "config.yaml"
     try:
         refuse_templates(read_yaml(path, " does not exist"), path)
     except KnowshiftError as error:

@@ -42,16 +42,18 @@ def read(path: Path, base: Path) -> Configuration:
 
 
 def refuse_templates(raw: Any, path: str | Path) -> None:
-    """Refuse a configuration that makes Snakemake run Python when it reads it.
+    """Refuse a configuration that makes Snakemake run Python when it reads it, or that it cannot take at all.
 
     Args:
         raw: the configuration as it stands in the file, before Snakemake looks for templates in it.
         path: the file.
 
     Raises:
-        ConfigurationError: it has the key __use_yte__.
+        ConfigurationError: it has the key __use_yte__, or no keys.
     """
-    if isinstance(raw, dict) and "__use_yte__" in raw:
+    if not isinstance(raw, dict):
+        raise ConfigurationError(f"{path}: must consist of keys with values, and is {shown(raw)}")
+    if "__use_yte__" in raw:
         raise ConfigurationError(
             f"{path}: __use_yte__ makes Snakemake run the Python that stands in the file; write the values out instead"
         )

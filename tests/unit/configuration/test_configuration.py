@@ -251,6 +251,20 @@ def test_a_configuration_that_runs_python_is_refused(raw: dict, tmp_path: Path) 
     assert "Traceback" not in done.stderr and not (tmp_path / "made").exists()
 
 
+@pytest.mark.parametrize("raw_text", ["", "# later\n", "- a\n", "7\n"])
+def test_a_file_without_keys_is_named(raw_text: str) -> None:
+    with pytest.raises(checking.ConfigurationError, match=r"^config\.yaml: must consist of keys with values, and is "):
+        checking.refuse_templates(yaml.safe_load(raw_text), "config.yaml")
+
+
+@pytest.mark.slow  # Snakemake
+def test_a_configuration_that_leads_nowhere_is_not_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").symlink_to("config.yaml")
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), "--cores", "1", "-n"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "'config.yaml' cannot be read" in done.stdout + done.stderr
+
+
 @pytest.mark.parametrize(
     ("results", "said"),
     [
