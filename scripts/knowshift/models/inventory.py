@@ -26,7 +26,7 @@ def stored_without_parameter(directory: Path) -> list[str]:
     """
     weights = WeightFiles(directory)
     config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    if config.get("model_type") not in CONFIG_MAPPING:
+    if str(config.get("model_type")) not in CONFIG_MAPPING:
         return sorted(weights.no_parameters)
     try:
         with torch.device("meta"):

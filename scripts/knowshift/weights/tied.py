@@ -25,7 +25,7 @@ def model_without_memory(directory: Path) -> "PreTrainedModel | None":
     from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM
 
     config = json.loads((directory / "config.json").read_text(encoding="utf-8-sig"))
-    if config.get("model_type") not in CONFIG_MAPPING:
+    if str(config.get("model_type")) not in CONFIG_MAPPING:
         return None
     try:
         with torch.device("meta"):
