@@ -38,7 +38,7 @@ def check_admission(directory: Path) -> None:
     """
     weights = WeightFiles(directory)
     config = read_config(directory)
-    if config.get("model_type") not in CONFIG_MAPPING or "auto_map" in config:
+    if str(config.get("model_type")) not in CONFIG_MAPPING or "auto_map" in config:
         return
     tensors = {
         name: torch.empty(stored.shape, dtype=getattr(torch, stored.dtype), device="meta")

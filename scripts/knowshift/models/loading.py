@@ -92,7 +92,7 @@ def check_code(directory: Path, trusted: bool) -> None:
     if not (directory / "config.json").is_file():
         return  # a tokenizer alone; whoever loads a model says that it is none
     config = read_config(directory)
-    if "auto_map" in config and config.get("model_type") not in CONFIG_MAPPING and not trusted:
+    if "auto_map" in config and str(config.get("model_type")) not in CONFIG_MAPPING and not trusted:
         raise KnowshiftError(
             f"this model ({config.get('model_type')}) runs Python code of its own repository; read that code, then set"
             " models.*.trust_remote_code: true (--trust-remote-code true for a script) to allow it"

@@ -9,6 +9,7 @@ import torch
 from architectures import make
 from safetensors.torch import load_file, save_file
 
+from knowshift.models.admission import check_admission
 from knowshift.models.inventory import stored_without_parameter
 from knowshift.restoration.selection import select
 from knowshift.runtime.errors import KnowshiftError
@@ -88,3 +89,12 @@ def test_a_configuration_that_makes_no_model_is_refused_in_one_line(tmp_path: Pa
     with pytest.raises(KnowshiftError, match="transformers cannot make a causal language model of") as caught:
         stored_without_parameter(folder)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [[], {}, 7, None])
+def test_a_type_that_is_no_name_is_a_type_that_transformers_does_not_know(kind: object, tmp_path: Path) -> None:
+    save("llama", tmp_path, {})
+    config = json.loads((tmp_path / "config.json").read_text()) | {"model_type": kind}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert WeightFiles(tmp_path).names() and stored_without_parameter(tmp_path) == []
+    check_admission(tmp_path)
