@@ -150,7 +150,7 @@ def is_restored_by_some(model, run):
 
 
 def before_the_longest(wildcards):
-    """Return the priority of a job: the evaluation of restored models is the longest, so what it waits for goes first."""
+    """Return the priority of a job: what the longest ones wait for, the evaluations of restored models, goes first."""
     return int(is_restored_by_some(wildcards.model, wildcards.run))
 
 

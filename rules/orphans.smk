@@ -8,8 +8,8 @@ from cluster import orphans
 if workflow.exec_mode == ExecMode.DEFAULT:
     if again := unfinished.call_for(Path(".snakemake")):
         logger.info(
-            f"Deleted for jobs that then failed or were killed, so to be made again: {orphans.some(again)}. To keep what"
-            f" was made from them before instead: snakemake --cleanup-metadata {' '.join(again[: orphans.MANY])}"
+            f"Deleted for jobs that then failed or were killed, so to be made again: {orphans.some(again)}. To keep"
+            f" what was made from them before instead: snakemake --cleanup-metadata {' '.join(again[: orphans.MANY])}"
         )
     if not any(isinstance(other, unfinished.Failures) for other in logger.handlers):
         logger.addHandler(unfinished.Failures(Path(".snakemake")))

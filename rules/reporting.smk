@@ -180,6 +180,11 @@ rule tabulate_costs:
         " --output {output.costs:q} 2> {log:q}"
 
 
+def hub_sources():
+    """Return the repository on the hub that each model comes from; None for a model from elsewhere."""
+    return {name: getattr(model.source, "hub", None) for name, model in SETTINGS.models.items()}
+
+
 rule tabulate_published:
     input:
         [
@@ -195,7 +200,7 @@ rule tabulate_published:
     resources:
         mem_mb=memory(500),
     params:
-        spec=spec_of({"sources": {name: getattr(model.source, "hub", None) for name, model in SETTINGS.models.items()}}),
+        spec=spec_of({"sources": hub_sources()}),
         code=digest("tabulate_published"),
         script=script("tabulate_published"),
         folder=lambda wc, input: Path(input[0]).parent,

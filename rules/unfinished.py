@@ -56,7 +56,8 @@ def call_for(state: Path) -> list[str]:
     """Let Snakemake make what a job was to make again and did not, as soon as a target needs it.
 
     Its record is changed so that it fits no configuration. (Forced files would be targets themselves, also in a run
-    that was asked for something else.)
+    that was asked for something else.) What is there is made, maybe by a job that outlived its Snakemake, and is noted
+    no longer: a temporary file of it may then be deleted.
 
     Args:
         state: Snakemake's folder `.snakemake`, with a record per output, and a marker per output that is being made.
@@ -64,8 +65,11 @@ def call_for(state: Path) -> list[str]:
     Returns:
         The missing files that are called for and were not before, sorted.
     """
-    markers = dict(_named(state / "incomplete"))
-    lacking = {name for name in {*markers, *_noted(state)} if not Path(name).exists()}
+    markers, noted = dict(_named(state / "incomplete")), _noted(state)
+    lacking = {name for name in {*markers, *noted} if not Path(name).exists()}
+    if not lacking.issuperset(noted):
+        with suppress(OSError):
+            write_text(state / FAILED, json.dumps(sorted(lacking.intersection(noted))))
     records = dict(_named(state / "metadata")) if lacking else {}
     called = []
     for name in sorted(lacking & records.keys()):  # what has no record was never made, so nothing was made from it

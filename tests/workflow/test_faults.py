@@ -1,13 +1,17 @@
 """Runs that fail, are killed, or share their results with another: what rules/orphans.smk does, in a tiny workflow."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from base64 import urlsafe_b64encode
 from pathlib import Path
 
 import pytest
+
+from unfinished import FAILED, call_for
 
 REPOSITORY = Path(__file__).parents[2]
 # Three jobs in a row. What the first does besides its work is no param, so that it makes nothing stale.
@@ -128,6 +132,21 @@ def test_what_a_killed_job_was_to_make_again_is_made_again(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+def test_what_is_there_was_made_after_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    state, made = Path(".snakemake"), Path("made")
+    record = state / "metadata" / urlsafe_b64encode(bytes(made)).decode()
+    for path, content in ((record, {"params": ["1"]}), (state / FAILED, [str(made)])):
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(content))
+    made.touch()  # by a job that outlived its Snakemake
+    assert call_for(state) == []
+    made.unlink()  # it was temporary, and all that needed it has read it
+    assert call_for(state) == []
+    (state / FAILED).write_text(json.dumps([str(made)]))
+    assert call_for(state) == [str(made)]
+
+
 def test_what_somebody_deleted_stays_deleted(tmp_path: Path) -> None:
     folder, results = clone(tmp_path / "clone", tmp_path / "results"), tmp_path / "results"
     assert snakemake(folder).returncode == 0

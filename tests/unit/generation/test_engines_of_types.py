@@ -141,8 +141,9 @@ def test_float16_that_overflows_is_found_out_and_float32_is_not_stopped() -> Non
     assert Engine(model, tokens_per_pass=8, threads=1).generate(asked, decoding)
     half = make("llama")
     half.load_state_dict(model_state(half, 1e5))
+    narrow: PreTrainedModel = half.to(torch.float16)  # pyright: ignore[reportArgumentType]
     with pytest.raises(KnowshiftError, match=r"not finite after the prompt of the token ids \[5, 6, 7\]"):
-        Engine(half.to(torch.float16), tokens_per_pass=8).generate(asked, decoding)  # pyright: ignore[reportArgumentType]
+        Engine(narrow, tokens_per_pass=8).generate(asked, decoding)
 
 
 def model_state(model: PreTrainedModel, factor: float) -> dict[str, torch.Tensor]:

@@ -92,9 +92,10 @@ def test_a_configuration_that_makes_no_model_is_refused_in_one_line(tmp_path: Pa
 
 
 @pytest.mark.parametrize("kind", [[], {}, 7, None])
-def test_a_type_that_is_no_name_is_a_type_that_transformers_does_not_know(kind: object, tmp_path: Path) -> None:
+def test_a_type_that_is_no_name_is_refused(kind: object, tmp_path: Path) -> None:
     save("llama", tmp_path, {})
     config = json.loads((tmp_path / "config.json").read_text()) | {"model_type": kind}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert WeightFiles(tmp_path).names() and stored_without_parameter(tmp_path) == []
-    check_admission(tmp_path)
+    for read in (stored_without_parameter, check_admission):
+        with pytest.raises(KnowshiftError, match="which is no name"):
+            read(tmp_path)
