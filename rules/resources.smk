@@ -110,8 +110,9 @@ def asking_gpus(rule, model, section, part="base"):
     if needed > 1 and given is None:
         raise WorkflowError(
             f"{rule}: {model} has {parameters_of(model, part) / 1e9:.3g} billion parameters, which need {needed} GPUs"
-            f" of {machine().gpu_gb:.0f} GB in {dtype}, and the engine {section.engine} works on one; choose engine: vllm,"
-            f" or a narrower dtype (or state gpus_of: {model}.{rule}=1 in the profile, to try all the same)"
+            f" of {machine().gpu_gb:.0f} GB in {dtype}, and the engine {section.engine} works on one; choose"
+            " engine: vllm, or a narrower dtype"
+            f" (or state gpus_of: {model}.{rule}=1 in the profile, to try all the same)"
         )
     return 1 if given is None else min(given, 1)
 
