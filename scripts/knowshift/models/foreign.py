@@ -201,12 +201,14 @@ class Checkpoint:
         before, self._after = WeightFiles(base), _all_stored(tuned)
         tied = bool(_config(tuned).get_text_config().tie_word_embeddings)
         self._pairs = pair_tensors(before, self._after, base, tuned, tied)
+        self._tables = {name: before.tensors[name] for name in sorted(before.no_parameters - set(self._pairs))}
         check_vocabulary(base, tuned)
         self._own_head = len(self._pairs) > len(before.tensors.keys() & self._pairs.keys())
         self._tied = not any(name.endswith(("lm_head.weight", "embed_out.weight")) for name in self._pairs)
         named_alike = all(name == other for name, other in self._pairs.items())
         self.loads_as_it_is = named_alike and (tied == self._tied or not self._own_head)
-        self.has_form_of_base = self.loads_as_it_is and set(self._pairs) == set(WeightFiles(tuned).tensors)
+        same_names = {*self._pairs, *self._tables} == set(WeightFiles(tuned).tensors)
+        self.has_form_of_base = self.loads_as_it_is and same_names
         embedding = input_embedding(before.tensors)
         self.new_tokens = 0
         if embedding is not None:
@@ -216,7 +218,8 @@ class Checkpoint:
     def write(self, output: Path) -> None:
         """Write the checkpoint into the directory `output` in the form of its base.
 
-        Weights keep values, types and shards. The tokenizer is the base's where the checkpoint has none.
+        Weights keep values, types and shards; masks and tables that only the base has are the base's. So is the
+        tokenizer where the checkpoint has none.
 
         Args:
             output: an existing directory.
@@ -238,6 +241,8 @@ class Checkpoint:
         files = sorted({tensor.file for tensor in stored.values()})
         names = {file: "model.safetensors" if len(files) == 1 else file.name for file in files}
         placed = {name: names[tensor.file] for name, tensor in stored.items()}
+        placed |= dict.fromkeys(self._tables, names[files[-1]])
+        stored |= self._tables
         total = 0
         for file in names.values():
             tensors = {name: (stored[name].dtype, stored[name].shape) for name in placed if placed[name] == file}

@@ -16,7 +16,7 @@ from knowshift.runtime.errors import KnowshiftError
 from knowshift.runtime.parquet import read_table, table_metadata
 
 REPOSITORY = Path(__file__).parents[3]
-TEMPLATE = "{{ bos_token }}{% for message in messages %}{{ message['content'] }}{% endfor %}"
+TEMPLATE = "{{ bos_token }}{% for message in messages %}{{ message['content'] }}{% endfor %}{{ eos_token }}"
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_a_chat_template_is_the_tuned_models_own(tmp_path: Path, tiny_model: Pat
         done = check_up(chat, *few, prompt, "--output", str(tmp_path / f"{name}.parquet"))
         assert done.returncode == 0 and "asked with its chat template" in done.stdout, done.stderr
     assert outcomes(tmp_path / "auto.parquet") == outcomes(tmp_path / "named.parquet")
-    assert not outcomes(tmp_path / "auto.parquet")["lost"]  # the template adds nothing to the question but BOS
+    assert sum(outcomes(tmp_path / "auto.parquet").values()) == 150
     done = check_up(tiny_model, "--tuned-prompt", "chat")
     assert done.returncode == 1 and "no chat template; set --tuned-prompt to study or a file" in done.stderr
 

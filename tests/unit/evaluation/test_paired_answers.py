@@ -5,12 +5,13 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from knowshift.evaluation.paired_answers import Fate, fate_of, proportion
 
 
+@settings(deadline=None)  # the first example imports statsmodels
 @given(st.lists(st.tuples(st.booleans(), st.booleans())))
 def test_every_fact_has_one_fate(pairs: list[tuple[bool, bool]]) -> None:
     fate = fate_of(pairs)
@@ -28,6 +29,7 @@ def test_every_fact_has_one_fate(pairs: list[tuple[bool, bool]]) -> None:
     json.dumps(fate.as_dict(), allow_nan=False)
 
 
+@settings(deadline=None)
 @given(*[st.integers(0, 60)] * 4)
 def test_exchanging_the_models_turns_the_change_round(kept: int, lost: int, learned: int, unknown: int) -> None:
     value, low, high = Fate(kept, lost, learned, unknown).change

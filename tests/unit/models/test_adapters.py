@@ -39,7 +39,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "DoRA": {"use_dora": True},
     "ranks": {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"up_proj": 3}},
     "embedding too": {"target_modules": ["embed_tokens", "q_proj"]},
-    "saved norm": {"modules_to_save": ["norm"]},
+    "saved norm": {"modules_to_save": ["post_attention_layernorm"]},
     "saved embedding": {"modules_to_save": ["embed_tokens"]},
     "saved head": {"modules_to_save": ["lm_head"]},
     "tokens": {"trainable_token_indices": [3, 7]},

@@ -112,6 +112,12 @@ def test_wrappers_of_training_programs_are_taken_off(wrapper: str, tmp_path: Pat
     assert torch.equal(logits(elsewhere.load(ours)), logits(elsewhere.load(tuned)))
     again = Checkpoint(tiny_model, ours)
     assert again.loads_as_it_is and again.has_form_of_base
+    # The other way round: tables that only the base has are the base's afterwards, so that names agree.
+    base = elsewhere.rename(elsewhere.copy(tiny_model, tmp_path / "base"), str, tables)
+    again = brought(base, tuned, tmp_path / "with tables")
+    assert WeightFiles(again).names() == WeightFiles(base).names()
+    assert Checkpoint(base, again).has_form_of_base and not Checkpoint(base, tuned).has_form_of_base
+    delta_of(base, again, tmp_path / "delta")
 
 
 def test_shards_types_tables_and_stored_heads_change_nothing(tmp_path: Path, tiny_model: Path) -> None:
@@ -168,6 +174,16 @@ def test_new_rows_and_heads_stay_in_deltas_restored_models_and_exports(
     embedding = expected.get_output_embeddings().weight[before.shape[-1] :]
     assert torch.equal(elsewhere.load(folder).get_output_embeddings().weight[before.shape[-1] :], embedding)
     assert not torch.equal(made[..., : before.shape[-1]], logits(expected)[..., : before.shape[-1]])
+
+
+def test_an_exported_model_that_is_put_in_again_gives_the_same_delta(tmp_path: Path, tiny_model: Path) -> None:
+    tuned = elsewhere.tune(tiny_model, tmp_path / "tuned")
+    delta = delta_of(tiny_model, tuned, tmp_path / "delta")
+    folder = exported(tiny_model, tuned, delta, 0, "transformer", tmp_path / "exported")
+    again = delta_of(tiny_model, brought(tiny_model, folder, tmp_path / "ours"), tmp_path / "again")
+    names = sorted(path.name for path in delta.iterdir())
+    assert names == sorted(path.name for path in again.iterdir())
+    assert all((delta / name).read_bytes() == (again / name).read_bytes() for name in names)
 
 
 def test_a_head_that_only_the_base_has_is_the_embedding_afterwards(tmp_path: Path, tiny_model: Path) -> None:
