@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from cli.engines import open_engine
+from knowshift.allowed_values import Bos
 from knowshift.configuration.check_up import CheckUp
 from knowshift.evaluation.answering import answer_questions
 from knowshift.evaluation.check_up import Report, first_lines, pair_answers, split_examples
@@ -138,9 +139,11 @@ class _Side:
         settings = argparse.Namespace(model=self._model, threads=arguments.threads, gpus=1)
         start_logging().info("loading the %s model", name)
         engine = open_engine(settings, options, device, load, as_stored=True)
-        bos = "never" if isinstance(self._prompt, ChatPrompt) else options.bos
+        bos: Bos = "never" if isinstance(self._prompt, ChatPrompt) else options.bos
+
+        def tick(*_: int) -> None:
+            bar.update()
+
         with progress(what=f"asking the {name} model", unit="questions", total=len(rows)) as bar:
-            outcomes = answer_questions(
-                engine, self._tokenizer, as_questions(rows), self._prompt, decoding, lambda *_: bar.update(), bos
-            )
+            outcomes = answer_questions(engine, self._tokenizer, as_questions(rows), self._prompt, decoding, tick, bos)
         return grade_outcomes(first_lines(outcomes) if self._one_line else outcomes, rows)

@@ -34,8 +34,8 @@ def proportion(count: int, of: int) -> Proportion:
         return Proportion(count, of, math.nan, math.nan, math.nan)
     from statsmodels.stats.proportion import proportion_confint  # slow to import (scipy.stats)
 
-    low, high = proportion_confint(count, of, alpha=1 - CONFIDENCE, method="wilson")
-    return Proportion(count, of, count / of, float(low), float(high))
+    ends: Any = proportion_confint(count, of, alpha=1 - CONFIDENCE, method="wilson")  # its stubs allow for arrays
+    return Proportion(count, of, count / of, float(ends[0]), float(ends[1]))
 
 
 def outcome(before: bool, after: bool) -> Outcome:

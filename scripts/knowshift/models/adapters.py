@@ -4,6 +4,7 @@ import re
 import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from peft import PeftConfig, PeftModel
@@ -24,6 +25,7 @@ from knowshift.weights.counterparts import is_vocabulary
 from knowshift.weights.safetensors_files import StoredTensor, read_header
 
 WEIGHTS = "adapter_model.safetensors"
+_WRAPPED = re.compile(r"\.(?:modules_to_save|original_module)\.weight$")
 _ROWS = {"lora_B.weight": 0, "lora_embedding_A": 1}  # of LoRA's factors: the axis that counts a vocabulary's tokens
 
 
@@ -76,7 +78,8 @@ def merge_adapter(base: Path, adapter: Path, output: Path) -> None:
     model = load_model(base, "float32")
     _resize(model, stored, adapter)
     merged = _merged(model, adapter, config)
-    head, embedding = merged.get_output_embeddings(), merged.get_input_embeddings()
+    head: Any = merged.get_output_embeddings()
+    embedding: Any = merged.get_input_embeddings()
     merged.config.tie_word_embeddings = head.weight is embedding.weight or torch.equal(head.weight, embedding.weight)
     merged.config._name_or_path = ""  # else the same adapter in another folder would give other bytes
     merged.save_pretrained(output)
@@ -116,7 +119,8 @@ def _resize(model: PreTrainedModel, stored: dict[str, StoredTensor], adapter: Pa
         for factor, axis in _ROWS.items():
             if name.endswith(f".{factor}") and is_vocabulary(f"{_module(name.removesuffix(factor))}.weight"):
                 sizes.add(tensor.shape[axis])
-    rows = model.get_input_embeddings().weight.shape[0]
+    embedding: Any = model.get_input_embeddings()
+    rows = embedding.weight.shape[0]
     wanted = max(sizes, default=rows)
     if wanted < rows:
         raise KnowshiftError(
@@ -125,9 +129,13 @@ def _resize(model: PreTrainedModel, stored: dict[str, StoredTensor], adapter: Pa
     if wanted == rows:
         return
     model.resize_token_embeddings(wanted, mean_resizing=False)
-    modules = {id(module.weight): name for name, module in model.named_modules() if is_vocabulary(f"{name}.weight")}
-    for name in modules.values():
-        if not any(name.endswith(other) for other in whole):
+    modules: dict[int, list[str]] = {}  # modules that share a weight, as a tied head does
+    for name, module in model.named_modules():
+        if is_vocabulary(f"{name}.weight"):
+            modules.setdefault(id(module.weight), []).append(name)
+    for names in modules.values():
+        if not {_module(f"{name}.weight") for name in names} & set(whole):
+            name = names[0]
             raise KnowshiftError(
                 f"{adapter} was trained for {wanted} tokens, but does not hold the rows of {name} beyond {rows}; save"
                 " it with save_embedding_layers=True"
@@ -153,8 +161,10 @@ def _merged(model: PreTrainedModel, adapter: Path, config: PeftConfig) -> PreTra
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise KnowshiftError(f"{adapter} does not fit this base model: {_line(error)}") from None
     missing = [str(warning.message) for warning in said if "missing adapter keys" in str(warning.message)]
-    if loaded.unexpected_keys or missing:
-        name = f"only it has {loaded.unexpected_keys[0]}" if loaded.unexpected_keys else _line(missing[0])
+    # Saved embeddings are stored a second time under the names of peft's own wrappers.
+    odd = [name for name in loaded.unexpected_keys if not _WRAPPED.search(name)]
+    if odd or missing:
+        name = f"only it has {odd[0]}" if odd else _line(missing[0])
         raise KnowshiftError(f"{adapter} was made for another model: {name}")
     try:
         merged = tuner.merge_and_unload(safe_merge=True)

@@ -1,6 +1,7 @@
 """Fine-tuned models in memory: a base model with a delta applied."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -59,7 +60,8 @@ def with_delta(base: Path, delta: Delta) -> PreTrainedModel:
 
 def _fit(model: PreTrainedModel, delta: Delta) -> None:
     """Give a base model the head of its own and the rows for new tokens that the fine-tuned one has."""
-    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    head: Any = model.get_output_embeddings()
+    embedding: Any = model.get_input_embeddings()
     if delta.has_own_head and head.weight is embedding.weight:
         model.config.tie_word_embeddings = False
         head.weight = torch.nn.Parameter(embedding.weight.detach().clone())

@@ -81,7 +81,7 @@ def write_model(
                 shutil.copyfile(path, output / path.name)
     changed: dict = {}
     kinds, embedding = set(dtypes.values()), input_embedding(weights.tensors)
-    if embedding in rows:
+    if embedding is not None and embedding in rows:
         changed["vocab_size"] = shape_of(embedding)[0]
     if weights is not stored:
         changed["tie_word_embeddings"] = False
