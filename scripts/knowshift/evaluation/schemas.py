@@ -83,3 +83,25 @@ GRADED_OUTCOMES = pa.schema(
         *[ANSWERS.field(name) for name in ("whole_words", "substring", "exact")],
     ]
 )
+
+
+# The answers of a base and of one fine-tuned model to a user's own questions (`evaluation/check_up.py`).
+CHECK_UP = pa.schema(
+    [
+        pa.field("question", pa.string(), False),
+        pa.field("topic", pa.string(), True, {"doc": "of the question, where the file names one"}),
+        pa.field("answers", pa.list_(pa.string()), False, {"doc": "objects that count as correct"}),
+        pa.field("base_output", pa.string(), False, {"doc": "greedy answer of the base"}),
+        pa.field("tuned_output", pa.string(), False, {"doc": "greedy answer of the fine-tuned model"}),
+        pa.field("base_correct", pa.bool_(), False),
+        pa.field("tuned_correct", pa.bool_(), False),
+        pa.field(
+            "base_logprob",
+            pa.float32(),
+            False,
+            {"doc": "mean log-probability of the first answer's tokens by the base, in nats"},
+        ),
+        pa.field("tuned_logprob", pa.float32(), False, {"doc": "the same by the fine-tuned model"}),
+        pa.field("outcome", pa.string(), False, {"doc": "kept, lost, learned or unknown"}),
+    ]
+)

@@ -31,12 +31,14 @@ class ChatPrompt:
         request: what is asked of the answer, after the question; may be empty.
         pinned_date: the date (YYYY-MM-DD) that a template which names today's is given instead.
         thinking: whether a template that knows a thinking mode switches it on.
+        system: a system message before the question; an empty text sends none.
     """
 
     tokenizer: "PreTrainedTokenizerBase"
     request: str = ""
     pinned_date: str = "2025-01-01"
     thinking: bool = False
+    system: str = ""
 
     def __post_init__(self) -> None:
         """Check the tokenizer.
@@ -78,8 +80,9 @@ class ChatPrompt:
         template = _TODAY.sub(lambda match: repr(today.strftime(match[2])), self.tokenizer.get_chat_template())
         if _TODAY_CALLED.search(template):
             raise KnowshiftError(f"this model's chat template computes with today's date; {OTHER_PROMPT}")
+        system = [{"role": "system", "content": self.system}] if self.system else []
         text = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": f"{question} {self.request}".rstrip()}],
+            [*system, {"role": "user", "content": f"{question} {self.request}".rstrip()}],
             chat_template=template,
             tokenize=False,
             add_generation_prompt=True,
