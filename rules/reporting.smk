@@ -72,7 +72,8 @@ rule tabulate_model:
     params:
         spec=lambda wc: canonical_json(
             {
-                "grid": fields(SETTINGS.finetuning, *sections.GRID_KEYS),
+                "grid": GRID,
+                "tuned": [cell.name for cell in TUNED_CELLS[wc.model]],
                 "percents": restored_percents(),
                 "matching": SETTINGS.facts.matching,
                 "dtype": SETTINGS.answering_dtype(wc.model),
@@ -96,7 +97,7 @@ rule tabulate_model:
 
 def orders_of_runs(wildcards):
     """List the orders that the runs of a model take their training facts from."""
-    drawn = dict.fromkeys((cell.data, cell.seed) for cell in feasible_runs(wildcards.model))
+    drawn = dict.fromkeys((cell.data, cell.seed) for cell in feasible_grid(wildcards.model))
     return [f"{RESULTS}/{wildcards.model}/orders/{data}-s{seed}.parquet" for data, seed in drawn]
 
 

@@ -172,7 +172,7 @@ def training_size(model, method, parameters):
 
 def size_of_training(wildcards):
     """Return `training_size` of a job."""
-    return training_size(wildcards.model, Cell.parse(wildcards.run).method, parameters_of(wildcards.model))
+    return training_size(wildcards.model, cell_of(wildcards.run).method, parameters_of(wildcards.model))
 
 
 def training_gpus(wildcards):

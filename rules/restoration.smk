@@ -60,7 +60,7 @@ def restored_part(wildcards):
 def restore_spec(wildcards):
     """Return the spec of restored models' answers: what they are asked, how, and what is restored."""
     more = {"dtype": wildcards.arm[1:]} if wildcards.arm else {}
-    return evaluation_spec(wildcards.model, **run_questions(wildcards.run), **restored_part(wildcards), **more)
+    return run_spec(wildcards, **restored_part(wildcards), **more)
 
 
 def outcomes_of(model, run, arm, entry, percent):
@@ -106,7 +106,7 @@ def restored_shares(model, run, strategy, region, arm):
         arm: "" for answers in the number format of `evaluation`, or "-DTYPE" for those in a further one.
     """
     asked = [entry for entry in SETTINGS.restoration if (entry.strategy, entry.region) == (strategy, region)]
-    asked = [entry for entry in asked if is_restored(entry, model, Cell.parse(run))]
+    asked = [entry for entry in asked if is_restored(entry, model, cell_of(run))]
     if arm:
         asked = [entry for entry in asked if arm[1:] in entry.more_dtypes]
     shares = {percent for entry in asked for percent in entry.percents}
@@ -135,7 +135,8 @@ rule evaluate_restored:
         manifest=rules.diff_weights.output.manifest,
         mastery=rules.grade_mastery.output.mastery,
         order=order_of,
-        prompt=located(SETTINGS.facts.prompt),
+        prompt=prompt_of,
+        files=files_of_tuned,
         histogram=histogram_of,
     output:
         shares=temp(directory(f"{RESTORED}.shares")),
@@ -155,7 +156,7 @@ rule evaluate_restored:
     params:
         spec=restore_spec,
         code=digest("evaluate_restored"),
-        prompt=content(SETTINGS.facts.prompt),
+        prompt=prompt_content,
         percents=shares_to_evaluate,
         script=script("evaluate_restored"),
         base=subpath(input.base, parent=True),
@@ -163,7 +164,7 @@ rule evaluate_restored:
     message:
         "{wildcards.run}{wildcards.arm}, {params.percents} % restored ({wildcards.strategy}, {wildcards.region})"
     shell:
-        "{resources.python} {params.script:q} --model {params.base:q} --delta {input.delta:q}"
+        "{resources.python} {params.script:q} --model {params.base:q} --delta {input.delta:q} --files {input.files:q}"
         " --mastery {input.mastery:q} --order {input.order:q} --prompt {input.prompt:q} --histogram {input.histogram:q}"
         " --spec {params.spec:q} --percents {params.percents:q}"
         " --threads {threads} --gpus {resources.gpu} --chunk {resources.chunk} --code {params.code}"
@@ -193,7 +194,7 @@ rule keep_restored:
         manifest=rules.diff_weights.output.manifest,
         mastery=rules.grade_mastery.output.mastery,
         order=order_of,
-        prompt=located(SETTINGS.facts.prompt),
+        prompt=prompt_of,
         histogram=histogram_of,
         shares=evaluated_shares,
     output:
@@ -206,7 +207,7 @@ rule keep_restored:
     params:
         spec=restore_spec,
         code=digest("evaluate_restored"),
-        prompt=content(SETTINGS.facts.prompt),
+        prompt=prompt_content,
         record=subpath(output.outcomes, parent=True),
     message:
         "Keep {wildcards.percent} % of {wildcards.run}{wildcards.arm} ({wildcards.strategy}, {wildcards.region})"
@@ -230,6 +231,7 @@ rule export_model:
         base=rules.resolve_model.output.manifest,
         delta=ancient(rules.diff_weights.output.delta),
         manifest=rules.diff_weights.output.manifest,
+        files=files_of_tuned,
     output:
         manifest=f"{RESULTS}/{{model}}/exports/{{run}}/{{strategy}}-{{region}}-{{percent}}/manifest.json",
     log:
@@ -248,7 +250,8 @@ rule export_model:
     message:
         "Export {wildcards.run} with {wildcards.percent} % ({wildcards.strategy}, {wildcards.region}) restored"
     shell:
-        "python {params.script:q} --base {params.base:q} --delta {input.delta:q} --spec {params.spec:q}"
+        "python {params.script:q} --base {params.base:q} --delta {input.delta:q} --files {input.files:q}"
+        " --spec {params.spec:q}"
         " --threads {threads} --output {params.folder:q} 2> {log:q}"
 
 

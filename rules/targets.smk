@@ -12,7 +12,7 @@ rule mastery:
 HISTOGRAMS = [f"changes/{region}.histogram.parquet" for region in SETTINGS.regions]
 # Where deltas are deleted once they are read, their readers belong to the stage that makes them: no model is trained
 # twice.
-READERS = ["outcomes.parquet", *HISTOGRAMS] if SETTINGS.finetuning.keep_deltas == "restored" else []
+READERS = ["outcomes.parquet", *HISTOGRAMS] if KEEP_DELTAS == "restored" else []
 
 
 def of_models(*names):

@@ -71,8 +71,8 @@ class Share:
 
 def list_shares(arguments: Namespace, options: Options) -> list[Share]:
     """List the shares that are asked for, rising, each of them once."""
-    files = [getattr(arguments, name) for name in ("model", "prompt", "delta", "mastery", "order", "histogram")]
-    shared = {"code": arguments.code, "inputs": input_digests(*files)}
+    names = ("model", "prompt", "delta", "mastery", "order", "histogram", "files")
+    shared = {"code": arguments.code, "inputs": input_digests(*(getattr(arguments, name) for name in names))}
     rest, shares = options.model_dump(exclude={"percents"}), []
     for percent in sorted({*options.percents}):
         chosen = ShareOptions.model_validate({**rest, "percent": percent})
@@ -114,6 +114,7 @@ def answer_shares(arguments: Namespace, shares: Sequence[Share], folder: Path) -
             derive_seed(first.seed, "restore"),
             arguments.threads or 1,
             read_table(arguments.histogram, HISTOGRAM) if arguments.histogram else None,
+            arguments.files,
         )
 
     with lease_device(arguments.device, arguments.threads) as device:
@@ -157,9 +158,10 @@ def main() -> None:
     parser = CommandLine(__doc__, Options)
     parser.folder("--model", "Model directory (the base).")
     parser.folder("--delta", "Delta directory of the fine-tuned model.")
+    parser.files_of_tuned()
     parser.file("--mastery", "Mastery table (Parquet).")
-    parser.file("--order", "Order of training facts (Parquet).", required=False)
-    parser.file("--prompt", "Prompt template (YAML).")
+    parser.file("--order", "Order of training facts (Parquet).", required=False, bare=True)
+    parser.file("--prompt", "Prompt template (YAML); none is read in a chat.", required=False, bare=True)
     parser.file(
         "--histogram",
         "Histogram of the region's relative changes, of measure_changes.py; saves a pass over the weights with the "
@@ -177,7 +179,8 @@ def main() -> None:
     arguments, options = parser.read()
     shares = list_shares(arguments, options)
     output, unfinished = arguments.output, hidden_beside(arguments.output, "unfinished")
-    check_replaceable(output, [arguments.model, arguments.delta, arguments.mastery, arguments.prompt])
+    inputs = (arguments.model, arguments.delta, arguments.mastery, arguments.prompt, arguments.files)
+    check_replaceable(output, [path for path in inputs if path])
     output.parent.mkdir(parents=True, exist_ok=True)
     with holding(hidden_beside(output, "lock")):
         # The output is there if another copy of this job made it while this one waited.

@@ -19,7 +19,10 @@ def main() -> None:
     parser = CommandLine(__doc__, Options)
     parser.versions()
     parser.folder(
-        "--files", "Directory to copy configuration and tokenizer from (default: --tuned, or the base).", required=False
+        "--files",
+        "Directory to copy configuration and tokenizer from (default: --tuned, or the base).",
+        required=False,
+        bare=True,
     )
     parser.new_folder("--output", "Model directory to write.")
     arguments, options = parser.read()

@@ -18,7 +18,11 @@ from knowshift.configuration.section import Percent
 class Options(MatchingRule):
     """How answers are graded, and which grid and shares the tables show."""
 
-    grid: Grid = Field(description="Settings of finetuning that say which cells there are, as an object.")
+    grid: Grid | None = Field(
+        default=None,
+        description="Settings of finetuning that say which cells there are, as an object; null where none is trained.",
+    )
+    tuned: list[str] = Field(default=[], description="Names of the models that were fine-tuned elsewhere.")
     percents: dict[str, list[Percent]] = Field(
         default={},
         description="Percentages of parameters that runs are restored by, for each region; the table of concentration "
@@ -48,16 +52,18 @@ def main() -> None:
     with quick_imports():
         from knowshift.analysis.model_tables import ModelFiles, tabulate_model
         from knowshift.analysis.run_schemas import MODEL_TABLES
-        from knowshift.finetuning.grid import cells, describe
+        from knowshift.finetuning.grid import cells, describe, tuned_cells
         from knowshift.finetuning.schemas import CELLS
         from knowshift.mastery.schemas import LEVEL_COUNTS
         from knowshift.runtime.errors import KnowshiftError
         from knowshift.runtime.parquet import read_table, write_table
 
-    planned = cells(**options.grid.model_dump())
-    order = {cell.run: index for index, cell in enumerate(planned)}
+    planned = cells(**options.grid.model_dump()) if options.grid else []
+    elsewhere = tuned_cells(options.tuned)
+    order = {cell.run: index for index, cell in enumerate([*planned, *elsewhere])}
     if odd := [path for path in arguments.outcomes or () if path.parent.name not in order]:
-        raise KnowshiftError(f"{odd[0]}: its folder is not named like a run of --grid, which has {', '.join(order)}")
+        known = ", ".join(order)
+        raise KnowshiftError(f"{odd[0]}: its folder is not named like a run of --grid or --tuned, which have {known}")
     files = ModelFiles(
         mastery=arguments.mastery,
         levels=arguments.levels,
@@ -73,7 +79,7 @@ def main() -> None:
         precision=arguments.precision or (),
         synonyms=arguments.synonyms or (),
     )
-    described = describe(planned, read_table(arguments.levels, LEVEL_COUNTS))
+    described = describe(planned, read_table(arguments.levels, LEVEL_COUNTS), elsewhere)
     graded = arguments.output / "answers.parquet"
     made = tabulate_model(files, described, options.percents, options.matching, options.dtype, graded)
     for name, schema in (MODEL_TABLES | {"mastery": LEVEL_COUNTS, "cells": CELLS}).items():

@@ -39,7 +39,7 @@ class AskedModel:
     """A model that is asked questions, loaded with the first one, and not at all if every answer is there already.
 
     Args:
-        arguments: the script's; model, prompt, chunk, code, threads and gpus are read.
+        arguments: the script's; model, prompt, chunk, code, threads, gpus and, where the script has it, files are read.
         options: how the model is asked.
         load: loads the model to a device.
         device: the device that this process leased.
@@ -57,12 +57,13 @@ class AskedModel:
         self._arguments, self._options, self._load = arguments, options, load
         self._device, self._as_stored = device, as_stored
         if options.trust_remote_code:
-            trust_code_of(arguments.model)
+            for folder in filter(None, (arguments.model, self._files)):
+                trust_code_of(folder)
 
     @cached_property
     def _prompt(self) -> PromptTemplate | ChatPrompt:
         if chat := self._options.chat:
-            return ChatPrompt(self._tokenizer, chat.request, chat.date, chat.thinking)
+            return ChatPrompt(self._tokenizer, chat.request, chat.date, chat.thinking, chat.system)
         return read_prompt_template(self._arguments.prompt)
 
     @property
@@ -70,14 +71,19 @@ class AskedModel:
         """Whether BOS stands before a formatted question; in a chat the template has put it where it belongs."""
         return "never" if self._options.chat else self._options.bos
 
+    @property
+    def _files(self) -> Path | None:
+        """The folder with tokenizer and configuration of a model that was fine-tuned elsewhere."""
+        return getattr(self._arguments, "files", None)
+
     @cached_property
     def _tokenizer(self) -> PreTrainedTokenizerBase:
-        return load_tokenizer(self._arguments.model)
+        return load_tokenizer(self._files or self._arguments.model)
 
     @cached_property
     def _decoding(self) -> Decoding:
         limit = (self._options.chat or self._options).max_new_tokens
-        return Decoding(limit, end_ids(self._arguments.model, self._tokenizer))
+        return Decoding(limit, end_ids(self._files or self._arguments.model, self._tokenizer))
 
     @cached_property
     def _engine(self) -> GenerationEngine:
@@ -166,7 +172,7 @@ class AskedModel:
             "options": self._options.model_dump(),
             "code": self._arguments.code,
             "chunk": size,
-            "inputs": input_digests(self._arguments.model, self._arguments.prompt, *inputs),
+            "inputs": input_digests(self._arguments.model, self._arguments.prompt, *inputs, self._files),
         }
         parts = [rows.slice(start, size) for start in range(0, len(rows), size)]
         write_in_chunks(output, key, schema, parts, make, "questions", metadata=about)

@@ -16,6 +16,7 @@ STAGES = (
     "probe_mastery",
     "grade_mastery",
     "finetune",
+    "resolve_tuned",
     "diff_weights",
     "measure_changes",
     "evaluate_base",

@@ -11,6 +11,7 @@ from knowshift.analysis.answer_matrix import read_answers
 from knowshift.analysis.churn import tabulate_churn
 from knowshift.analysis.claims import tabulate_claims
 from knowshift.analysis.confidence import tabulate_confidence
+from knowshift.analysis.fates import tabulate_fates
 from knowshift.analysis.flows import tabulate_fact_outputs, tabulate_flows
 from knowshift.analysis.knowledge import knowledge_of
 from knowshift.analysis.level_reliability import tabulate_level_reliability
@@ -82,6 +83,7 @@ def analyse_model(
         "flows": tabulate_flows(study, topics, knowledge),
         "churn": tabulate_churn(study, knowledge),
         "wrong_answers": tabulate_wrong_answers(study, graded, mastery, matching),
+        "fates": tabulate_fates(study, topics),
         "training_topics": tabulate_training_topics(study, orders),
         "level_reliability": reliability,
         "level_regression": regression,

@@ -146,10 +146,19 @@ def compare(study: Study, candidates: Sequence[Candidate]) -> Contest | None:
 
 
 def list_candidates(study: Study) -> list[Candidate]:
-    """Every condition that was run, and every restored condition that is no control."""
+    """Every condition that was fine-tuned here, and every restored condition of these that is no control."""
+    return [one for condition in study.conditions if not condition.elsewhere for one in candidates_of(study, condition)]
+
+
+def candidates_of(study: Study, condition: Condition) -> list[Candidate]:
+    """A condition, and what was restored of it and is no control."""
     return [
-        *(Candidate(condition) for condition in study.conditions),
-        *(Candidate(one.condition, one) for one in study.restorations if one.percent and one.strategy not in CONTROLS),
+        Candidate(condition),
+        *(
+            Candidate(condition, one)
+            for one in study.restorations
+            if one.condition == condition and one.percent and one.strategy not in CONTROLS
+        ),
     ]
 
 
@@ -177,7 +186,7 @@ def chosen_restoration(study: Study, condition: Condition) -> RestoredCondition 
 
     Controls are left out.
     """
-    sweep = [one for one in list_candidates(study) if one.condition == condition and one.restoration]
+    sweep = [one for one in candidates_of(study, condition) if one.restoration]
     best = best_on_dev(study, sweep) or min(sweep, key=simplicity, default=None)
     return best.restoration if best else None
 
@@ -223,6 +232,23 @@ def _on_tests(study: Study, head: dict, keys: Sequence[Answerer], compared: bool
 
 
 def recommend(study: Study, folder: str) -> pa.Table:
+    """What is recommended, in the schema `RECOMMENDATION`.
+
+    It is one recipe of all that were trained here, and for each model that was fine-tuned elsewhere, whether and how
+    to restore it.
+
+    Args:
+        study: The study.
+        folder: The model's folder of results, as the command that exports a model names it.
+    """
+    elsewhere = [condition for condition in study.conditions if condition.elsewhere]
+    contests = [candidates_of(study, condition) for condition in elsewhere]
+    if (here := list_candidates(study)) or not elsewhere:
+        contests.insert(0, here)
+    return pa.concat_tables([_recommend(study, folder, candidates) for candidates in contests])
+
+
+def _recommend(study: Study, folder: str, candidates: Sequence[Candidate]) -> pa.Table:
     """The recipe that `choose` takes and its accuracy on test, in the schema `RECOMMENDATION`.
 
     Its gain is over the unrestored recipe that is best on dev, on the same seeds. Of its runs, the one that is best on
@@ -230,9 +256,10 @@ def recommend(study: Study, folder: str) -> pa.Table:
 
     Args:
         study: The study.
-        folder: The model's folder of results, as the command that exports a model names it.
+        folder: As in `recommend`.
+        candidates: The recipes.
     """
-    comparison = compare(study, list_candidates(study))
+    comparison = compare(study, candidates)
     if comparison is None:
         reason = "no dev questions were asked" if study.conditions else "no fine-tuned model was run"
         return table([{"reason": reason}], RECOMMENDATION)
@@ -266,7 +293,7 @@ def _note(comparison: Contest) -> str | None:
     notes = []
     if comparison.panel.questions < FEW_QUESTIONS:
         notes.append(f"{comparison.panel.questions} dev questions are few, so the choice is uncertain")
-    if len(comparison.seeds) == 1:
+    if len(comparison.seeds) == 1 and not comparison.candidates[0].condition.elsewhere:
         notes.append("all recipes have one seed in common, so another training set could change the choice")
     return "; ".join(notes) or None
 

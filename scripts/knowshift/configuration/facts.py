@@ -107,5 +107,8 @@ class Facts(BuildingRules, Archive, MatchingRule):
         return self
 
     def limit(self, split: str) -> int | None:
-        """Return the largest number of facts of a split that each topic gives; None for all. Training uses all."""
+        """Return the largest number of facts of a split that each topic gives; None for all. Training uses all.
+
+        `Configuration.facts_limit` tells where nothing is trained.
+        """
         return {"dev": self.dev_limit, "test": self.test_limit}.get(split)

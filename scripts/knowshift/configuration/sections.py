@@ -16,14 +16,33 @@ from knowshift.configuration.evaluation import Divergence, Evaluation
 from knowshift.configuration.facts import ENTITYQUESTIONS, Facts
 from knowshift.configuration.finetuning import GRID_KEYS, METHOD, Finetuning
 from knowshift.configuration.mastery import Mastery
-from knowshift.configuration.models import MODEL_NAME, DirectorySource, Model
-from knowshift.configuration.restoration import REGION_NAME, Export, Region, RegionPattern, Restoration
+from knowshift.configuration.models import MODEL_NAME, TUNED, DirectorySource, HubSource, Model
+from knowshift.configuration.restoration import (
+    GRID_CHOICES,
+    REGION_NAME,
+    Export,
+    Region,
+    RegionPattern,
+    Restoration,
+)
 from knowshift.configuration.section import Seeded, Several
 from knowshift.weights.regions import REGIONS
 
 # The rules take these from here, beside the configuration itself.
-__all__ = ["ENTITYQUESTIONS", "GRID_KEYS", "METHOD", "REGION_NAME", "Configuration", "DirectorySource", "json_schema"]
+__all__ = [
+    "ENTITYQUESTIONS",
+    "GRID_KEYS",
+    "METHOD",
+    "MODEL_NAME",
+    "REGION_NAME",
+    "TUNED",
+    "Configuration",
+    "DirectorySource",
+    "HubSource",
+    "json_schema",
+]
 
+TRAIN_FACTS = 20  # train facts per topic, at least, where nothing is trained
 # Folders that lie beside those of the models in the results, so that no model may have their names.
 RESERVED = {"raw", "downloads", "facts", "tables", "figures", "logs", "benchmarks"}
 
@@ -48,8 +67,12 @@ class Configuration(Seeded):
     )
     facts: Facts = Field(description="Where the facts come from, and how they are used.")
     mastery: Mastery = Field(default=Mastery(), description="How mastery is measured before training.")
-    finetuning: Finetuning = Field(description="How models are fine-tuned, and on which training sets.")
-    evaluation: Evaluation = Field(description="What models are asked, and how they answer.")
+    finetuning: Finetuning | None = Field(
+        default=None,
+        description="How models are fine-tuned, and on which training sets; null trains none, for an experiment on "
+        "models that were fine-tuned elsewhere (models.NAME.tuned).",
+    )
+    evaluation: Evaluation = Field(default=Evaluation(), description="What models are asked, and how they answer.")
     divergence: Divergence = Field(
         default=Divergence(), description="How next-token distributions before and after fine-tuning are compared."
     )
@@ -67,21 +90,15 @@ class Configuration(Seeded):
 
     @model_validator(mode="after")
     def _check_names(self) -> "Configuration":
-        grid = self.finetuning
         if odd := sorted(set(self.models) & RESERVED):
             raise ValueError(f"models.{odd[0]}: this name is taken by another folder of the results")
-        known = {
-            "models": list(self.models),
-            "methods": grid.methods,
-            "data": grid.data,
-            "sizes": grid.sizes,
-            "seeds": grid.seeds,
-        }
+        if self.finetuning is None and not any(model.tuned for model in self.models.values()):
+            raise ValueError(
+                "finetuning is missing: say there how models are fine-tuned, or name models that were fine-tuned"
+                " elsewhere under models.NAME.tuned"
+            )
         for number, entry in enumerate(self.restoration):
-            for key, allowed in known.items():
-                for value in getattr(entry, key) or ():
-                    if value not in allowed:
-                        raise ValueError(f"restoration.{number}.{key}: {value} is not in the grid, which has {allowed}")
+            self._check_choices(number, entry)
             for model in entry.models or self.models:
                 if self.answering_dtype(model) != "float32" and "float32" in entry.more_dtypes:
                     raise ValueError(
@@ -100,7 +117,35 @@ class Configuration(Seeded):
         for number, entry in enumerate(self.exports):
             if entry.model not in self.models:
                 raise ValueError(f"exports.{number}.model: {entry.model} is not among {list(self.models)}")
+            kind, _, name = entry.run.partition("-")
+            elsewhere = self.models[entry.model].tuned
+            if kind == TUNED and name not in elsewhere:
+                raise ValueError(f"exports.{number}.run: models.{entry.model}.tuned has no {name}, but {[*elsewhere]}")
+            if kind != TUNED and self.finetuning is None:
+                raise ValueError(f"exports.{number}.run: {entry.run} would be trained, and there is no finetuning")
         return self
+
+    def _check_choices(self, number: int, entry: Restoration) -> None:
+        """Check that what an entry under restoration chooses among is there."""
+        grid = self.finetuning
+        known = {"models": list(self.models)}
+        known |= {key: getattr(grid, key) if grid else [] for key in GRID_CHOICES}
+        models = [self.models[name] for name in entry.models or self.models if name in self.models]
+        known["tuned"] = list(dict.fromkeys(name for model in models for name in model.tuned))
+        for key, allowed in known.items():
+            place = "the tuned models, which are" if key == "tuned" else "the grid, which has"
+            for value in getattr(entry, key) or ():
+                if value not in allowed:
+                    raise ValueError(f"restoration.{number}.{key}: {value} is not in {place} {allowed}")
+
+    def facts_limit(self, split: str) -> int | None:
+        """Return the largest number of facts of a split that each topic gives; None for all.
+
+        Where nothing is trained, train facts only stand as examples before questions, so few are enough.
+        """
+        if split == "train" and self.finetuning is None:
+            return max(TRAIN_FACTS, 2 * self.evaluation.few_shot)
+        return self.facts.limit(split)
 
     def answering_dtype(self, model: str) -> Dtype:
         """Return the number format that a model is asked in, before and after fine-tuning and restored."""
@@ -116,17 +161,22 @@ class Configuration(Seeded):
         if self.evaluation.engine == "torch":
             for number, entry in enumerate(self.restoration):
                 found |= {f"restoration.{number}.more_dtypes ({dtype})": dtype for dtype in entry.more_dtypes}
-        for method in grid.methods:
+        for method in grid.methods if grid else ():
             recipe = grid.training(method)[1]
             found[f"finetuning ({method})"] = recipe.compute or recipe.dtype
         return found
 
     def narrow_answers(self) -> list[str]:
-        """List the models, by name, that are restored by changes which their answers are too coarse to see whole."""
+        """List the models, by name, that are restored by changes which their answers are too coarse to see whole.
+
+        In which format models were fine-tuned elsewhere is not known here.
+        """
         widths = {"float32": 4, "bfloat16": 2, "float16": 2}
+        grid = self.finetuning
+        if grid is None:
+            return []
 
         def narrow(entry: Restoration, model: str) -> bool:
-            grid = self.finetuning
             deltas = [grid.training(method)[1].dtype for method in entry.methods or grid.methods]
             return max(map(widths.__getitem__, deltas)) > widths[self.answering_dtype(model)]
 

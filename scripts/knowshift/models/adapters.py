@@ -16,10 +16,9 @@ from knowshift.models.foreign import Checkpoint, check_checkpoint, copy_tokenize
 from knowshift.models.loading import load_model
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.weights.counterparts import is_vocabulary
-from knowshift.weights.model_folder import ADAPTER
+from knowshift.weights.model_folder import ADAPTER, ADAPTER_WEIGHTS
 from knowshift.weights.safetensors_files import StoredTensor, read_header
 
-WEIGHTS = "adapter_model.safetensors"
 _WRAPPED = re.compile(r"\.(?:modules_to_save|original_module)\.weight$")
 _ROWS = {"lora_B.weight": 0, "lora_embedding_A": 1}  # of LoRA's factors: the axis that counts a vocabulary's tokens
 
@@ -91,15 +90,15 @@ def _stored(adapter: Path) -> dict[str, StoredTensor]:
     Raises:
         KnowshiftError: it has no safetensors.
     """
-    if (adapter / WEIGHTS).is_file():
-        return read_header(adapter / WEIGHTS)
+    if (adapter / ADAPTER_WEIGHTS).is_file():
+        return read_header(adapter / ADAPTER_WEIGHTS)
     if (adapter / "adapter_model.bin").is_file():
-        names = f"torch.load('{adapter}/adapter_model.bin', weights_only=True), '{adapter}/{WEIGHTS}'"
+        names = f"torch.load('{adapter}/adapter_model.bin', weights_only=True), '{adapter}/{ADAPTER_WEIGHTS}'"
         raise KnowshiftError(
             f"{adapter} has its weights in adapter_model.bin only, which can hold code and is not read; convert"
             f' it with: python -c "import torch; from safetensors.torch import save_file; save_file({names})"'
         )
-    raise KnowshiftError(f"{adapter} has {ADAPTER} but no {WEIGHTS}; save the adapter again")
+    raise KnowshiftError(f"{adapter} has {ADAPTER} but no {ADAPTER_WEIGHTS}; save the adapter again")
 
 
 def _resize(model: PreTrainedModel, stored: dict[str, StoredTensor], adapter: Path) -> None:

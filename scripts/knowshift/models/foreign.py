@@ -220,6 +220,14 @@ def copy_tokenizer(source: Path, output: Path) -> None:
         shutil.copyfile(path, output / path.name)
 
 
+def copy_files(folder: Path, output: Path) -> None:
+    """Copy configuration and tokenizer of a model, without its weights, into an existing directory."""
+    for pattern in _SETTINGS:
+        for path in sorted(folder.glob(pattern)):
+            shutil.copyfile(path, output / path.name)
+    copy_tokenizer(folder, output)
+
+
 def _pieces(tensor: StoredTensor) -> Iterator[np.ndarray]:
     """Read a stored tensor, a part of it in memory at a time."""
     size = math.prod(tensor.shape)

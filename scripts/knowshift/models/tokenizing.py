@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _TODAY = re.compile(r"""\bstrftime_now\(\s*(["'])(.*?)\1\s*\)""")
 _TODAY_CALLED = re.compile(r"\bstrftime_now\s*\(")
 
-OTHER_PROMPT = "set its instruct.prompt to study"
+OTHER_PROMPT = "set its prompt to study (models.NAME.instruct.prompt, or models.NAME.tuned.NAME.prompt)"
 LONGEST_CHAT = 100_000  # characters that a template may add to a question
 
 

@@ -14,7 +14,14 @@ from knowshift.weights.stored_places import stored_views
 from knowshift.weights.torch_bits import as_tensor
 
 
-def load_tuned(base: Path, delta: Path, dtype: str, device: torch.device | str, threads: int = 1) -> PreTrainedModel:
+def load_tuned(
+    base: Path,
+    delta: Path,
+    dtype: str,
+    device: torch.device | str,
+    threads: int = 1,
+    settings: Path | None = None,
+) -> PreTrainedModel:
     """Load a fine-tuned model from its base and its delta.
 
     Args:
@@ -23,18 +30,20 @@ def load_tuned(base: Path, delta: Path, dtype: str, device: torch.device | str, 
         dtype: a key of `DTYPES`; the fine-tuned weights are rebuilt exactly and cast to it afterwards.
         device: where the parameters go.
         threads: CPU threads that decode the delta.
+        settings: directory with the fine-tuned model's configuration; None if that is the base's.
     """
-    model = with_delta(base, Delta(delta, base, threads))
+    model = with_delta(base, Delta(delta, base, threads), settings)
     # The stubs of transformers take the first argument of `to` for the model.
     return model.to(device, DTYPES[dtype])  # pyright: ignore[reportArgumentType]
 
 
-def with_delta(base: Path, delta: Delta) -> PreTrainedModel:
+def with_delta(base: Path, delta: Delta, settings: Path | None = None) -> PreTrainedModel:
     """Load a base model on the CPU and overwrite its parameters by the fine-tuned ones.
 
     Args:
         base: model directory of the base.
         delta: the delta to that base; it yields the fine-tuned tensors.
+        settings: directory with the fine-tuned model's configuration; None if that is the base's.
 
     Returns:
         The fine-tuned model, in the type that most of its tensors were trained in. It has the rows that were added to
@@ -45,7 +54,7 @@ def with_delta(base: Path, delta: Delta) -> PreTrainedModel:
     """
     types = list(delta.dtypes.values())
     most = max(sorted(set(types)), key=types.count)
-    model = load_model(base, most)  # where types differ, transformers keeps some wide
+    model = load_model(base, most, settings=settings)  # where types differ, transformers keeps some wide
     _fit(model, delta)
     views = stored_views(model, delta.names())
     with torch.no_grad():

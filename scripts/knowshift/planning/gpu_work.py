@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from knowshift.finetuning.grid import Cell
+from knowshift.finetuning.grid import AnyCell
 from knowshift.planning import sizing
 from knowshift.planning.accelerators import (
     GPUS_PER_NODE,
@@ -82,7 +82,8 @@ def training_work(model: PlannedModel, accelerator: Accelerator) -> Iterator[Rul
     """Estimate the work of fine-tuning, for each method."""
     parameters, machine = model.size.parameters, _machine(accelerator)
     tokens_per_example = model.facts.tokens_asked("in_domain") + 1  # and the end of the sequence
-    for method in model.experiment.finetuning.methods:
+    grid = model.experiment.finetuning
+    for method in grid.methods if grid else ():
         kind, recipe = model.experiment.finetuning.training(method)
         runs = [cell for cell in model.trained if cell.method == method]
         examples = sum(map(model.facts.of_cell, runs)) * recipe.epochs
@@ -134,7 +135,7 @@ def _held_out(model: PlannedModel) -> tuple[float, float]:
     return questions, tokens
 
 
-def _requests_of(model: PlannedModel, cells: Iterable[Cell]) -> _Requests:
+def _requests_of(model: PlannedModel, cells: Iterable[AnyCell]) -> _Requests:
     """Count what fine-tuned models, one per cell, are asked: held-out questions, and some of their training facts."""
     limit = model.experiment.evaluation.training_set
     own = [facts if limit is None else min(limit, facts) for facts in map(model.facts.of_cell, cells)]

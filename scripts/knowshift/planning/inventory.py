@@ -94,7 +94,7 @@ class Inventory:
         subject = counts["subject_characters"] - len(SUBJECT)  # it replaces the placeholder
         facts = {split: int(counts[split]) for split in PROBED_SPLITS[domain]}
         for split in facts:
-            if (limit := self._experiment.facts.limit(split)) is not None:
+            if (limit := self._experiment.facts_limit(split)) is not None:
                 facts[split] = min(facts[split], limit)
         # Each text but the answer begins with one token that marks its start.
         return TopicSize(

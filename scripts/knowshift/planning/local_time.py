@@ -68,7 +68,8 @@ GROUPS = (
     ("probe_mastery",),
     ("grade_mastery", "count_levels"),
     (
-        *("evaluate_base", "evaluate_instruct", "draw_order", "finetune", "diff_weights", "keep_delta", "evaluate"),
+        *("evaluate_base", "evaluate_instruct", "draw_order", "finetune", "resolve_tuned"),
+        *("diff_weights", "keep_delta", "evaluate"),
         *("measure_changes", "measure_divergence", "evaluate_restored", "keep_restored", "export_model"),
     ),
     ("tabulate_model", "tabulate_facts", "tabulate_published"),
@@ -161,6 +162,9 @@ def _model_seconds(
     light = 2 * speed.light_start
     seconds["resolve_model"] = jobs["resolve_model"] * (speed.start + DEQUANTISED * 4 * parameters / speed.copied)
     seconds["resolve_instruct"] = jobs["resolve_instruct"] * (speed.start + DEQUANTISED * stored / speed.copied)
+    seconds["resolve_tuned"] = jobs["resolve_tuned"] * (
+        speed.start + load + SAVE_PASSES * 4 * parameters / speed.copied
+    )
     for rule in ("diff_weights", "keep_delta"):
         seconds[rule] = jobs[rule] * (light + COMPARED * 4 * parameters / speed.compressed)
     seconds["measure_changes"] = jobs["measure_changes"] * (light + unpack + rank)

@@ -6,6 +6,10 @@ name, and the page shows and numbers what they hold. Rules import this module, s
 
 from typing import NamedTuple
 
+ELSEWHERE = (
+    "elsewhere"  # the section and the modules of models that were fine-tuned elsewhere; without any, it is left out
+)
+
 
 class SectionEntry(NamedTuple):
     """A section of the page.
@@ -55,6 +59,7 @@ SECTIONS = (
     SectionEntry("asked", "What was asked, and what was run", "What was run"),
     SectionEntry("before", "What was known before", "Known before"),
     SectionEntry("after", "What fine-tuning did", "What SFT did"),
+    SectionEntry("elsewhere", "Models that were fine-tuned elsewhere", "Tuned elsewhere"),
     SectionEntry("null", "Concentration and its null", "Concentration"),
     SectionEntry("undone", "What could be undone", "What could be undone"),
     SectionEntry("advice", "What to do", "What to do"),
@@ -77,6 +82,7 @@ FIGURES = (
     FigureEntry("correlation", "divergence", "after"),
     FigureEntry("right_answer", "confidence", "after"),
     FigureEntry("confidence", "confidence", "after"),
+    FigureEntry("fates", "elsewhere", "elsewhere"),
     FigureEntry("concentration", "parameters", "null"),
     FigureEntry("restored", "restoration", "undone"),
     FigureEntry("restored_where", "parameters", "undone"),
@@ -100,6 +106,8 @@ TABLES = (
     TableEntry("correlation", "scores", "after", source="correlations"),
     TableEntry("right_answer", "confidence", "after", source="right_answer_gaps"),
     TableEntry("confidence", "confidence", "after", source="confidence_errors"),
+    TableEntry("fates", "elsewhere", "elsewhere", source="fates"),
+    TableEntry("fates_topics", "elsewhere", "elsewhere", source="fates"),
     TableEntry("concentration", "parameters", "null", source="concentration"),
     TableEntry("visible", "parameters", "null", source="concentration"),
     TableEntry("precision", "parameters", "null", source="precision"),

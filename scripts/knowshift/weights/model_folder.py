@@ -13,6 +13,7 @@ from knowshift.runtime.json_files import read_json_object
 
 SINGLE = "model.safetensors"  # the weights in one file
 INDEX = "model.safetensors.index.json"  # in a directory of several shards: which of them holds which tensor
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER = "adapter_config.json"  # peft's; transformers loads the adapter on top of the weights beside it
 # How methods of quantisation are written; others are named as their configuration names them.
 _METHODS = {

@@ -162,8 +162,8 @@ def label(value: Any) -> str:
 
 
 def made(method: str, data: str, size: float) -> str:
-    """Say what a model was trained on, as in "full, level 2, 240 facts"."""
-    return f"{method}, {label(data)}, {count(size)} facts"
+    """Say what a model was trained on, as in "full, level 2, 240 facts"; or that it was trained elsewhere."""
+    return f"{data}, tuned elsewhere" if absent(size) else f"{method}, {label(data)}, {count(size)} facts"
 
 
 def share_restored(row: Mapping[Hashable, Any], strategy: str = "strategy") -> str:
@@ -184,7 +184,7 @@ def naming(table: pd.DataFrame, *more: str) -> dict[str, str]:
     Args:
         more: further columns, in their order.
     """
-    tuned = table[table["size"].notna()] if "size" in table else table
+    tuned = table[table["data"].notna()] if "data" in table and "size" in table else table
     several = [name for name in ("model", "method") if name in table and tuned[name].nunique() > 1]
     headings = {"data": "training data", "size": "facts", "seeds": "seeds"}
     return {name: headings.get(name, name) for name in (*several, *more)}
