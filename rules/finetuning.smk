@@ -161,12 +161,12 @@ rule finetune:
         checkpoint=temp(directory(CHECKPOINT)),
         steps=f"{RESULTS}/{{model}}/runs/{{run}}/steps.parquet",
         speed=f"{RESULTS}/{{model}}/runs/{{run}}/speed.parquet",
-    wildcard_constraints:
-        run=GRID_RUN,
     log:
         f"{RESULTS}/logs/finetune/{{model}}.{{run}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/finetune/{{model}}.{{run}}.tsv"
+    wildcard_constraints:
+        run=GRID_RUN,
     conda:
         "../envs/knowshift.yaml"
     threads: 1

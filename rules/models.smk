@@ -78,18 +78,20 @@ use rule resolve_model as resolve_instruct with:
 
 
 def tuned_model(wildcards):
-    """Return the settings of a model that was fine-tuned elsewhere."""
-    return SETTINGS.models[wildcards.model].tuned[cell_of(wildcards.run).name]
+    """Return the settings of a model that was fine-tuned elsewhere.
+
+    Raises:
+        WorkflowError: the configuration does not name it.
+    """
+    tuned, name = SETTINGS.models[wildcards.model].tuned, cell_of(wildcards.run).name
+    if name not in tuned:
+        raise WorkflowError(f"models.{wildcards.model}.tuned names no {name}, but {', '.join(tuned) or 'nothing'}")
+    return tuned[name]
 
 
 def tuned_spec(wildcards):
-    """Return where a model that was fine-tuned elsewhere comes from, and the digest of a local folder.
-
-    What is not in the configuration is not refused here: Snakemake asks this of other models' runs too.
-    """
-    model = SETTINGS.models[wildcards.model].tuned.get(cell_of(wildcards.run).name)
-    if model is None:
-        return ""
+    """Return where a model that was fine-tuned elsewhere comes from, and the digest of a local folder."""
+    model = tuned_model(wildcards)
     spec = {"source": model.source.model_dump()} | ({"trust_remote_code": True} if model.trust_remote_code else {})
     if not is_fetched(model):
         folder = Path(*model.source.model_dump().values())
@@ -113,12 +115,12 @@ rule resolve_tuned:
     output:
         checkpoint=temp(directory(CHECKPOINT)),
         files=directory(TUNED_FILES),
-    wildcard_constraints:
-        run=TUNED_RUN,
     log:
         f"{RESULTS}/logs/resolve_tuned/{{model}}.{{run}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/resolve_tuned/{{model}}.{{run}}.tsv"
+    wildcard_constraints:
+        run=TUNED_RUN,
     conda:
         "../envs/knowshift.yaml"
     resources:
