@@ -53,6 +53,26 @@ class KnowledgeTables:
                         yield {**cell, "run": run, "seed": seed, "topic": topic,
                                "facts": cell["size"] // len(self.grid.in_domain)}  # fmt: skip
 
+    def fates(self) -> Iterator[dict]:
+        """Rows of the table `fates`."""
+        shares = [{"chosen": False}]
+        shares += [
+            {"strategy": "top", "region": "transformer", "percent": percent, "chosen": percent == 20}
+            for percent in (5.0, 20.0, 60.0)
+        ]
+        cells = [(model, name) for model in self.grid.models for name in self.grid.elsewhere]
+        for model, name in cells:
+            for held in HELD_OUT:
+                for share in [*shares, *({"chosen": False, "topic": topic} for topic in self.grid.in_domain)]:
+                    kept = 0.7 + share.get("percent", 0.0) / 300
+                    columns = {"before": 0.5, "after": kept / 2 + 0.05, "kept_share": kept, "learned_share": 0.1}
+                    yield {"model": model, "data": name, "set": held, "asked_with": "few-shot", **share, "facts": 200,
+                           "kept": round(100 * kept), "lost": 100 - round(100 * kept), "learned": 10, "unknown": 90,
+                           **columns, **{f"{key}_low": value - 0.04 for key, value in columns.items()},
+                           **{f"{key}_high": value + 0.04 for key, value in columns.items()},
+                           **self.change("change", kept / 2 - 0.45), "p": 0.002, "logprob_before": -1.2,
+                           "logprob_after": -1.6}  # fmt: skip
+
     def level_reliability(self) -> Iterator[dict]:
         """Rows of the table `level_reliability`."""
         for model in self.grid.models:
