@@ -19,6 +19,8 @@ def trained_here(frames: Frames) -> Frames:
             kept[name] = table[~table["run"].astype(str).str.startswith(f"{TUNED}-")]
         else:
             kept[name] = table
+    if "cells" in kept:  # whole numbers again, where those of the others were missing
+        kept["cells"] = kept["cells"].astype({"facts": int, "seed": int})
     return kept
 
 

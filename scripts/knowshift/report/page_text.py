@@ -19,7 +19,7 @@ def summarise(frames: Frames) -> dict[str, Any]:
         elsewhere: for each model that was fine-tuned elsewhere, what the text says of it;
         papers: the models of this run that are among the paper's.
     """
-    every, cells = frames["cells"], frames["cells"][frames["cells"]["method"] != TUNED]
+    every, cells = frames["cells"], trained_here(frames)["cells"]
     missing = cells[cells["state"] == "infeasible"]
     return {
         "models": [
