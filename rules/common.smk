@@ -55,6 +55,7 @@ wildcard_constraints:
     strategy="|".join(get_args(Strategy)),
     region=f"{sections.REGION_NAME}|{LAYERS}",
     percent=r"\d+(\.\d+)?",
+    task=sections.MODEL_NAME,
     arm=f"(-({'|'.join(get_args(Dtype))}))?",  # of `more_dtypes`, in the folder restored-DTYPE
 
 

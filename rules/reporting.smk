@@ -60,9 +60,10 @@ rule tabulate_model:
         ],
         restored=lambda wc: restored_outcomes(wc.model, feasible_runs(wc.model)),
         precision=lambda wc: precision_outcomes(wc.model, feasible_runs(wc.model)),
+        tasks=lambda wc: task_outcomes(wc.model, feasible_runs(wc.model)),
         synonyms=[located(path) for path in SETTINGS.facts.synonyms],
     output:
-        expand(f"{RESULTS}/{{{{model}}}}/tables/{{table}}.parquet", table=[*TABULATED, "answers"]),
+        expand(f"{RESULTS}/{{{{model}}}}/tables/{{table}}.parquet", table=[*TABULATED, "answers", "task_answers"]),
     log:
         f"{RESULTS}/logs/tabulate_model/{{model}}.log",
     conda:
@@ -77,6 +78,7 @@ rule tabulate_model:
                 "percents": restored_percents(),
                 "matching": SETTINGS.facts.matching,
                 "dtype": SETTINGS.answering_dtype(wc.model),
+                **({"tasks": {name: task.metric for name, task in TASKS.items()}} if TASKS else {}),
             }
         ),
         code=digest("tabulate_model"),
@@ -90,7 +92,8 @@ rule tabulate_model:
         " --base-outcomes {input.base:q} --few-shot-outcomes {input.few_shot:q} --facts {input.facts:q}"
         " --instruct-outcomes {input.instruct:q} --outcomes {input.outcomes:q}"
         " --divergences {input.divergences:q} --steps {input.steps:q} --histograms {input.histograms:q}"
-        " --restored {input.restored:q} --precision {input.precision:q} --synonyms {input.synonyms:q}"
+        " --restored {input.restored:q} --precision {input.precision:q} --task-outcomes {input.tasks:q}"
+        " --synonyms {input.synonyms:q}"
         " --spec {params.spec:q}"
         " --output {params.tables:q} 2> {log:q}"
 
@@ -118,7 +121,13 @@ rule analyse_model:
     resources:
         mem_mb=memory(4000),
     params:
-        spec=spec_of({"matching": SETTINGS.facts.matching, "seed": SETTINGS.seed}),
+        spec=spec_of(
+            {
+                "matching": SETTINGS.facts.matching,
+                "seed": SETTINGS.seed,
+                **({"tasks": {name: fields(task, "metric", "tolerance") for name, task in TASKS.items()}} if TASKS else {}),
+            }
+        ),
         code=digest("analyse_model"),
         script=script("analyse_model"),
         folder=lambda wc, input: Path(input.tables[0]).parents[1],

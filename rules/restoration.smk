@@ -120,7 +120,8 @@ def shares_to_evaluate(wildcards, resources):
 
 def sweep_of(wildcards):
     """Return what the restored models of one job have in common: model, run, strategy, region and arm."""
-    return wildcards.model, wildcards.run, wildcards.strategy, wildcards.region, wildcards.arm
+    arm = wildcards.arm if "arm" in wildcards.keys() else ""  # tasks are asked in the number format of `evaluation`
+    return wildcards.model, wildcards.run, wildcards.strategy, wildcards.region, arm
 
 
 RESTORED = f"{RESULTS}/{{model}}/runs/{{run}}/restored{{arm}}/{{strategy}}-{{region}}"
@@ -158,6 +159,8 @@ rule evaluate_restored:
         code=digest("evaluate_restored"),
         prompt=prompt_content,
         percents=shares_to_evaluate,
+        tasks=tasks_to_ask,
+        task_files=task_files,
         script=script("evaluate_restored"),
         base=subpath(input.base, parent=True),
         kept=f"{RESTORED}-",
@@ -167,6 +170,7 @@ rule evaluate_restored:
         "{resources.python} {params.script:q} --model {params.base:q} --delta {input.delta:q} --files {input.files:q}"
         " --mastery {input.mastery:q} --order {input.order:q} --prompt {input.prompt:q} --histogram {input.histogram:q}"
         " --spec {params.spec:q} --percents {params.percents:q}"
+        " --tasks {params.tasks:q} --task-files {params.task_files:q}"
         " --threads {threads} --gpus {resources.gpu} --chunk {resources.chunk} --code {params.code}"
         " --kept {params.kept:q} --output {output.shares:q} 2> {log:q}"
 
@@ -180,7 +184,7 @@ def evaluated_shares(wildcards):
     sweep = sweep_of(wildcards)
     if wildcards.percent not in map(plain_number, restored_shares(*sweep)):
         raise WorkflowError(f"{'/'.join(sweep)}: no entry under restoration asks for {wildcards.percent} %; add one")
-    return expand(rules.evaluate_restored.output.shares, **wildcards)
+    return expand(rules.evaluate_restored.output.shares, **{"arm": "", **wildcards})
 
 
 localrules:

@@ -13,6 +13,7 @@ from knowshift.allowed_values import Dtype
 from knowshift.configuration.facts import MatchingRule
 from knowshift.configuration.finetuning import Grid
 from knowshift.configuration.section import Percent
+from knowshift.configuration.tasks import Metric
 
 
 class Options(MatchingRule):
@@ -29,6 +30,7 @@ class Options(MatchingRule):
         "has them beside the paper's.",
     )
     dtype: Dtype = Field(default="float32", description="Number format that the models answered in.")
+    tasks: dict[str, Metric] = Field(default={}, description="Metric of each task, by its name.")
 
 
 def main() -> None:
@@ -46,12 +48,15 @@ def main() -> None:
     parser.file("--histograms", "Histograms of relative changes (REGION.histogram.parquet).", required=False, many=True)
     parser.file("--restored", "Outcomes of restored models.", required=False, many=True)
     parser.file("--precision", "Outcomes of restored models in further number formats.", required=False, many=True)
+    parser.file("--task-outcomes", "Answers to the examples of tasks.", required=False, many=True)
     parser.file("--synonyms", "CSV files of synonyms.", required=False, many=True)
     parser.new_folder("--output", "Directory for the tables (Parquet).")
     arguments, options = parser.read()
     with quick_imports():
         from knowshift.analysis.model_tables import ModelFiles, tabulate_model
         from knowshift.analysis.run_schemas import MODEL_TABLES
+        from knowshift.analysis.task_answers import grade_tasks
+        from knowshift.evaluation.schemas import TASK_ANSWERS
         from knowshift.finetuning.grid import cells, describe, tuned_cells
         from knowshift.finetuning.schemas import CELLS
         from knowshift.mastery.schemas import LEVEL_COUNTS
@@ -84,6 +89,8 @@ def main() -> None:
     made = tabulate_model(files, described, options.percents, options.matching, options.dtype, graded)
     for name, schema in (MODEL_TABLES | {"mastery": LEVEL_COUNTS, "cells": CELLS}).items():
         write_table(arguments.output / f"{name}.parquet", made[name].replace_schema_metadata(None), schema)
+    scored = grade_tasks(arguments.task_outcomes or (), options.tasks)
+    write_table(arguments.output / "task_answers.parquet", scored, TASK_ANSWERS)
 
 
 if __name__ == "__main__":

@@ -86,11 +86,12 @@ class AskedModel:
         return Decoding(limit, end_ids(self._files or self._arguments.model, self._tokenizer))
 
     @cached_property
-    def _engine(self) -> GenerationEngine:
+    def engine(self) -> GenerationEngine:
+        """The engine on the model, which is loaded with its first use."""
         return open_engine(self._arguments, self._options, self._device, self._load, self._as_stored)
 
     def _outcomes(self, questions: pa.Table, tick: Callable[..., None]) -> pa.Table:
-        model = self._engine, self._tokenizer
+        model = self.engine, self._tokenizer
         return answer_questions(*model, questions, self._prompt, self._decoding, tick, self._bos)
 
     def answer(
@@ -122,7 +123,7 @@ class AskedModel:
         def make(part: pa.Table, tick: Callable[..., None]) -> pa.Table:
             assert isinstance(self._prompt, PromptTemplate)  # a pre-trained model has no chat template
             prompt = self._prompt.with_examples(pairs)
-            model = self._engine, self._tokenizer
+            model = self.engine, self._tokenizer
             outcomes = answer_questions(*model, part, prompt, self._decoding, tick, self._bos)
             lines = [text.lstrip("\n").partition("\n")[0] for text in outcomes["output"].to_pylist()]
             column = OUTCOMES.get_field_index("output")
@@ -153,7 +154,7 @@ class AskedModel:
         texts = {topic: read_topic_templates(templates / f"{topic}.yaml").completions for topic in topics}
 
         def make(part: pa.Table, tick: Callable[..., None]) -> pa.Table:
-            return leading_logits(self._engine, self._tokenizer, part, texts, self._decoding, tick, self._options.bos)
+            return leading_logits(self.engine, self._tokenizer, part, texts, self._decoding, tick, self._options.bos)
 
         self._write(facts, output, LEADING_LOGITS, make, (*inputs, templates))
 

@@ -23,6 +23,8 @@ STAGES = (
     "evaluate_instruct",
     "evaluate",
     "evaluate_restored",
+    "evaluate_base_tasks",
+    "evaluate_tasks",
 )  # rules in pipeline order
 
 

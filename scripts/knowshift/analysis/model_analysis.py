@@ -1,7 +1,8 @@
 """The analysis of one model: intervals, tests and verdicts, from graded answers and the model's tables."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,8 @@ from knowshift.analysis.run_schemas import CONCENTRATION, RESTORED_WHERE, TRAINI
 from knowshift.analysis.scores import tabulate_scores, tabulate_scores_by_level
 from knowshift.analysis.shifts import measure_shifts, tabulate_shifts
 from knowshift.analysis.study import Study
+from knowshift.analysis.task_scores import read_task_scores
+from knowshift.analysis.task_trade import tabulate_trade
 from knowshift.analysis.training_topics import tabulate_training_topics
 from knowshift.analysis.wrong_answers import tabulate_wrong_answers
 from knowshift.evaluation.schemas import DIVERGENCE
@@ -42,6 +45,7 @@ def analyse_model(
     matching: str,
     seed: int,
     facts: int,
+    tasks: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, pa.Table]:
     """Make the tables of `ANALYSES`.
 
@@ -55,13 +59,15 @@ def analyse_model(
         matching: The matching rule that decides which answers are right.
         seed: The experiment's seed.
         facts: The largest number of facts whose outputs are kept, per run.
+        tasks: Task to its `metric` and `tolerance`.
     """
     mastery = read_table(mastery_path, MASTERY)
     topics = np.array(mastery["topic"].to_pylist(), object)
     knowledge = knowledge_of(mastery["mastery"].to_numpy())
     fact_ids, graded = mastery["fact_id"].to_pylist(), tables / "answers.parquet"
     answers = read_answers(graded, matching, fact_ids)
-    study = Study(cells.to_pandas(), answers, mastery["level"].to_numpy(), seed)
+    scores = read_task_scores(tables / "task_answers.parquet", tasks, seed)
+    study = Study(cells.to_pandas(), answers, mastery["level"].to_numpy(), seed, scores)
     concentration = read_table(tables / "concentration.parquet", CONCENTRATION).to_pandas()
     losses = read_table(tables / "training_loss.parquet", TRAINING_LOSS).to_pandas()
     where = read_table(tables / "restored_where.parquet", RESTORED_WHERE).to_pandas()
@@ -95,6 +101,7 @@ def analyse_model(
         "loss_curves": tabulate_loss(study, losses),
         "claims": tabulate_claims(study, shifts, concentration),
         "recommendation": recommend(study, folder),
+        "task_trade": tabulate_trade(study),
     }
 
 

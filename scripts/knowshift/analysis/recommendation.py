@@ -11,6 +11,9 @@ its place. What is simple, in this order (`simplicity`):
 5. mixed data, which needs no mastery levels, before data of one level.
 
 All candidates are compared on the same dev questions and on the same seeds, those that every candidate was run with.
+
+Where the configuration names tasks, a restored model is a candidate only if it keeps each of them within its tolerance on
+the task's dev half, and the candidate with the highest accuracy on dev is taken: what limits the share is then the task.
 """
 
 from collections.abc import Sequence
@@ -151,15 +154,24 @@ def list_candidates(study: Study) -> list[Candidate]:
 
 
 def candidates_of(study: Study, condition: Condition) -> list[Candidate]:
-    """A condition, and what was restored of it and is no control."""
+    """A condition, and what was restored of it, is no control and keeps the tasks."""
     return [
         Candidate(condition),
         *(
             Candidate(condition, one)
             for one in study.restorations
-            if one.condition == condition and one.percent and one.strategy not in CONTROLS
+            if one.condition == condition and one.percent and one.strategy not in CONTROLS and study.keeps_tasks(one)
         ),
     ]
+
+
+def decide(study: Study, candidates: Sequence[Candidate]) -> tuple[Contest, Candidate] | None:
+    """The comparison of some candidates, and the one that is recommended; None as in `choose`.
+
+    Where there are tasks that all candidates keep, it is the most accurate one on dev, and otherwise that of `choose`.
+    """
+    comparison = compare(study, candidates)
+    return comparison and (comparison, comparison.best if study.tasks else comparison.chosen)
 
 
 def choose(study: Study, candidates: Sequence[Candidate]) -> Candidate | None:
@@ -259,11 +271,12 @@ def _recommend(study: Study, folder: str, candidates: Sequence[Candidate]) -> pa
         folder: As in `recommend`.
         candidates: The recipes.
     """
-    comparison = compare(study, candidates)
-    if comparison is None:
+    decided = decide(study, candidates)
+    if decided is None:
         reason = "no dev questions were asked" if study.conditions else "no fine-tuned model was run"
         return table([{"reason": reason}], RECOMMENDATION)
-    taken, dev = comparison.chosen, comparison.panel
+    comparison, taken = decided
+    dev = comparison.panel
     unrestored = tuple(one for one in comparison.candidates if one.restoration is None)
     plain = replace(comparison, candidates=unrestored).best if unrestored else Candidate(taken.condition)
     export = max(comparison.keys(taken), key=lambda key: dev.known_level_mean([key]))  # the first of equals
@@ -279,6 +292,7 @@ def _recommend(study: Study, folder: str, candidates: Sequence[Candidate]) -> pa
         "candidates": len(comparison.candidates),
         "behind": behind.value,
         "behind_error": behind.standard_error,
+        "left_out": _left_out(study, candidates),
         **{f"unrestored_{name}": plain.condition.columns[name] for name in ("method", "data", "size")},
         "note": _note(comparison),
         "command": f"snakemake {folder}/exports/{export.run}/{share}/manifest.json",
@@ -286,6 +300,20 @@ def _recommend(study: Study, folder: str, candidates: Sequence[Candidate]) -> pa
     models = (comparison.keys(taken), [plain.by_seed[seed] for seed in comparison.seeds])
     rows = [head | _worth(study.panels[name], export, *models) for name in TESTS if name in study.panels]
     return table(rows, RECOMMENDATION)
+
+
+def _left_out(study: Study, candidates: Sequence[Candidate]) -> int | None:
+    """How many restored models of the same conditions are no candidates since they do not keep the tasks."""
+    if not study.tasks:
+        return None
+    conditions = {one.condition for one in candidates}
+    return sum(
+        one.condition in conditions
+        and bool(one.percent)
+        and one.strategy not in CONTROLS
+        and not study.keeps_tasks(one)
+        for one in study.restorations
+    )
 
 
 def _note(comparison: Contest) -> str | None:

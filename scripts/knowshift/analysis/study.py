@@ -1,6 +1,6 @@
 """The study of one model: the conditions that were run, what was restored of them, and all answers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,6 +10,7 @@ import pandas as pd
 from knowshift.analysis.answer_matrix import Answerer, Answers, Panel
 from knowshift.analysis.contrasts import Arm
 from knowshift.analysis.estimates import Estimate, bootstrap_means
+from knowshift.analysis.task_scores import TaskScores
 from knowshift.configuration.models import TUNED
 from knowshift.randomness import derive_seed
 
@@ -116,10 +117,16 @@ class Study:
         answers: Set name to answerer to answers; it includes the training sets.
         levels: (F,) the mastery level of every fact of the mastery table.
         seed: The experiment's seed.
+        tasks: The scores of all models on the tasks that they have to go on doing.
     """
 
     def __init__(
-        self, cells: pd.DataFrame, answers: Mapping[str, Mapping[Answerer, Answers]], levels: np.ndarray, seed: int
+        self,
+        cells: pd.DataFrame,
+        answers: Mapping[str, Mapping[Answerer, Answers]],
+        levels: np.ndarray,
+        seed: int,
+        tasks: Sequence[TaskScores] = (),
     ) -> None:
         """Group runs into conditions, and put the answers to each set into a matrix.
 
@@ -128,8 +135,9 @@ class Study:
             answers: As in the attributes.
             levels: As in the attributes.
             seed: As in the attributes.
+            tasks: As in the attributes.
         """
-        self.answers, self.levels, self.seed = answers, levels, seed
+        self.answers, self.levels, self.seed, self.tasks = answers, levels, seed, tasks
         self.panels = {name: Panel(name, dict(answers[name]), levels, seed) for name in HELD_OUT if answers.get(name)}
         asked = {key for given in answers.values() for key in given}
         runs_asked = {key.run for key in asked}
@@ -165,6 +173,10 @@ class Study:
             if not condition.elsewhere and condition.data not in kinds.setdefault(condition.method, []):
                 kinds[condition.method].append(condition.data)
         return kinds
+
+    def keeps_tasks(self, restored: RestoredCondition) -> bool:
+        """Whether a restored condition keeps every task within its tolerance, on the task's dev half."""
+        return all(task.keeps(restored.answerers) for task in self.tasks)
 
     def sizes(self, method: str, data: str | None = None) -> list[int]:
         """The sizes, rising, that a data kind was run at, without `all`; without a kind, those that all kinds have."""

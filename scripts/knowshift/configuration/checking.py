@@ -17,6 +17,7 @@ from knowshift.configuration.models import (
 from knowshift.configuration.section import Section
 from knowshift.configuration.sections import Configuration
 from knowshift.facts.source_rows import SPLITS
+from knowshift.facts.task_examples import check_halves, read_examples
 from knowshift.facts.templates import read_prompt_template, read_topic_templates
 from knowshift.runtime.errors import KnowshiftError, shown
 from knowshift.runtime.yaml_files import read_yaml
@@ -156,6 +157,12 @@ def _missing_files(settings: Configuration, base: Path) -> list[str]:
     problems += [
         f"facts.synonyms: {path} does not exist" for path in facts.synonyms if not Path(locate(path, base)).is_file()
     ]
+    for number, task in enumerate(settings.tasks):
+        path = Path(locate(task.questions, base))
+        try:
+            check_halves(read_examples(path), settings.seed)
+        except KnowshiftError as error:
+            problems.append(f"tasks.{number}.questions: {error}")
     for name, model in settings.models.items():
         parts = {"": model, "instruct.": model.instruct} | {f"tuned.{key}.": one for key, one in model.tuned.items()}
         for key, part in parts.items():

@@ -26,6 +26,7 @@ from knowshift.configuration.restoration import (
     Restoration,
 )
 from knowshift.configuration.section import Seeded, Several
+from knowshift.configuration.tasks import QuestionTask
 from knowshift.weights.regions import REGIONS
 
 # The rules take these from here, beside the configuration itself.
@@ -86,6 +87,11 @@ class Configuration(Seeded):
     restoration: list[Restoration] = Field(
         default=[], description="Which part of which updates is undone; every restored model is evaluated."
     )
+    tasks: list[QuestionTask] = Field(
+        default=[],
+        description="What models have to go on doing: every model is asked the held-out examples of each task, before "
+        "fine-tuning, after it and restored, and a restored model is recommended only if it keeps them.",
+    )
     exports: list[Export] = Field(default=[], description="Restored models that are written out as model directories.")
 
     @model_validator(mode="after")
@@ -97,6 +103,9 @@ class Configuration(Seeded):
                 "finetuning is missing: say there how models are fine-tuned, or name models that were fine-tuned"
                 " elsewhere under models.NAME.tuned"
             )
+        names = [task.name for task in self.tasks]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"tasks: {twice[0]} is the name of two tasks; give one of them another name")
         for number, entry in enumerate(self.restoration):
             self._check_choices(number, entry)
             for model in entry.models or self.models:

@@ -105,3 +105,32 @@ CHECK_UP = pa.schema(
         pa.field("outcome", pa.string(), False, {"doc": "kept, lost, learned or unknown"}),
     ]
 )
+
+
+# The answers of one model to the examples of a task (`evaluation/tasks.py`), ungraded.
+TASK_OUTCOMES = pa.schema(
+    [
+        pa.field("example", pa.int32(), False, {"doc": "its line in the file of the task, from 1"}),
+        pa.field("half", pa.string(), False, {"doc": "dev, where restored models are chosen, or test"}),
+        pa.field("expected", pa.list_(pa.string()), False, {"doc": "answers that count"}),
+        pa.field("output", pa.string(), True, {"doc": "greedy answer; null with loglikelihood"}),
+        pa.field(
+            "logprob",
+            pa.float32(),
+            True,
+            {"doc": "mean log-probability of the first expected answer's tokens, in nats; null with other metrics"},
+        ),
+    ]
+)
+
+
+# The scores of all models of one base model on the examples of all tasks.
+TASK_ANSWERS = pa.schema(
+    [
+        ANSWERS.field("run"),
+        *[ANSWERS.field(name) for name in ("strategy", "region", "percent")],
+        pa.field("task", pa.string(), False),
+        *TASK_OUTCOMES,
+        pa.field("score", pa.float64(), False, {"doc": "1 or 0, or with loglikelihood the log-probability in nats"}),
+    ]
+)

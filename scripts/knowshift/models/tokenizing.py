@@ -50,9 +50,16 @@ class ChatPrompt:
             raise KnowshiftError(f"this model's tokenizer has no chat template; {OTHER_PROMPT}")
 
     def ask(self, question: str) -> str:
-        """Format a question as one message of a user, up to where the model answers.
+        """Format a question as one message of a user, up to where the model answers; see `converse`."""
+        return self.converse([{"role": "user", "content": f"{question} {self.request}".rstrip()}])
+
+    def converse(self, messages: Sequence[dict[str, str]]) -> str:
+        """Format a conversation, up to where the model answers. One with a system message gets no other.
 
         Special tokens are written as their text, BOS among them where the template has it: `encode` adds none to it.
+
+        Args:
+            messages: each with its role and content, the last one of the user.
 
         Raises:
             KnowshiftError: the template computes with today's date, so it cannot be pinned; or it fails, takes too long
@@ -60,7 +67,7 @@ class ChatPrompt:
         """
         try:
             with at_most(f"this model's chat template does not come to an end; {OTHER_PROMPT}"):
-                text = self._format(question)
+                text = self._format(messages)
         except KnowshiftError:
             raise
         except Exception as error:  # whatever a template raises, such as jinja's SecurityError
@@ -68,21 +75,22 @@ class ChatPrompt:
             raise KnowshiftError(
                 f"this model's chat template fails ({type(error).__name__}: {reason}); {OTHER_PROMPT}"
             ) from None
-        if len(text) > LONGEST_CHAT + len(question):
+        if len(text) > LONGEST_CHAT + sum(len(message["content"]) for message in messages):
             raise KnowshiftError(
                 f"this model's chat template makes {len(text):,} characters of a question; {OTHER_PROMPT}"
             )
         return text
 
-    def _format(self, question: str) -> str:
-        """Format a question, without any bound."""
+    def _format(self, messages: Sequence[dict[str, str]]) -> str:
+        """Format a conversation, without any bound."""
         today = date.fromisoformat(self.pinned_date)
         template = _TODAY.sub(lambda match: repr(today.strftime(match[2])), self.tokenizer.get_chat_template())
         if _TODAY_CALLED.search(template):
             raise KnowshiftError(f"this model's chat template computes with today's date; {OTHER_PROMPT}")
-        system = [{"role": "system", "content": self.system}] if self.system else []
+        own = messages[0]["role"] == "system"
+        system = [{"role": "system", "content": self.system}] if self.system and not own else []
         text = self.tokenizer.apply_chat_template(
-            [*system, {"role": "user", "content": f"{question} {self.request}".rstrip()}],
+            [*system, *messages],
             chat_template=template,
             tokenize=False,
             add_generation_prompt=True,

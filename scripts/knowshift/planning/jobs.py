@@ -29,6 +29,7 @@ def model_jobs(model: PlannedModel, topics: Mapping[str, TopicSize]) -> dict[str
     """Count the jobs by rule that belong to one model."""
     experiment, trained = model.experiment, len(model.trained)
     instruct = int(experiment.models[model.name].instruct is not None)
+    tasks = len(experiment.tasks)
     kept = len(model.kept_deltas) if model.passing_deltas else 0
     return {
         **dict.fromkeys(PER_MODEL, 1),
@@ -45,6 +46,9 @@ def model_jobs(model: PlannedModel, topics: Mapping[str, TopicSize]) -> dict[str
         "measure_divergence": len(model.compared),
         "evaluate_restored": model.sweeps,
         "keep_restored": len(model.restored),
+        "evaluate_base_tasks": tasks,
+        "evaluate_tasks": tasks * len(model.runs),
+        "keep_restored_task": tasks * len(model.restored_with_tasks),
         "export_model": len(model.exports),
     }
 

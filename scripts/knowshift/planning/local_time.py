@@ -28,6 +28,8 @@ GENERATING = {
     "evaluate": 0.55,
     "evaluate_instruct": 0.55,
     "evaluate_restored": 0.55,
+    "evaluate_base_tasks": 0.55,
+    "evaluate_tasks": 0.55,
 }
 # Seconds per token beside them (attention, sampling, Python), on a processor that starts a process in USUAL_START.
 BESIDE = {"probe_mastery": 1.5e-3}
@@ -59,6 +61,7 @@ TABLE_STARTS = {
     "plot": 23.0,
     "report": 14.0,
     "keep_restored": 0.1,
+    "keep_restored_task": 0.1,
 }
 SNAKEMAKE = 0.5  # seconds of Snakemake's own per job: it starts jobs one after the other
 
@@ -71,6 +74,7 @@ GROUPS = (
         *("evaluate_base", "evaluate_instruct", "draw_order", "finetune", "resolve_tuned"),
         *("diff_weights", "keep_delta", "evaluate"),
         *("measure_changes", "measure_divergence", "evaluate_restored", "keep_restored", "export_model"),
+        *("evaluate_base_tasks", "evaluate_tasks", "keep_restored_task"),
     ),
     ("tabulate_model", "tabulate_facts", "tabulate_published"),
     ("analyse_model", "tabulate_costs"),
@@ -155,7 +159,7 @@ def _model_seconds(
         else:
             per_job += FIRST_PASS * speed.start / USUAL_START
             seconds[rule] += _generating_seconds(model, work, speed)
-        if rule in ("evaluate", "evaluate_restored"):
+        if rule in ("evaluate", "evaluate_restored", "evaluate_tasks"):
             per_job += unpack
         seconds[rule] += work.jobs * per_job
     seconds["evaluate_restored"] += len(model.restored) * rank

@@ -11,6 +11,21 @@ from knowshift.planning.fact_counts import FactCounts, TopicSize
 
 
 @dataclass(frozen=True)
+class TaskSize:
+    """The examples of a task.
+
+    Attributes:
+        examples: their number.
+        read: tokens of all prompts.
+        written: tokens that are generated at most.
+    """
+
+    examples: float
+    read: float
+    written: float
+
+
+@dataclass(frozen=True)
 class ModelSize:
     """What is known of a model's size, and of what it knows, before the experiment runs.
 
@@ -19,12 +34,14 @@ class ModelSize:
         file_bytes: bytes of its weight files.
         levels: facts per mastery level for each set of facts (drawable, dev, test, dev_ood, test_ood) known so far.
         vocabulary: number of tokens in its vocabulary; 0 if unknown.
+        tasks: what it is asked of each task.
     """
 
     parameters: float
     file_bytes: float
     levels: Mapping[str, Sequence[float]]
     vocabulary: int = 0
+    tasks: Sequence[TaskSize] = ()
 
 
 @dataclass(frozen=True)
@@ -103,6 +120,12 @@ class PlannedModel:
             for percent in (entry.percents if dtype == own else sorted({0, *entry.percents}))
         )
         return list(dict.fromkeys(every))
+
+    @property
+    def restored_with_tasks(self) -> list[RestoredModel]:
+        """The restored models that are asked tasks: those that answer in the number format of the evaluation."""
+        own = self.experiment.answering_dtype(self.name)
+        return [model for model in self.restored if model.dtype == own]
 
     @property
     def sweeps(self) -> int:

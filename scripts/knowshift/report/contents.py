@@ -10,6 +10,8 @@ ELSEWHERE = (
     "elsewhere"  # the section and the modules of models that were fine-tuned elsewhere; without any, it is left out
 )
 
+TASKS = "tasks"  # the section and the modules of the tasks that models have to go on doing; likewise
+
 
 class SectionEntry(NamedTuple):
     """A section of the page.
@@ -62,6 +64,7 @@ SECTIONS = (
     SectionEntry("elsewhere", "Models that were fine-tuned elsewhere", "Tuned elsewhere"),
     SectionEntry("null", "Concentration and its null", "Concentration"),
     SectionEntry("undone", "What could be undone", "What could be undone"),
+    SectionEntry("tasks", "What the model is for", "Tasks"),
     SectionEntry("advice", "What to do", "What to do"),
     SectionEntry("verdicts", "The paper's claims on this run", "Verdicts"),
     SectionEntry("outputs", "Fact by fact", "Fact by fact"),
@@ -87,6 +90,7 @@ FIGURES = (
     FigureEntry("restored", "restoration", "undone"),
     FigureEntry("restored_where", "parameters", "undone"),
     FigureEntry("restored_blocks", "restoration", "undone"),
+    FigureEntry("task_trade", "tasks", "tasks"),
     FigureEntry("strategies", "accuracy", "advice"),
     FigureEntry("loss", "training", "rest"),
     FigureEntry("costs", "training", "rest"),
@@ -116,6 +120,7 @@ TABLES = (
     TableEntry("restored_by_layer", "parameters", "undone", source="restored_layers"),
     TableEntry("restored_by_module", "parameters", "undone", source="restored_modules"),
     TableEntry("restored_blocks", "parameters", "undone", source="restorations"),
+    TableEntry("task_trade", "tasks", "tasks", source="task_trade"),
     TableEntry("recommendation", "summary", "advice", source="recommendation"),
     TableEntry("strategies", "scores", "advice", source="strategies"),
     TableEntry("claims", "summary", "verdicts", source="claims"),

@@ -17,7 +17,7 @@ import vl_convert
 from markupsafe import Markup, escape
 
 from knowshift.report.answers_table import TITLES, pack_answers
-from knowshift.report.contents import ELSEWHERE, FIGURES, SECTIONS, TABLES, FigureEntry, TableEntry
+from knowshift.report.contents import ELSEWHERE, FIGURES, SECTIONS, TABLES, TASKS, FigureEntry, TableEntry
 from knowshift.report.figures.theme import CONFIG, DARK
 from knowshift.report.frames import Frames
 from knowshift.report.page_text import summarise
@@ -121,7 +121,8 @@ def render(frames: Frames, tables: Path, figures: Path, templates: Path, experim
     for model in text["elsewhere"]:
         tuned = experiment.get("models", {}).get(model["of"], {}).get("tuned", {}).get(model["name"], {})
         model["asked"] = ASKED.get(prompt := tuned.get("prompt", "chat"), f"with the prompt {prompt}")
-    left_out = () if text["elsewhere"] else (ELSEWHERE,)
+    shown = {ELSEWHERE: bool(text["elsewhere"]), TASKS: not frames["task_trade"].empty}
+    left_out = [name for name, there in shown.items() if not there]
     sections = [entry for entry in SECTIONS if entry.name not in left_out]
     return environment.get_template("page.html.jinja").render(
         bundle=vl_convert.javascript_bundle(),  # pyright: ignore[reportCallIssue]  # the stub lacks a default

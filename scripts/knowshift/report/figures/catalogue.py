@@ -4,7 +4,7 @@ import altair as alt
 import pandas as pd
 
 from knowshift.canonical import canonical_json
-from knowshift.report.contents import ELSEWHERE, FIGURES
+from knowshift.report.contents import ELSEWHERE, FIGURES, TASKS
 from knowshift.report.figures import (
     accuracy,
     confidence,
@@ -15,6 +15,7 @@ from knowshift.report.figures import (
     mastery,
     parameters,
     restoration,
+    tasks,
     theme,
     training,
 )
@@ -32,6 +33,7 @@ MODULES = {
     "mastery": mastery,
     "parameters": parameters,
     "restoration": restoration,
+    "tasks": tasks,
     "training": training,
 }
 ABSENT = {"absent": True}  # `usermeta` of a figure whose cells were not run
@@ -45,7 +47,7 @@ def figures(frames: Frames) -> dict[str, str]:
     """
     here = trained_here(frames)
     charts = {
-        entry.name: getattr(MODULES[entry.module], entry.name)(frames if entry.module == ELSEWHERE else here)
+        entry.name: getattr(MODULES[entry.module], entry.name)(frames if entry.module in (ELSEWHERE, TASKS) else here)
         for entry in FIGURES
     }
     return {name: specification(_no_data() if chart is None else chart) for name, chart in charts.items()}
