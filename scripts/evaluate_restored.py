@@ -72,7 +72,7 @@ class Share:
         return f"{percent}.{self.task.name}.task" if self.task else percent
 
     def files(self, place: str) -> list[Path]:
-        """List the paths of its tables: answers, and what was restored; of a task the answers. They begin with `place`."""
+        """List the paths of its tables, which begin with `place`: answers, and unless it is a task what was restored."""
         ends = [".parquet"] if self.task else [".parquet", ".selection.parquet"]
         return [Path(f"{place}{self.name}{end}") for end in ends]
 

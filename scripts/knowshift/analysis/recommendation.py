@@ -12,8 +12,8 @@ its place. What is simple, in this order (`simplicity`):
 
 All candidates are compared on the same dev questions and on the same seeds, those that every candidate was run with.
 
-Where the configuration names tasks, a restored model is a candidate only if it keeps each of them within its tolerance on
-the task's dev half, and the candidate with the highest accuracy on dev is taken: what limits the share is then the task.
+Where the configuration names tasks, a restored model is a candidate only if it keeps each of them within its tolerance
+on the task's dev half, and the candidate with the highest accuracy on dev is taken: the task limits the share then.
 """
 
 from collections.abc import Sequence

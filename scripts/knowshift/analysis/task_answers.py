@@ -1,4 +1,4 @@
-"""The answers of all models to the examples of tasks, scored; the files say themselves which model and task each has."""
+"""The answers of all models to the examples of tasks, scored; path and metadata of a file say whose answers it has."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from knowshift.canonical import canonical_json
-from knowshift.facts.texts import problem_with_encoding
+from knowshift.facts.texts import problem_with_encoding, tidy
 from knowshift.randomness import derive_seed
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.runtime.user_files import parse_json, read_text
@@ -87,7 +87,7 @@ def _example(row: Any, line: int, where: str) -> Example:
     expected = row.get("expected")
     if "prompt" in row:
         asked = row["prompt"]
-        if not isinstance(asked, str) or not asked.strip():
+        if not isinstance(asked, str) or not tidy(asked):
             raise KnowshiftError(f"{where}: prompt must be a text that is not blank")
     else:
         said = _conversation(row["messages"], where)
@@ -98,7 +98,7 @@ def _example(row: Any, line: int, where: str) -> Example:
             raise KnowshiftError(f"{where}: messages must end with one of the user, or with the answer to it")
         asked = tuple(said)
     answers = [expected] if isinstance(expected, str) else expected
-    if not isinstance(answers, list) or not answers or not all(isinstance(one, str) and one.strip() for one in answers):
+    if not isinstance(answers, list) or not answers or not all(isinstance(one, str) and tidy(one) for one in answers):
         raise KnowshiftError(f"{where}: expected must be a text that is not blank, or a list of such texts")
     texts = [asked] if isinstance(asked, str) else [content for _, content in asked]
     for text in (*texts, *answers):
