@@ -72,7 +72,7 @@ class Share:
         return f"{percent}.{self.task.name}.task" if self.task else percent
 
     def files(self, place: str) -> list[Path]:
-        """List the paths of its tables, which begin with `place`: answers, and unless it is a task what was restored."""
+        """List the paths of its tables, which begin with `place`: answers, and for questions also what was restored."""
         ends = [".parquet"] if self.task else [".parquet", ".selection.parquet"]
         return [Path(f"{place}{self.name}{end}") for end in ends]
 

@@ -1,6 +1,7 @@
 """Made-up tables of what is known, net of noise: churn, wrong answers, topics, reliability, and probabilities."""
 
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,28 @@ class KnowledgeTables:
                            **{f"{key}_high": value + 0.04 for key, value in columns.items()},
                            **self.change("change", kept / 2 - 0.45), "p": 0.002, "logprob_before": -1.2,
                            "logprob_after": -1.6}  # fmt: skip
+
+    def task_trade(self) -> Iterator[dict]:
+        """Rows of the table `task_trade`."""
+        for model, name, (task, metric, scale) in product(self.grid.models, self.grid.elsewhere, self.grid.tasks):
+            common = {"model": model, "task": task, "metric": metric, "tolerance": 0.05 * scale, "seeds": 1,
+                      "examples_dev": 48, "examples": 52}  # fmt: skip
+            for percent in (-1.0, 0.0, 5.0, 20.0, 60.0):  # -1: the pre-trained model, 0: nothing restored
+                score, known = 0.9 - max(percent, 0.0) ** 1.5 / 1500, 0.3 + max(percent, 0.0) / 200
+                score, known = (0.1, 0.5) if percent < 0 else (score, known)
+                offset = 1.0 if metric == "loglikelihood" else 0.0
+                row = {**common, "method": "tuned", "data": name, "frontier": percent >= 0,
+                       "score_dev": scale * (score - offset), "keeps": percent < 60, "chosen": percent == 20, "change_dev": scale * (score - 0.9),
+                       **self.change("score", scale * (score - offset), 0.08 * scale),
+                       **self.change("change", scale * (score - 0.9), 0.05 * scale), "knowledge_dev": known,
+                       **self.change("knowledge", known), **self.change("knowledge_change", known - 0.3)}  # fmt: skip
+                if percent > 0:
+                    row |= {"strategy": "top", "region": "transformer", "percent": percent}
+                if percent < 0:
+                    row |= {"method": "few-shot", "data": None, "frontier": None, "keeps": None, "change_dev": None}
+                    changes = product(("change", "knowledge_change"), ("", "_low", "_high"))
+                    row |= dict.fromkeys(map("".join, changes))
+                yield row
 
     def level_reliability(self) -> Iterator[dict]:
         """Rows of the table `level_reliability`."""

@@ -46,6 +46,8 @@ class Grid:
     lora: bool = False
     instruct: bool = False
     elsewhere: tuple[str, ...] = ("support-bot",)  # names of models that were fine-tuned elsewhere
+    # tasks: names, metrics, and the scale of their scores
+    tasks: tuple[tuple[str, str, float], ...] = (("tickets", "contains", 1.0), ("replies", "loglikelihood", 2.0))
 
 
 PAPER = Grid(

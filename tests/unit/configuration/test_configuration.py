@@ -78,6 +78,17 @@ def test_mistakes_about_models_that_were_tuned_elsewhere(raw: dict, key: str, va
     assert all(part in str(caught.value) for part in said), str(caught.value)
 
 
+def test_a_task_is_named_after_its_file_and_must_have_both_halves(raw: dict, tmp_path: Path) -> None:
+    path = tmp_path / "tickets.jsonl"
+    path.write_text("".join(f'{{"prompt": "ticket {number}", "expected": "a"}}\n' for number in range(30)))
+    settings = checking.check({**raw, "tasks": [{"questions": str(path)}]}, REPOSITORY)
+    (task,) = settings.tasks
+    assert (task.name, task.metric, task.tolerance, task.tokens) == ("tickets", "contains", 0.02, 64)
+    path.write_text('{"prompt": "ticket", "expected": "a"}\n')
+    with pytest.raises(checking.ConfigurationError, match=r"tasks\.0\.questions: all of its 1 examples fall into"):
+        checking.check({**raw, "tasks": [{"questions": str(path), "metric": "loglikelihood"}]}, REPOSITORY)
+
+
 def change(raw: dict, key: str, value: object) -> None:
     *parents, last = key.split(".")
     for parent in parents:
@@ -170,6 +181,12 @@ def change(raw: dict, key: str, value: object) -> None:
         ("finetuning.learning_rate", 1e300, ["finetuning.learning_rate", "less than or equal to 100"]),
         ("results", "x" * 5000, ["results", "at most 1000"]),
         ("models", {"x" * 65: {"source": {"directory": "."}}}, ["models", "pattern"]),
+        ("tasks", [{"metric": "contains"}], ["tasks.0.questions is missing"]),
+        ("tasks", [{"questions": "none.jsonl"}], ["tasks.0.questions: none.jsonl does not exist"]),
+        ("tasks", [{"questions": "a b.jsonl"}], ["tasks.0.name", "pattern"]),
+        ("tasks", [{"questions": "a.jsonl", "metric": "f1"}], ["tasks.0.metric", "'loglikelihood'", "'f1'"]),
+        ("tasks", [{"questions": "a.jsonl", "tolerance": -1}], ["tasks.0.tolerance", "greater than or equal to 0"]),
+        ("tasks", [{"questions": "a.jsonl"}, {"questions": "b/a.jsonl"}], ["tasks: a is the name of two tasks"]),
         ("facts.path", "https://me:secret@host/x.zip", ["facts: path: leave the user name", "~/.netrc for host"]),
     ],
 )
