@@ -17,7 +17,7 @@ from edits import put, tables
 from workflow import Jobs, clone, configure, each, jobs, snakemake, together, would_run
 
 CELL, AGAIN = "full-mixed-8-s1", "tuned-again"
-TEMPLATE = "{{ bos_token }}{% for message in messages %}{{ message['content'] }}{% endfor %}"
+TEMPLATE = "{{ bos_token }}{% for message in messages %}{{ message['content'] }}{% endfor %}{{ eos_token }}"
 
 
 def read(path: Path) -> pa.Table:

@@ -6,7 +6,7 @@ from knowshift.configuration.evaluation import FewShot
 from knowshift.configuration.facts import MatchingRule
 from knowshift.configuration.generating import Generating
 from knowshift.configuration.models import Chat, Loading
-from knowshift.configuration.section import NotNegative, Positive, Seeded
+from knowshift.configuration.section import NotNegative, PathText, Positive, Seeded
 
 
 class CheckUp(Generating, Loading, MatchingRule, FewShot, Seeded):
@@ -17,12 +17,12 @@ class CheckUp(Generating, Loading, MatchingRule, FewShot, Seeded):
         description="Number of questions, drawn from the file and asked of neither model, that stand with their "
         "answers before each question to the base, so that it knows the form of an answer; none stand in a chat.",
     )
-    base_prompt: str = Field(
+    base_prompt: PathText = Field(
         default="study",
         description="How the base is asked: study (this project's prompt), chat (its chat template), or a file with "
         "the keys prompt and answer, as resources/prompt.yaml.",
     )
-    tuned_prompt: str | None = Field(
+    tuned_prompt: PathText | None = Field(
         default=None,
         description="How the fine-tuned model is asked, likewise; null takes chat where its tokenizer has a chat "
         "template, else study.",

@@ -30,7 +30,7 @@ def test_fates_are_those_of_a_plain_count() -> None:
     panel = study.panels["test"]
     for row in rows[rows["set"] == "test"].to_dict("records"):
         restored = () if pd.isna(row["percent"]) else (row["strategy"], row["region"], row["percent"])
-        asked = np.full(panel.questions, True) if row["topic"] is None else topics[panel.facts] == row["topic"]
+        asked = np.full(panel.questions, True) if pd.isna(row["topic"]) else topics[panel.facts] == row["topic"]
         before = panel.correct[asked, panel.columns[BASE]]
         after = panel.correct[asked, panel.columns[Answerer(f"tuned-{row['data']}", *restored)]]
         assert row["kept"] == (before & after).sum() and row["lost"] == (before & ~after).sum()

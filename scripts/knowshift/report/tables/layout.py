@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from knowshift.report.frames import TUNED
 from knowshift.runtime.csv_files import csv_text
 
 NOTHING = "–"  # in place of a value that is not there
@@ -184,7 +185,9 @@ def naming(table: pd.DataFrame, *more: str) -> dict[str, str]:
     Args:
         more: further columns, in their order.
     """
-    tuned = table[table["data"].notna()] if "data" in table and "size" in table else table
+    tuned = table
+    if {"size", "method"} <= set(table):
+        tuned = table[table["size"].notna() | (table["method"] == TUNED)]
     several = [name for name in ("model", "method") if name in table and tuned[name].nunique() > 1]
     headings = {"data": "training data", "size": "facts", "seeds": "seeds"}
     return {name: headings.get(name, name) for name in (*several, *more)}
