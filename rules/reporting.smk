@@ -125,7 +125,11 @@ rule analyse_model:
             {
                 "matching": SETTINGS.facts.matching,
                 "seed": SETTINGS.seed,
-                **({"tasks": {name: fields(task, "metric", "tolerance") for name, task in TASKS.items()}} if TASKS else {}),
+                **(
+                    {"tasks": {name: fields(task, "metric", "tolerance") for name, task in TASKS.items()}}
+                    if TASKS
+                    else {}
+                ),
             }
         ),
         code=digest("analyse_model"),

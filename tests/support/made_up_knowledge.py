@@ -84,7 +84,8 @@ class KnowledgeTables:
                 score, known = (0.1, 0.5) if percent < 0 else (score, known)
                 offset = 1.0 if metric == "loglikelihood" else 0.0
                 row = {**common, "method": "tuned", "data": name, "frontier": percent >= 0,
-                       "score_dev": scale * (score - offset), "keeps": percent < 60, "chosen": percent == 20, "change_dev": scale * (score - 0.9),
+                       "score_dev": scale * (score - offset), "change_dev": scale * (score - 0.9),
+                       "keeps": percent < 60, "chosen": percent == 20,
                        **self.change("score", scale * (score - offset), 0.08 * scale),
                        **self.change("change", scale * (score - 0.9), 0.05 * scale), "knowledge_dev": known,
                        **self.change("knowledge", known), **self.change("knowledge_change", known - 0.3)}  # fmt: skip
