@@ -36,14 +36,6 @@ BY_FLAG = {
 FREE = {"--code", "--folder", "--kept", "--reason", "--experiment"}  # any text is right
 # Texts: what they hold is checked where it is used.
 FREE_OPTIONS = {"name", "draw", "region", "location", "digest", "system", "request"}
-    "name",
-    "draw",
-    "region",
-    "location",
-    "digest",
-    "system",
-    "request",
-}  # texts: what they hold is checked where it is used
 
 
 class Captured(Exception):
