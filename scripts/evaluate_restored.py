@@ -158,11 +158,10 @@ def answer_shares(arguments: Namespace, shares: Sequence[Share], folder: Path) -
                 if selection and not selection[0].exists():
                     write_table(selection[0], models().selections[percent].tensors, SELECTION, about)
                 if share.task and share.examples:
-                    ask = partial(getattr, asked, "engine")
-                    about_task = {**about, "task": share.task.name}
-                    answer_task(
-                        arguments, share.task, options.seed, share.examples, answers, ask, share.key, about_task
-                    )
+                    place = share.examples, answers
+                    # No variable may hold what gives the engine, or the engine would stay in memory.
+                    more = share.key, {**about, "task": share.task.name}
+                    answer_task(arguments, share.task, options.seed, *place, partial(getattr, asked, "engine"), *more)
                 else:
                     inputs = arguments.delta, arguments.mastery, arguments.order
                     asked.answer(questions(), answers, *inputs, about=about)
