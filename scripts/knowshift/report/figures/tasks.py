@@ -46,13 +46,14 @@ def _drawn(data: pd.DataFrame, shares: bool) -> theme.Drawing:
         shares: whether all scores are shares of examples; otherwise some are nats.
     """
     axis = alt.Axis(format="%", tickCount=5) if shares else alt.Axis(tickCount=5)
-    x = alt.X(
-        "knowledge:Q",
-        title="knowledge: in-domain test facts answered",
-        scale=alt.Scale(zero=False),
-        axis=alt.Axis(format="%", tickCount=5),
-    )
-    y = alt.Y("score:Q", title="task: score on the test half", scale=alt.Scale(zero=False), axis=axis)
+
+    def x(field: str) -> alt.X:  # every layer has the same title, or Vega-Lite would join them
+        title, scale = "knowledge: in-domain test facts answered", alt.Scale(zero=False)
+        return alt.X(f"{field}:Q", title=title, scale=scale, axis=alt.Axis(format="%", tickCount=5))
+
+    def y(field: str) -> alt.Y:
+        return alt.Y(f"{field}:Q", title="task: score on the test half", scale=alt.Scale(zero=False), axis=axis)
+
     format_ = PERCENT if shares else ".3f"
     tip = [
         alt.Tooltip("what:N", title="model"),
@@ -68,19 +69,16 @@ def _drawn(data: pd.DataFrame, shares: bool) -> theme.Drawing:
     shape = alt.Shape(
         "state:N", title=None, scale=alt.Scale(domain=[TUNED, RESTORED, BASE], range=["square", "circle", "cross"])
     )
-    chart = alt.Chart()
+    chart, at = alt.Chart(), {"x": x("knowledge"), "y": y("score")}
+    frontier, chosen = (chart.transform_filter(f"datum.{name}") for name in ("frontier", "chosen"))
     layers = [
-        chart.mark_rule(strokeDash=theme.DASH, color=theme.GREY).encode(y=alt.Y("min(least):Q")),
-        chart.transform_filter("datum.frontier")
-        .mark_line(color=theme.TEXT, opacity=0.5, strokeWidth=1.3)
-        .encode(x=x, y=y, order="knowledge:Q"),
-        chart.mark_rule(opacity=0.25).encode(x=x, y="score_low:Q", y2="score_high:Q", color=color),
-        chart.mark_rule(opacity=0.25).encode(x="knowledge_low:Q", x2="knowledge_high:Q", y=y, color=color),
-        chart.mark_point(size=60).encode(x=x, y=y, color=color, shape=shape, tooltip=tip),
-        chart.transform_filter("datum.chosen")
-        .mark_point(shape="circle", filled=False, size=190)
-        .encode(x=x, y=y, color=color),
-        chart.mark_text(dx=8, dy=-8, align="left", fontSize=11).encode(x=x, y=y, text="what:N"),
+        chart.mark_rule(strokeDash=theme.DASH, color=theme.GREY).encode(y=y("min(least)")),
+        frontier.mark_line(color=theme.TEXT, opacity=0.5, strokeWidth=1.3).encode(**at, order="knowledge:Q"),
+        chart.mark_rule(opacity=0.25).encode(x=at["x"], y=y("score_low"), y2="score_high:Q", color=color),
+        chart.mark_rule(opacity=0.25).encode(x=x("knowledge_low"), x2="knowledge_high:Q", y=at["y"], color=color),
+        chart.mark_point(size=60).encode(**at, color=color, shape=shape, tooltip=tip),
+        chosen.mark_point(shape="circle", filled=False, size=190).encode(**at, color=color),
+        chart.mark_text(dx=8, dy=-8, align="left", fontSize=11).encode(**at, text="what:N"),
     ]
     panels = data["panel"].nunique()
     layered = alt.layer(*layers).properties(width=theme.WIDE if panels < 2 else theme.PANEL, height=theme.HEIGHT + 60)

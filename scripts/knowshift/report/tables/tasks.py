@@ -27,7 +27,7 @@ NONE = "The configuration names no tasks."
 def task_trade(frames: Frames) -> PrintedTable:
     """Print knowledge and task scores of every model, on dev where it is chosen and on test where it is reported."""
     table = frames["task_trade"]
-    named = {"task": "task", **naming(table), "data": "model", "size": "facts", "restored": "restored"}
+    named = {"task": "task", **naming(table), "data": "cell", "size": "facts", "restored": "restored"}
     columns = [
         *named.values(),
         "task, dev half",
