@@ -30,6 +30,7 @@ def task_trade(frames: Frames) -> theme.Drawing | None:
     data["panel"] = theme.panel_names(data, *named) if keys[["model", "data", "task"]].shape[0] > 1 else ""
     percents = data["percent"].map("{:g} %".format)
     data["what"] = percents.where(data["state"] == RESTORED, data["state"])
+    data["mark"] = percents.where(data["state"] == RESTORED, "")  # the legend names the others
     data["where"] = (data["strategy"].fillna("") + " " + data["region"].fillna("")).str.strip()
     data["kept"] = data["keeps"].map({True: KEEPS, False: FAILS}).where(data["state"] != BASE, BASE)
     shares = (data["metric"] != "loglikelihood").all()
@@ -78,7 +79,7 @@ def _drawn(data: pd.DataFrame, shares: bool) -> theme.Drawing:
         chart.mark_rule(opacity=0.25).encode(x=x("knowledge_low"), x2="knowledge_high:Q", y=at["y"], color=color),
         chart.mark_point(size=60).encode(**at, color=color, shape=shape, tooltip=tip),
         chosen.mark_point(shape="circle", filled=False, size=190).encode(**at, color=color),
-        chart.mark_text(dx=8, dy=-8, align="left", fontSize=11).encode(**at, text="what:N"),
+        chart.mark_text(dx=7, dy=-9, align="left", fontSize=11).encode(**at, text="mark:N"),
     ]
     panels = data["panel"].nunique()
     layered = alt.layer(*layers).properties(width=theme.WIDE if panels < 2 else theme.PANEL, height=theme.HEIGHT + 60)
