@@ -22,7 +22,7 @@ from knowshift.canonical import canonical_json, plain_number
 from knowshift.facts.source_rows import PROBED_SPLITS
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.runtime.yaml_files import read_yaml
-from knowshift.finetuning.grid import Cell, cells, feasible, is_restored
+from knowshift.finetuning.grid import Cell, TunedCell, cell_of, cells, feasible, is_restored, tuned_cells
 from knowshift.weights.delta_format import DELTA_FORMAT
 from knowshift.weights.regions import LAYERS
 from snakemake.logging import logger
@@ -44,16 +44,21 @@ RESULTS = SETTINGS.results
 REPORTED = SETTINGS.report_on or list(SETTINGS.models)
 
 
+GRID_RUN = rf"(?!{sections.TUNED}-){sections.METHOD}-(level[0-4]|mixed)-(\d+|all)-s\d+"
+TUNED_RUN = f"{sections.TUNED}-{sections.MODEL_NAME}"
+
+
 wildcard_constraints:
     model="|".join(map(re.escape, SETTINGS.models)),
     topic=r"\w+",
     split="train|dev|test",
     data=r"level[0-4]|mixed",
-    run=rf"{sections.METHOD}-(level[0-4]|mixed)-(\d+|all)-s\d+",
+    run=f"{GRID_RUN}|{TUNED_RUN}",
     seed=r"\d+",
     strategy="|".join(get_args(Strategy)),
     region=f"{sections.REGION_NAME}|{LAYERS}",
     percent=r"\d+(\.\d+)?",
+    task=sections.MODEL_NAME,
     arm=f"(-({'|'.join(get_args(Dtype))}))?",  # of `more_dtypes`, in the folder restored-DTYPE
 
 
@@ -126,5 +131,9 @@ def fields(section, *names):
 DOMAINS = {"in_domain": SETTINGS.facts.in_domain, "out_of_domain": SETTINGS.facts.out_of_domain}
 DOMAIN_OF = {topic: domain for domain, topics in DOMAINS.items() for topic in topics}
 UNITS = [(topic, split) for domain, topics in DOMAINS.items() for topic in topics for split in PROBED_SPLITS[domain]]
+GRID = SETTINGS.finetuning and fields(SETTINGS.finetuning, *sections.GRID_KEYS)
+KEEP_DELTAS = SETTINGS.finetuning.keep_deltas if SETTINGS.finetuning else "all"
 # The cells of the grid, for every model. Some may turn out infeasible: a level may hold fewer facts than they ask for.
-PLANNED_CELLS = cells(**fields(SETTINGS.finetuning, *sections.GRID_KEYS))
+PLANNED_CELLS = cells(**GRID) if GRID else []
+# The cells that were fine-tuned elsewhere, of each model.
+TUNED_CELLS = {name: tuned_cells(model.tuned) for name, model in SETTINGS.models.items()}

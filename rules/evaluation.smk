@@ -11,6 +11,12 @@ def evaluation_spec(model, **more):
     return canonical_json({**chosen, **loading(SETTINGS.models[model]), "seed": SETTINGS.seed, **more})
 
 
+def chat_spec(chat):
+    """Return how a chat template is used; what needs no word changes no result."""
+    used = chat.model_dump()
+    return used if chat.system else {key: value for key, value in used.items() if key != "system"}
+
+
 def instruct_spec(model):
     """Return the spec of a chat model's answers: its own BOS, and how its template is used if that asks it.
 
@@ -19,7 +25,7 @@ def instruct_spec(model):
     instruct = SETTINGS.models[model].instruct
     chosen = {"trust_remote_code": False, **loading(instruct)}
     if instruct.prompt == "chat":
-        chat = instruct.chat.model_dump()
+        chat = chat_spec(instruct.chat)
         chosen |= {"chat": chat, "bos": "never", "max_new_tokens": chat["max_new_tokens"]}
     return evaluation_spec(model, **chosen)
 
@@ -65,9 +71,35 @@ rule evaluate_base:
         " --outcomes {output.outcomes:q} --few-shot-outcomes {output.few_shot:q} --logits {output.logits:q} 2> {log:q}"
 
 
-def run_questions(run):
-    """Return the part of a run's spec that asks it some questions of its own training set."""
-    return {"training_set": SETTINGS.evaluation.training_set, "size": size_of(run)}
+def run_spec(wildcards, **more):
+    """Return the spec of asking a fine-tuned model, restored or not.
+
+    One that was trained here is asked some questions of its own training set too, and one that was trained elsewhere
+    in its own way.
+    """
+    if not isinstance(cell_of(wildcards.run), TunedCell):
+        own = {"training_set": SETTINGS.evaluation.training_set, "size": size_of(wildcards.run)}
+        return evaluation_spec(wildcards.model, **own, **more)
+    tuned = tuned_model(wildcards)
+    own = {"trust_remote_code": True} if tuned.trust_remote_code else {}
+    if tuned.prompt == "chat":
+        chat = chat_spec(tuned.chat)
+        own |= {"chat": chat, "bos": "never", "max_new_tokens": chat["max_new_tokens"]}
+    return evaluation_spec(wildcards.model, **own, **more)
+
+
+def prompt_of(wildcards):
+    """List the prompt file that a fine-tuned model is asked with; in a chat none is read."""
+    if not isinstance(cell_of(wildcards.run), TunedCell):
+        return located(SETTINGS.facts.prompt)
+    tuned = tuned_model(wildcards)
+    return [] if tuned.prompt == "chat" else located(tuned.prompt_file or SETTINGS.facts.prompt)
+
+
+def prompt_content(wildcards):
+    """Return a digest of that file."""
+    paths = prompt_of(wildcards)
+    return content(*([paths] if isinstance(paths, str) else paths))
 
 
 rule evaluate:
@@ -77,7 +109,8 @@ rule evaluate:
         manifest=rules.diff_weights.output.manifest,
         mastery=rules.grade_mastery.output.mastery,
         order=order_of,
-        prompt=located(SETTINGS.facts.prompt),
+        prompt=prompt_of,
+        files=files_of_tuned,
     output:
         outcomes=f"{RESULTS}/{{model}}/runs/{{run}}/outcomes.parquet",
     log:
@@ -94,15 +127,15 @@ rule evaluate:
         chunk=QUESTIONS_PER_CHUNK,  # questions between two saves
         python="python",
     params:
-        spec=lambda wc: evaluation_spec(wc.model, **run_questions(wc.run)),
+        spec=lambda wc: run_spec(wc),
         code=digest("evaluate"),
-        prompt=content(SETTINGS.facts.prompt),
+        prompt=prompt_content,
         script=script("evaluate"),
         base=subpath(input.base, parent=True),
     message:
         "Answers of {wildcards.run}"
     shell:
-        "{resources.python} {params.script:q} --model {params.base:q} --delta {input.delta:q}"
+        "{resources.python} {params.script:q} --model {params.base:q} --delta {input.delta:q} --files {input.files:q}"
         " --mastery {input.mastery:q}"
         " --order {input.order:q} --prompt {input.prompt:q} --spec {params.spec:q} --threads {threads}"
         " --gpus {resources.gpu} --chunk {resources.chunk} --code {params.code}"

@@ -1,6 +1,7 @@
 # Fine-tune models, and keep each one as a delta to its base. The checkpoint only lives until the delta is made.
 #   needs   MODEL/base/, MODEL/mastery.parquet
 #   makes   MODEL/orders/, MODEL/runs/RUN/{steps,speed}.parquet, MODEL/runs/RUN/delta/ and delta.json, its manifest
+# A model that was fine-tuned elsewhere only gets its delta here.
 # A new grading reruns a run only where its data kind may now draw other facts: the param `drawn` tells.
 from knowshift.finetuning.options import SECONDS_BETWEEN_SAVES
 
@@ -41,26 +42,49 @@ if workflow.exec_mode == ExecMode.DEFAULT:
 def announce(model):
     """Say in a dry run how many cells follow the checkpoint, since Snakemake cannot plan beyond it."""
     if workflow.dryrun and not Path(RESULTS, model, "levels.parquet").exists():
-        restored = [*restored_outcomes(model, PLANNED_CELLS), *precision_outcomes(model, PLANNED_CELLS)]
+        every = [*PLANNED_CELLS, *TUNED_CELLS[model]]
+        restored = [*restored_outcomes(model, every), *precision_outcomes(model, every)]
         logger.info(
-            f"{model}: planned up to its mastery. If every level has facts enough, {len(PLANNED_CELLS)} fine-tuned"
+            f"{model}: planned up to its mastery. If every level has facts enough, {len(every)} fine-tuned"
             f" models and {len(restored)} restored ones follow."
         )
 
 
 @cache
 def feasible_runs(model):
-    """List the cells of a model whose levels hold enough facts."""
-    return feasible(PLANNED_CELLS, level_counts(model))
+    """List the cells of a model: those of the grid whose levels hold enough facts, and those tuned elsewhere."""
+    return [*feasible_grid(model), *TUNED_CELLS[model]]
+
+
+@cache
+def feasible_grid(model):
+    """List the cells of the grid for which a model's levels hold enough facts."""
+    return feasible(PLANNED_CELLS, level_counts(model)) if PLANNED_CELLS else []
+
+
+def cells_with(model, name):
+    """List the feasible runs of a model that have a file: steps of training only where it was trained here."""
+    if name == "steps.parquet":
+        return feasible_grid(model)
+    if name == "divergence.parquet":  # a chat's first token is not that of a completion
+        elsewhere = [cell for cell in TUNED_CELLS[model] if SETTINGS.models[model].tuned[cell.name].prompt == "study"]
+        return [*feasible_grid(model), *elsewhere]
+    return feasible_runs(model)
 
 
 def files_of(model, *names):
-    """List some files of every feasible run of a model."""
-    return [f"{RESULTS}/{model}/runs/{cell.run}/{name}" for cell in feasible_runs(model) for name in names]
+    """List some files of every feasible run of a model, as far as the run has them."""
+    cells_of = {name: set(cells_with(model, name)) for name in names}
+    return [
+        f"{RESULTS}/{model}/runs/{cell.run}/{name}"
+        for cell in feasible_runs(model)
+        for name in names
+        if cell in cells_of[name]
+    ]
 
 
 def of_runs(name):
-    """Make an input function for one file of every feasible run of a model."""
+    """Make an input function for one file of every feasible run of a model that has it."""
     return lambda wc: files_of(wc.model, name)
 
 
@@ -107,8 +131,10 @@ rule draw_order:
 
 
 def order_of(wildcards):
-    """Return the path of the order that a run takes its facts from."""
-    cell = Cell.parse(wildcards.run)
+    """Return the path of the order that a run takes its facts from; none if it was fine-tuned elsewhere."""
+    cell = cell_of(wildcards.run)
+    if isinstance(cell, TunedCell):
+        return []
     return f"{RESULTS}/{wildcards.model}/orders/{cell.data}-s{cell.seed}.parquet"
 
 
@@ -146,7 +172,7 @@ def finetune_spec(wildcards):
 @cache
 def is_restored_by_some(model, run):
     """Return whether an entry under restoration restores a run."""
-    return any(is_restored(entry, model, Cell.parse(run)) for entry in SETTINGS.restoration)
+    return any(is_restored(entry, model, cell_of(run)) for entry in SETTINGS.restoration)
 
 
 def before_the_longest(wildcards):
@@ -160,7 +186,7 @@ rule finetune:
         order=order_of,
         prompt=located(SETTINGS.facts.prompt),
     output:
-        checkpoint=temp(directory(f"{RESULTS}/{{model}}/runs/{{run}}/checkpoint")),
+        checkpoint=temp(directory(CHECKPOINT)),
         steps=f"{RESULTS}/{{model}}/runs/{{run}}/steps.parquet",
         speed=f"{RESULTS}/{{model}}/runs/{{run}}/speed.parquet",
     log:
@@ -168,6 +194,8 @@ rule finetune:
     benchmark:
         f"{RESULTS}/benchmarks/finetune/{{model}}.{{run}}.tsv"
     priority: before_the_longest
+    wildcard_constraints:
+        run=GRID_RUN,
     conda:
         "../envs/knowshift.yaml"
     threads: 1
@@ -199,14 +227,14 @@ rule finetune:
 
 
 # With `keep_deltas: restored`, the deltas of cells that nothing restores are deleted once they are read.
-PASSING = temp if SETTINGS.finetuning.keep_deltas == "restored" else lambda path: path
+PASSING = temp if KEEP_DELTAS == "restored" else lambda path: path
 
 
 # Keyed to the version of the delta format and not to code: a delta is lossless, so other code gives the same model.
 rule diff_weights:
     input:
         base=rules.resolve_model.output.manifest,
-        checkpoint=rules.finetune.output.checkpoint,
+        checkpoint=CHECKPOINT,  # of `finetune`, or of `resolve_tuned`
     output:
         delta=PASSING(directory(f"{RESULTS}/{{model}}/runs/{{run}}/delta")),
         manifest=f"{RESULTS}/{{model}}/runs/{{run}}/delta.json",
@@ -235,13 +263,13 @@ def kept_runs():
     """Return a regular expression for the runs whose delta is kept because something restores or exports them."""
     kept = {(entry.model, entry.run) for entry in SETTINGS.exports}
     for model in SETTINGS.models:
-        for cell in PLANNED_CELLS:
+        for cell in [*PLANNED_CELLS, *TUNED_CELLS[model]]:
             if is_restored_by_some(model, cell.run):
                 kept.add((model, cell.run))
-    return "|".join(f"(?<={re.escape(f'/{model}/runs/')}){run}" for model, run in sorted(kept)) or "(?!)"
+    return "|".join(f"(?<={re.escape(f'/{model}/runs/')}){re.escape(run)}" for model, run in sorted(kept)) or "(?!)"
 
 
-if SETTINGS.finetuning.keep_deltas == "restored":
+if KEEP_DELTAS == "restored":
 
     ruleorder: keep_delta > diff_weights
 

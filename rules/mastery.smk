@@ -48,7 +48,7 @@ def probe_spec(wildcards):
     more = {
         "templates": SETTINGS.mastery.templates,
         "split": wildcards.split,
-        "facts_limit": SETTINGS.facts.limit(wildcards.split),
+        "facts_limit": SETTINGS.facts_limit(wildcards.split),
         **loading(SETTINGS.models[wildcards.model]),
         "seed": SETTINGS.seed,
     }

@@ -1,5 +1,6 @@
 # Bring each model from its source into one folder of safetensors and tokenizer.
-#   makes   MODEL/base/ with manifest.json, and MODEL/instruct/model/ where a chat model is compared with
+#   makes   MODEL/base/ with manifest.json, MODEL/instruct/model/ where a chat model is compared with, and
+#           MODEL/runs/tuned-NAME/{checkpoint,files}/ of models that were fine-tuned elsewhere
 # A model is tried for all that the experiment will ask of it, when it is taken over. What names of tensors tell is said
 # before, when the configuration is read, of models that are there.
 from knowshift.models import fitting
@@ -8,7 +9,7 @@ from knowshift.weights.model_folder import weight_set
 
 def is_fetched(entry):
     """Say whether a model is downloaded. This happens where Snakemake runs: compute nodes may have no network."""
-    return entry is not None and not isinstance(entry.source, sections.DirectorySource | sections.GgufSource)
+    return entry is not None and not any(hasattr(entry.source, kind) for kind in ("directory", "gguf", "adapter"))
 
 
 if any(is_fetched(entry) for entry in SETTINGS.models.values()):
@@ -45,7 +46,8 @@ def source_spec(model):
 
 def adapters():
     """List the settings of adapters that are trained."""
-    trained = (SETTINGS.finetuning.training(method) for method in SETTINGS.finetuning.methods)
+    grid = SETTINGS.finetuning
+    trained = (grid.training(method) for method in (grid.methods if grid else ()))
     return [training.lora for kind, training in trained if kind == "lora"]
 
 
@@ -149,3 +151,72 @@ use rule resolve_model as resolve_instruct with:
         base=subpath(output.manifest, parent=True),
     message:
         "The chat model beside {wildcards.model}"
+
+
+def tuned_model(wildcards):
+    """Return the settings of a model that was fine-tuned elsewhere.
+
+    Raises:
+        WorkflowError: the configuration does not name it.
+    """
+    tuned, name = SETTINGS.models[wildcards.model].tuned, cell_of(wildcards.run).name
+    if name not in tuned:
+        raise WorkflowError(f"models.{wildcards.model}.tuned names no {name}, but {', '.join(tuned) or 'nothing'}")
+    return tuned[name]
+
+
+def tuned_spec(wildcards):
+    """Return where a model that was fine-tuned elsewhere comes from, and the digest of a local folder."""
+    model = tuned_model(wildcards)
+    spec = {"source": model.source.model_dump()} | ({"trust_remote_code": True} if model.trust_remote_code else {})
+    if not is_fetched(model):
+        folder = Path(*model.source.model_dump().values())
+        spec["digest"] = directory_digest(folder, CONTENT, model.trust_remote_code)
+    return canonical_json(spec)
+
+
+CHECKPOINT = f"{RESULTS}/{{model}}/runs/{{run}}/checkpoint"
+TUNED_FILES = f"{RESULTS}/{{model}}/runs/{{run}}/files"
+
+if any(is_fetched(tuned) for entry in SETTINGS.models.values() for tuned in entry.tuned.values()):
+
+    localrules:
+        resolve_tuned,
+
+
+# Only headers are compared before anything is written, so a model that does not fit its base is refused in seconds.
+rule resolve_tuned:
+    input:
+        base=rules.resolve_model.output.manifest,
+    output:
+        checkpoint=temp(directory(CHECKPOINT)),
+        files=directory(TUNED_FILES),
+    log:
+        f"{RESULTS}/logs/resolve_tuned/{{model}}.{{run}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/resolve_tuned/{{model}}.{{run}}.tsv"
+    wildcard_constraints:
+        run=TUNED_RUN,
+    conda:
+        "../envs/knowshift.yaml"
+    resources:
+        mem_mb=memory_to_ask(3, SETTINGS.evaluation, as_trained=True),  # base, adapter, and while it is written
+    params:
+        spec=tuned_spec,
+        code=digest("resolve_tuned"),
+        script=script("resolve_tuned"),
+        base=subpath(input.base, parent=True),
+    message:
+        "The form of its base for {wildcards.run} of {wildcards.model}"
+    shell:
+        "python {params.script:q} --base {params.base:q} --spec {params.spec:q} --output {output.checkpoint:q}"
+        " --files {output.files:q} 2> {log:q}"
+
+
+def files_of_tuned(wildcards):
+    """List the folder with configuration and tokenizer of a model that was fine-tuned elsewhere; others have none.
+
+    Its time does not count: with other files comes another delta.json.
+    """
+    elsewhere = isinstance(cell_of(wildcards.run), TunedCell)
+    return [ancient(TUNED_FILES.format(**wildcards))] if elsewhere else []

@@ -60,9 +60,10 @@ rule tabulate_model:
         ],
         restored=lambda wc: restored_outcomes(wc.model, feasible_runs(wc.model)),
         precision=lambda wc: precision_outcomes(wc.model, feasible_runs(wc.model)),
+        tasks=lambda wc: task_outcomes(wc.model, feasible_runs(wc.model)),
         synonyms=[located(path) for path in SETTINGS.facts.synonyms],
     output:
-        expand(f"{RESULTS}/{{{{model}}}}/tables/{{table}}.parquet", table=[*TABULATED, "answers"]),
+        expand(f"{RESULTS}/{{{{model}}}}/tables/{{table}}.parquet", table=[*TABULATED, "answers", "task_answers"]),
     log:
         f"{RESULTS}/logs/tabulate_model/{{model}}.log",
     conda:
@@ -72,10 +73,12 @@ rule tabulate_model:
     params:
         spec=lambda wc: canonical_json(
             {
-                "grid": fields(SETTINGS.finetuning, *sections.GRID_KEYS),
+                "grid": GRID,
+                "tuned": [cell.name for cell in TUNED_CELLS[wc.model]],
                 "percents": restored_percents(),
                 **matching(),
                 "dtype": SETTINGS.answering_dtype(wc.model),
+                **({"tasks": {name: task.metric for name, task in TASKS.items()}} if TASKS else {}),
             }
         ),
         code=digest("tabulate_model"),
@@ -89,14 +92,15 @@ rule tabulate_model:
         " --base-outcomes {input.base:q} --few-shot-outcomes {input.few_shot:q} --facts {input.facts:q}"
         " --instruct-outcomes {input.instruct:q} --outcomes {input.outcomes:q}"
         " --divergences {input.divergences:q} --steps {input.steps:q} --histograms {input.histograms:q}"
-        " --restored {input.restored:q} --precision {input.precision:q} --synonyms {input.synonyms:q}"
+        " --restored {input.restored:q} --precision {input.precision:q} --task-outcomes {input.tasks:q}"
+        " --synonyms {input.synonyms:q}"
         " --spec {params.spec:q}"
         " --output {params.tables:q} 2> {log:q}"
 
 
 def orders_of_runs(wildcards):
     """List the orders that the runs of a model take their training facts from."""
-    drawn = dict.fromkeys((cell.data, cell.seed) for cell in feasible_runs(wildcards.model))
+    drawn = dict.fromkeys((cell.data, cell.seed) for cell in feasible_grid(wildcards.model))
     return [f"{RESULTS}/{wildcards.model}/orders/{data}-s{seed}.parquet" for data, seed in drawn]
 
 
@@ -117,7 +121,17 @@ rule analyse_model:
     resources:
         mem_mb=memory(4000),
     params:
-        spec=spec_of({**matching(), "seed": SETTINGS.seed}),
+        spec=spec_of(
+            {
+                **matching(),
+                "seed": SETTINGS.seed,
+                **(
+                    {"tasks": {name: fields(task, "metric", "tolerance") for name, task in TASKS.items()}}
+                    if TASKS
+                    else {}
+                ),
+            }
+        ),
         code=digest("analyse_model"),
         script=script("analyse_model"),
         folder=lambda wc, input: Path(input.tables[0]).parents[1],

@@ -42,6 +42,7 @@ def machine():
 def read_gpus_of(text):
     """Parse the numbers of GPUs that a profile sets by hand, by RULE or MODEL.RULE."""
     rules = ["probe_mastery", "evaluate_base", "evaluate", "evaluate_instruct", "evaluate_restored", "finetune"]
+    rules += ["evaluate_tasks", "evaluate_base_tasks"]
     known = {*rules, *(f"{model}.{rule}" for model in SETTINGS.models for rule in rules)}
     entries = [entry.partition("=") for entry in text.split()]
     for key, _, number in entries:
@@ -179,7 +180,7 @@ def training_size(model, method, parameters):
 
 def size_of_training(wildcards):
     """Return `training_size` of a job."""
-    return training_size(wildcards.model, Cell.parse(wildcards.run).method, parameters_of(wildcards.model))
+    return training_size(wildcards.model, cell_of(wildcards.run).method, parameters_of(wildcards.model))
 
 
 def training_gpus(wildcards):

@@ -61,7 +61,7 @@ def restored_part(wildcards):
 def restore_spec(wildcards):
     """Return the spec of restored models' answers: what they are asked, how, and what is restored."""
     more = {"dtype": wildcards.arm[1:]} if wildcards.arm else {}
-    return evaluation_spec(wildcards.model, **run_questions(wildcards.run), **restored_part(wildcards), **more)
+    return run_spec(wildcards, **restored_part(wildcards), **more)
 
 
 def outcomes_of(model, run, arm, entry, percent):
@@ -107,7 +107,7 @@ def restored_shares(model, run, strategy, region, arm):
         arm: "" for answers in the number format of `evaluation`, or "-DTYPE" for those in a further one.
     """
     asked = [entry for entry in SETTINGS.restoration if (entry.strategy, entry.region) == (strategy, region)]
-    asked = [entry for entry in asked if is_restored(entry, model, Cell.parse(run))]
+    asked = [entry for entry in asked if is_restored(entry, model, cell_of(run))]
     if arm:
         asked = [entry for entry in asked if arm[1:] in entry.more_dtypes]
     shares = {percent for entry in asked for percent in entry.percents}
@@ -121,7 +121,8 @@ def shares_to_evaluate(wildcards, resources):
 
 def sweep_of(wildcards):
     """Return what the restored models of one job have in common: model, run, strategy, region and arm."""
-    return wildcards.model, wildcards.run, wildcards.strategy, wildcards.region, wildcards.arm
+    arm = wildcards.arm if "arm" in wildcards.keys() else ""  # tasks are asked in the number format of `evaluation`
+    return wildcards.model, wildcards.run, wildcards.strategy, wildcards.region, arm
 
 
 RESTORED = f"{RESULTS}/{{model}}/runs/{{run}}/restored{{arm}}/{{strategy}}-{{region}}"
@@ -136,7 +137,8 @@ rule evaluate_restored:
         manifest=rules.diff_weights.output.manifest,
         mastery=rules.grade_mastery.output.mastery,
         order=order_of,
-        prompt=located(SETTINGS.facts.prompt),
+        prompt=prompt_of,
+        files=files_of_tuned,
         histogram=histogram_of,
     output:
         shares=temp(directory(f"{RESTORED}.shares")),
@@ -157,17 +159,20 @@ rule evaluate_restored:
     params:
         spec=restore_spec,
         code=digest("evaluate_restored"),
-        prompt=content(SETTINGS.facts.prompt),
+        prompt=prompt_content,
         percents=shares_to_evaluate,
+        tasks=tasks_to_ask,
+        task_files=task_files,
         script=script("evaluate_restored"),
         base=subpath(input.base, parent=True),
         kept=f"{RESTORED}-",
     message:
         "{wildcards.run}{wildcards.arm}, {params.percents} % restored ({wildcards.strategy}, {wildcards.region})"
     shell:
-        "{resources.python} {params.script:q} --model {params.base:q} --delta {input.delta:q}"
+        "{resources.python} {params.script:q} --model {params.base:q} --delta {input.delta:q} --files {input.files:q}"
         " --mastery {input.mastery:q} --order {input.order:q} --prompt {input.prompt:q} --histogram {input.histogram:q}"
         " --spec {params.spec:q} --percents {params.percents:q}"
+        " --tasks {params.tasks:q} --task-files {params.task_files:q}"
         " --threads {threads} --gpus {resources.gpu} --chunk {resources.chunk} --code {params.code}"
         " --kept {params.kept:q} --output {output.shares:q} 2> {log:q}"
 
@@ -181,7 +186,7 @@ def evaluated_shares(wildcards):
     sweep = sweep_of(wildcards)
     if wildcards.percent not in map(plain_number, restored_shares(*sweep)):
         raise WorkflowError(f"{'/'.join(sweep)}: no entry under restoration asks for {wildcards.percent} %; add one")
-    return expand(rules.evaluate_restored.output.shares, **wildcards)
+    return expand(rules.evaluate_restored.output.shares, **{"arm": "", **wildcards})
 
 
 localrules:
@@ -195,7 +200,7 @@ rule keep_restored:
         manifest=rules.diff_weights.output.manifest,
         mastery=rules.grade_mastery.output.mastery,
         order=order_of,
-        prompt=located(SETTINGS.facts.prompt),
+        prompt=prompt_of,
         histogram=histogram_of,
         shares=evaluated_shares,
     output:
@@ -208,7 +213,7 @@ rule keep_restored:
     params:
         spec=restore_spec,
         code=digest("evaluate_restored"),
-        prompt=content(SETTINGS.facts.prompt),
+        prompt=prompt_content,
         record=subpath(output.outcomes, parent=True),
     message:
         "Keep {wildcards.percent} % of {wildcards.run}{wildcards.arm} ({wildcards.strategy}, {wildcards.region})"
@@ -232,6 +237,7 @@ rule export_model:
         base=rules.resolve_model.output.manifest,
         delta=ancient(rules.diff_weights.output.delta),
         manifest=rules.diff_weights.output.manifest,
+        files=files_of_tuned,
     output:
         manifest=f"{RESULTS}/{{model}}/exports/{{run}}/{{strategy}}-{{region}}-{{percent}}/manifest.json",
     log:
@@ -250,7 +256,8 @@ rule export_model:
     message:
         "Export {wildcards.run} with {wildcards.percent} % ({wildcards.strategy}, {wildcards.region}) restored"
     shell:
-        "python {params.script:q} --base {params.base:q} --delta {input.delta:q} --spec {params.spec:q}"
+        "python {params.script:q} --base {params.base:q} --delta {input.delta:q} --files {input.files:q}"
+        " --spec {params.spec:q}"
         " --threads {threads} --output {params.folder:q} 2> {log:q}"
 
 

@@ -12,7 +12,8 @@ rule mastery:
 HISTOGRAMS = [f"changes/{region}.histogram.parquet" for region in SETTINGS.regions]
 # Where deltas are deleted once they are read, their readers belong to the stage that makes them: no model is trained
 # twice.
-READERS = ["outcomes.parquet", *HISTOGRAMS] if SETTINGS.finetuning.keep_deltas == "restored" else []
+ASKED = ["outcomes.parquet", *(f"tasks/{name}.parquet" for name in TASKS)]
+READERS = [*ASKED, *HISTOGRAMS] if KEEP_DELTAS == "restored" else []
 
 
 def of_models(*names):
@@ -29,7 +30,8 @@ rule evaluations:
     input:
         expand(rules.evaluate_base.output.outcomes, model=SETTINGS.models),
         [f"{RESULTS}/{name}/instruct/outcomes.parquet" for name, model in SETTINGS.models.items() if model.instruct],
-        *of_models("outcomes.parquet", "divergence.parquet", *READERS),
+        expand(rules.evaluate_base_tasks.output.answers, model=SETTINGS.models, task=TASKS),
+        *of_models(*ASKED, "divergence.parquet", *READERS),
 
 
 def restored_of_models():
@@ -37,7 +39,7 @@ def restored_of_models():
     return [
         lambda wc, model=model, list_outcomes=list_outcomes: list_outcomes(model, feasible_runs(model))
         for model in SETTINGS.models
-        for list_outcomes in (restored_outcomes, precision_outcomes)
+        for list_outcomes in (restored_outcomes, precision_outcomes, task_outcomes)
     ]
 
 

@@ -12,12 +12,16 @@ from pydantic import Field
 from cli.command_line import CommandLine, quick_imports, run
 from knowshift.configuration.facts import MatchingRule
 from knowshift.configuration.section import Seeded
+from knowshift.configuration.tasks import Judged
 
 
 class Options(MatchingRule, Seeded):
     """How answers are graded, and how estimates are drawn."""
 
     facts: int = Field(default=2000, gt=0, description="Number of facts per run whose outputs are kept.")
+    tasks: dict[str, Judged] = Field(
+        default={}, description="Metric and tolerance of each task that models have to go on doing, by its name."
+    )
 
 
 def main() -> None:

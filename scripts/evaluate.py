@@ -28,10 +28,11 @@ def main() -> None:
     parser = CommandLine(__doc__, Options)
     parser.folder("--model", "Model directory (the base).")
     parser.folder("--delta", "Delta directory of the fine-tuned model.", required=False)
+    parser.files_of_tuned()
     parser.file("--mastery", "Mastery table (Parquet).", required=False)
-    parser.file("--order", "Order of training facts (Parquet).", required=False)
+    parser.file("--order", "Order of training facts (Parquet).", required=False, bare=True)
     parser.file("--questions", "Questions with their answers (JSON lines), instead of --mastery.", required=False)
-    parser.file("--prompt", f"Prompt template (default: {PROMPT.name} of this project).", default=PROMPT)
+    parser.file("--prompt", f"Prompt template (default: {PROMPT.name} of this project).", default=PROMPT, bare=True)
     parser.new_file("--output", "Table of answers to write (Parquet).")
     parser.execution(QUESTIONS_PER_CHUNK)
     parser.exactly_one("--mastery", "--questions")
@@ -45,7 +46,14 @@ def main() -> None:
         from knowshift.runtime.progress import start_logging
 
     if arguments.delta:
-        load = partial(load_tuned, arguments.model, arguments.delta, options.dtype, threads=arguments.threads or 1)
+        load = partial(
+            load_tuned,
+            arguments.model,
+            arguments.delta,
+            options.dtype,
+            threads=arguments.threads or 1,
+            settings=arguments.files,
+        )
     else:
         load = partial(load_model, arguments.model, options.dtype)
     check_model(arguments.model)

@@ -5,7 +5,8 @@ r"""Undo parts of a fine-tuning in memory, and ask each restored model the same 
         --output shares/
 
 For every share, such as 20 %, `shares/` gets 20.parquet with the answers and 20.selection.parquet with what was
-restored. Base and delta are read once for all shares. An interrupted job goes on where it ended.
+restored, and for every task of --tasks, such as support, 20.support.task.parquet with the answers to its examples. Base
+and delta are read once for all shares. An interrupted job goes on where it ended.
 """
 
 import gc
@@ -15,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import groupby
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,16 +24,24 @@ from typing import TYPE_CHECKING, Any
 from cli.command_line import CommandLine, quick_imports, run
 from knowshift.canonical import plain_number
 from knowshift.configuration.restoration import RestoredShare, RestoredShares, Selecting
+from knowshift.configuration.tasks import AskedTask, AskedTasks
 from knowshift.evaluation.options import QUESTIONS_PER_CHUNK, RunOptions
 from knowshift.runtime.artefacts import check_replaceable, whole_directory
+from knowshift.runtime.errors import KnowshiftError
 from knowshift.runtime.progress import start_logging
 from knowshift.runtime.resumption import digest_of, hidden_beside, holding, input_digests, is_made, record_made
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from knowshift.restoration.in_memory import RestoredModels
 
 
-class Options(RunOptions, Selecting, RestoredShares):
+# What the answers to a task depend on besides the task: what is restored, and how the model computes.
+TASK_OPTIONS = ("strategy", "region", "percent", "seed", "engine", "dtype", "tokens_per_pass", "trust_remote_code")
+
+
+class Options(RunOptions, Selecting, RestoredShares, AskedTasks):
     """What is restored, and what the restored models are asked."""
 
 
@@ -41,27 +51,33 @@ class ShareOptions(RunOptions, Selecting, RestoredShare):
 
 @dataclass(frozen=True)
 class Share:
-    """One share of a region, and what its tables depend on.
+    """One share of a region, asked the questions about facts or a task, and what its tables depend on.
 
     Attributes:
         options: what is restored, and what is asked.
         key: JSON values on which the tables depend.
+        task: the task; None for the questions about facts.
+        examples: the file of its examples.
     """
 
     options: ShareOptions
     key: dict[str, Any]
+    task: AskedTask | None = None
+    examples: Path | None = None
 
     @property
     def name(self) -> str:
-        """The share as paths write it, such as 20."""
-        return plain_number(self.options.percent)
+        """The share as paths write it, such as 20, and what it is asked if that is a task, such as 20.support.task."""
+        percent = plain_number(self.options.percent)
+        return f"{percent}.{self.task.name}.task" if self.task else percent
 
     def files(self, place: str) -> list[Path]:
-        """List the paths of its two tables, answers and selection; both begin with `place`."""
-        return [Path(f"{place}{self.name}{end}") for end in (".parquet", ".selection.parquet")]
+        """List the paths of its tables, which begin with `place`: answers, and for questions also what was restored."""
+        ends = [".parquet"] if self.task else [".parquet", ".selection.parquet"]
+        return [Path(f"{place}{self.name}{end}") for end in ends]
 
     def record(self, place: str) -> Path:
-        """Return the path of the record that says what those tables were made from."""
+        """Return the path of the record that says what these tables were made from."""
         return hidden_beside(Path(f"{place}{self.name}"), "made")
 
     def is_made(self, place: str) -> bool:
@@ -70,13 +86,20 @@ class Share:
 
 
 def list_shares(arguments: Namespace, options: Options) -> list[Share]:
-    """List the shares that are asked for, rising, each of them once."""
-    files = [getattr(arguments, name) for name in ("model", "prompt", "delta", "mastery", "order", "histogram")]
-    shared = {"code": arguments.code, "inputs": input_digests(*files)}
-    rest, shares = options.model_dump(exclude={"percents"}), []
+    """List the shares that are asked for, rising, each of them once, and after each the tasks that it is asked."""
+    names = ("model", "prompt", "delta", "mastery", "order", "histogram", "files")
+    shared = {"code": arguments.code, "inputs": input_digests(*(getattr(arguments, name) for name in names))}
+    rest, shares = options.model_dump(exclude={"percents", "tasks"}), []
+    files = arguments.task_files or []
+    if len(files) != len(options.tasks):
+        raise KnowshiftError(f"--task-files names {len(files)} files, and --tasks {len(options.tasks)} tasks")
     for percent in sorted({*options.percents}):
         chosen = ShareOptions.model_validate({**rest, "percent": percent})
         shares.append(Share(chosen, {**shared, "options": chosen.model_dump()}))
+        for task, path in zip(options.tasks, files, strict=True):
+            made_with = chosen.model_dump(include=set(TASK_OPTIONS)) | {"task": task.model_dump()}
+            inputs = input_digests(arguments.model, arguments.delta, arguments.files, path)
+            shares.append(Share(chosen, {"code": arguments.code, "inputs": inputs, "options": made_with}, task, path))
     return shares
 
 
@@ -92,6 +115,7 @@ def answer_shares(arguments: Namespace, shares: Sequence[Share], folder: Path) -
         import torch
 
         from cli.asking import AskedModel, read_run_questions
+        from cli.asking_tasks import answer_task
         from knowshift.models.loading import check_model
         from knowshift.randomness import derive_seed
         from knowshift.restoration.in_memory import RestoredModels
@@ -100,8 +124,12 @@ def answer_shares(arguments: Namespace, shares: Sequence[Share], folder: Path) -
         from knowshift.runtime.parquet import read_table, write_table
 
     first = shares[0].options
-    questions = read_run_questions(arguments, first)
+    percents = sorted({share.options.percent for share in shares})
     check_model(arguments.model)
+
+    @cache
+    def questions() -> "pa.Table":
+        return read_run_questions(arguments, first)
 
     @cache
     def models() -> RestoredModels:
@@ -110,24 +138,34 @@ def answer_shares(arguments: Namespace, shares: Sequence[Share], folder: Path) -
             arguments.delta,
             first.strategy,
             first.region,
-            [share.options.percent for share in shares],
+            percents,
             derive_seed(first.seed, "restore"),
             arguments.threads or 1,
             read_table(arguments.histogram, HISTOGRAM) if arguments.histogram else None,
+            arguments.files,
         )
 
     with lease_device(arguments.device, arguments.threads) as device:
         target = torch.device("cpu") if first.engine == "vllm" else device  # see open_engine
-        for share in shares:
-            options = share.options
-            load = partial(_make, models, options, target, last=share is shares[-1])
-            answers, selection = share.files(unfinished_place(folder, share))
+        for percent in percents:
+            same = [share for share in shares if share.options.percent == percent]
+            options = same[0].options
+            load = partial(_make, models, options, target, last=percent == percents[-1])
             about = {"strategy": options.strategy, "region": options.region, "percent": options.percent}
             asked = AskedModel(arguments, options, load, device)  # first: it says whether the model's code is trusted
-            if not selection.exists():
-                write_table(selection, models().selections[options.percent].tensors, SELECTION, about)
-            asked.answer(questions, answers, arguments.delta, arguments.mastery, arguments.order, about=about)
-            del asked
+            for share in same:
+                answers, *selection = share.files(unfinished_place(folder, share))
+                if selection and not selection[0].exists():
+                    write_table(selection[0], models().selections[percent].tensors, SELECTION, about)
+                if share.task and share.examples:
+                    place = share.examples, answers
+                    # No variable may hold what gives the engine, or the engine would stay in memory.
+                    more = share.key, {**about, "task": share.task.name}
+                    answer_task(arguments, share.task, options.seed, *place, partial(getattr, asked, "engine"), *more)
+                else:
+                    inputs = arguments.delta, arguments.mastery, arguments.order
+                    asked.answer(questions(), answers, *inputs, about=about)
+            del asked, load
             gc.collect()  # or this share's engine would still be in memory when the next one is made
 
 
@@ -157,9 +195,10 @@ def main() -> None:
     parser = CommandLine(__doc__, Options)
     parser.folder("--model", "Model directory (the base).")
     parser.folder("--delta", "Delta directory of the fine-tuned model.")
+    parser.files_of_tuned()
     parser.file("--mastery", "Mastery table (Parquet).")
-    parser.file("--order", "Order of training facts (Parquet).", required=False)
-    parser.file("--prompt", "Prompt template (YAML).")
+    parser.file("--order", "Order of training facts (Parquet).", required=False, bare=True)
+    parser.file("--prompt", "Prompt template (YAML); none is read in a chat.", required=False, bare=True)
     parser.file(
         "--histogram",
         "Histogram of the region's relative changes, of measure_changes.py; saves a pass over the weights with the "
@@ -167,6 +206,7 @@ def main() -> None:
         required=False,
         bare=True,
     )
+    parser.file("--task-files", "Examples of each of --tasks (JSON lines).", required=False, many=True)
     parser.new_folder("--output", "Folder of tables to write (Parquet).")
     parser.add_argument(
         "--kept",
@@ -177,7 +217,8 @@ def main() -> None:
     arguments, options = parser.read()
     shares = list_shares(arguments, options)
     output, unfinished = arguments.output, hidden_beside(arguments.output, "unfinished")
-    check_replaceable(output, [arguments.model, arguments.delta, arguments.mastery, arguments.prompt])
+    inputs = (arguments.model, arguments.delta, arguments.mastery, arguments.prompt, arguments.files)
+    check_replaceable(output, [path for path in inputs if path])
     output.parent.mkdir(parents=True, exist_ok=True)
     with holding(hidden_beside(output, "lock")):
         # The output is there if another copy of this job made it while this one waited.
@@ -189,8 +230,8 @@ def main() -> None:
         if lacking and options.engine == "vllm":
             # An engine of vLLM keeps its device for as long as its process lives: a process for each share.
             with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
-                for share in lacking:
-                    pool.submit(answer_shares, arguments, [share], unfinished).result()
+                for _, same in groupby(lacking, lambda share: share.options.percent):
+                    pool.submit(answer_shares, arguments, [*same], unfinished).result()
         elif lacking:
             answer_shares(arguments, lacking, unfinished)
         places |= {share.name: unfinished_place(unfinished, share) for share in lacking}

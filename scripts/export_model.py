@@ -18,6 +18,12 @@ def main() -> None:
     """Read the command line, select, and write the model."""
     parser = CommandLine(__doc__, Options)
     parser.versions()
+    parser.folder(
+        "--files",
+        "Directory to copy configuration and tokenizer from (default: --tuned, or the base).",
+        required=False,
+        bare=True,
+    )
     parser.new_folder("--output", "Model directory to write.")
     arguments, options = parser.read()
     with quick_imports():
@@ -27,7 +33,7 @@ def main() -> None:
         from knowshift.runtime.artefacts import check_replaceable, whole_directory
         from knowshift.weights.deltas import open_versions
 
-    inputs = [path for path in (arguments.base, arguments.tuned, arguments.delta) if path]
+    inputs = [path for path in (arguments.base, arguments.tuned, arguments.delta, arguments.files) if path]
     check_replaceable(arguments.output, inputs)
     versions = open_versions(arguments.base, arguments.tuned, arguments.delta)
     seed = derive_seed(options.seed, "restore")
@@ -36,7 +42,8 @@ def main() -> None:
     about = {"name": arguments.output.name, "after": after, **options.model_dump()}
     manifest = {"kind": "model", "restored": options.model_dump()}
     with whole_directory(arguments.output, manifest, inputs) as directory:
-        export_restored(directory, arguments.base, arguments.tuned or arguments.base, versions, selection, about)
+        files = arguments.files or arguments.tuned or arguments.base
+        export_restored(directory, arguments.base, files, versions, selection, about)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ class AskedModel:
     """A model that is asked questions, loaded with the first one, and not at all if every answer is there already.
 
     Args:
-        arguments: the script's; model, prompt, chunk, code, threads and gpus are read.
+        arguments: the script's; model, prompt, chunk, code, threads, gpus and, where the script has it, files are read.
         options: how the model is asked.
         load: loads the model to a device.
         device: the device that this process leased.
@@ -57,12 +57,15 @@ class AskedModel:
         self._arguments, self._options, self._load = arguments, options, load
         self._device, self._as_stored = device, as_stored
         if options.trust_remote_code:
-            trust_code_of(arguments.model)
+            for folder in filter(None, (arguments.model, self._files)):
+                trust_code_of(folder)
 
     @cached_property
     def _prompt(self) -> PromptTemplate | ChatPrompt:
         if chat := self._options.chat:
-            return ChatPrompt(self._tokenizer, chat.request, chat.date, chat.thinking, chat.template_args)
+            return ChatPrompt(
+                self._tokenizer, chat.request, chat.date, chat.thinking, chat.template_args, chat.system
+            )
         return read_prompt_template(self._arguments.prompt)
 
     @property
@@ -70,21 +73,27 @@ class AskedModel:
         """Whether BOS stands before a formatted question; in a chat the template has put it where it belongs."""
         return "never" if self._options.chat else self._options.bos
 
+    @property
+    def _files(self) -> Path | None:
+        """The folder with tokenizer and configuration of a model that was fine-tuned elsewhere."""
+        return getattr(self._arguments, "files", None)
+
     @cached_property
     def _tokenizer(self) -> PreTrainedTokenizerBase:
-        return load_tokenizer(self._arguments.model)
+        return load_tokenizer(self._files or self._arguments.model)
 
     @cached_property
     def _decoding(self) -> Decoding:
         limit = (self._options.chat or self._options).max_new_tokens
-        return Decoding(limit, end_ids(self._arguments.model, self._tokenizer))
+        return Decoding(limit, end_ids(self._files or self._arguments.model, self._tokenizer))
 
     @cached_property
-    def _engine(self) -> GenerationEngine:
+    def engine(self) -> GenerationEngine:
+        """The engine on the model, which is loaded with its first use."""
         return open_engine(self._arguments, self._options, self._device, self._load, self._as_stored)
 
     def _outcomes(self, questions: pa.Table, tick: Callable[..., None]) -> pa.Table:
-        model = self._engine, self._tokenizer
+        model = self.engine, self._tokenizer
         return answer_questions(*model, questions, self._prompt, self._decoding, tick, self._bos)
 
     def answer(
@@ -116,7 +125,7 @@ class AskedModel:
         def make(part: pa.Table, tick: Callable[..., None]) -> pa.Table:
             assert isinstance(self._prompt, PromptTemplate)  # a pre-trained model has no chat template
             prompt = self._prompt.with_examples(pairs)
-            model = self._engine, self._tokenizer
+            model = self.engine, self._tokenizer
             outcomes = answer_questions(*model, part, prompt, self._decoding, tick, self._bos)
             lines = [text.lstrip("\n").partition("\n")[0] for text in outcomes["output"].to_pylist()]
             column = OUTCOMES.get_field_index("output")
@@ -153,7 +162,7 @@ class AskedModel:
         texts = {topic: read_topic_templates(templates / f"{topic}.yaml").completions for topic in topics}
 
         def make(part: pa.Table, tick: Callable[..., None]) -> pa.Table:
-            return leading_logits(self._engine, self._tokenizer, part, texts, self._decoding, tick, self._options.bos)
+            return leading_logits(self.engine, self._tokenizer, part, texts, self._decoding, tick, self._options.bos)
 
         self._write(facts, output, LEADING_LOGITS, make, (*inputs, templates))
 
@@ -172,7 +181,7 @@ class AskedModel:
             "options": self._options.model_dump(),
             "code": self._arguments.code,
             "chunk": size,
-            "inputs": input_digests(self._arguments.model, self._arguments.prompt, *inputs),
+            "inputs": input_digests(self._arguments.model, self._arguments.prompt, *inputs, self._files),
         }
         parts = [rows.slice(start, size) for start in range(0, len(rows), size)]
         write_in_chunks(output, key, schema, parts, make, "questions", metadata=about)

@@ -118,9 +118,18 @@ class CommandLine(argparse.ArgumentParser, Generic[Options]):
         """Add an argument that is a file to read, or a list of them; see `path`."""
         self.path(flag, help, required, many, kind="file", **more)
 
-    def folder(self, flag: str, help: str, required: bool = True, many: bool = False) -> None:
-        """Add an argument that is a folder to read, or a list of them."""
-        self.path(flag, help, required, many, kind="folder")
+    def folder(self, flag: str, help: str, required: bool = True, many: bool = False, bare: bool = False) -> None:
+        """Add an argument that is a folder to read, or a list of them; see `path`."""
+        self.path(flag, help, required, many, kind="folder", bare=bare)
+
+    def files_of_tuned(self) -> None:
+        """Add the folder that a model which was fine-tuned elsewhere has beside its delta."""
+        self.folder(
+            "--files",
+            "Folder with configuration and tokenizer of a model that was fine-tuned elsewhere (default: the base's).",
+            required=False,
+            bare=True,
+        )
 
     def new_file(self, flag: str, help: str, required: bool = True) -> None:
         """Add an argument that is a file to write."""

@@ -17,16 +17,21 @@ class Cores(Section):
     threads: Threads = Field(default=1, description="Number of CPU threads.")
 
 
-class Execution(Section):
-    """How a model is run."""
+class Placement(Section):
+    """Where a model is run."""
 
     threads: Threads | None = Field(default=None, description="Number of CPU threads; null leaves it to torch.")
-    code: str = Field(default="", description="Version of the code; work that another version saved is not continued.")
     device: str = Field(
         default="auto",
         pattern=r"^(auto|cpu|cuda|cuda:[0-9]{1,3})$",
         description="Where it computes: auto, cpu or cuda:N; auto leases a free GPU if there is one.",
     )
+
+
+class Execution(Placement):
+    """How a model is run by a script that saves its work."""
+
+    code: str = Field(default="", description="Version of the code; work that another version saved is not continued.")
 
 
 class Saving(Execution):

@@ -34,7 +34,8 @@ BY_FLAG = {
     "--at-once": [value for value in NO_NUMBER if value != "0"],
 }
 FREE = {"--code", "--folder", "--kept", "--reason", "--experiment"}  # any text is right
-FREE_OPTIONS = {"name", "draw", "region", "location", "digest"}  # texts: what they hold is checked where it is used
+# Texts: what they hold is checked where it is used.
+FREE_OPTIONS = {"name", "draw", "region", "location", "digest", "system", "request"}
 
 
 class Captured(Exception):

@@ -1,6 +1,7 @@
 """Made-up tables of what is known, net of noise: churn, wrong answers, topics, reliability, and probabilities."""
 
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,49 @@ class KnowledgeTables:
                         run = f"{cell['method']}-{cell['data']}-{cell['size']}-s{seed}"
                         yield {**cell, "run": run, "seed": seed, "topic": topic,
                                "facts": cell["size"] // len(self.grid.in_domain)}  # fmt: skip
+
+    def fates(self) -> Iterator[dict]:
+        """Rows of the table `fates`."""
+        shares = [{"chosen": False}]
+        shares += [
+            {"strategy": "top", "region": "transformer", "percent": percent, "chosen": percent == 20}
+            for percent in (5.0, 20.0, 60.0)
+        ]
+        cells = [(model, name) for model in self.grid.models for name in self.grid.elsewhere]
+        for model, name in cells:
+            for held in HELD_OUT:
+                for share in [*shares, *({"chosen": False, "topic": topic} for topic in self.grid.in_domain)]:
+                    kept = 0.7 + share.get("percent", 0.0) / 300
+                    columns = {"before": 0.5, "after": kept / 2 + 0.05, "kept_share": kept, "learned_share": 0.1}
+                    yield {"model": model, "data": name, "set": held, "asked_with": "few-shot", **share, "facts": 200,
+                           "kept": round(100 * kept), "lost": 100 - round(100 * kept), "learned": 10, "unknown": 90,
+                           **columns, **{f"{key}_low": value - 0.04 for key, value in columns.items()},
+                           **{f"{key}_high": value + 0.04 for key, value in columns.items()},
+                           **self.change("change", kept / 2 - 0.45), "p": 0.002, "logprob_before": -1.2,
+                           "logprob_after": -1.6}  # fmt: skip
+
+    def task_trade(self) -> Iterator[dict]:
+        """Rows of the table `task_trade`."""
+        for model, name, (task, metric, scale) in product(self.grid.models, self.grid.elsewhere, self.grid.tasks):
+            common = {"model": model, "task": task, "metric": metric, "tolerance": 0.05 * scale, "seeds": 1,
+                      "examples_dev": 48, "examples": 52}  # fmt: skip
+            for percent in (-1.0, 0.0, 5.0, 20.0, 60.0):  # -1: the pre-trained model, 0: nothing restored
+                score, known = 0.9 - max(percent, 0.0) ** 1.5 / 1500, 0.3 + max(percent, 0.0) / 200
+                score, known = (0.1, 0.5) if percent < 0 else (score, known)
+                offset = 1.0 if metric == "loglikelihood" else 0.0
+                row = {**common, "method": "tuned", "data": name, "frontier": percent >= 0,
+                       "score_dev": scale * (score - offset), "change_dev": scale * (score - 0.9),
+                       "keeps": percent < 60, "chosen": percent == 20,
+                       **self.change("score", scale * (score - offset), 0.08 * scale),
+                       **self.change("change", scale * (score - 0.9), 0.05 * scale), "knowledge_dev": known,
+                       **self.change("knowledge", known), **self.change("knowledge_change", known - 0.3)}  # fmt: skip
+                if percent > 0:
+                    row |= {"strategy": "top", "region": "transformer", "percent": percent}
+                if percent < 0:
+                    row |= {"method": "few-shot", "data": None, "frontier": None, "keeps": None, "change_dev": None}
+                    changes = product(("change", "knowledge_change"), ("", "_low", "_high"))
+                    row |= dict.fromkeys(map("".join, changes))
+                yield row
 
     def level_reliability(self) -> Iterator[dict]:
         """Rows of the table `level_reliability`."""

@@ -21,6 +21,7 @@ def make_study(
     levels: tuple[int, ...] = (0, 1, 2, 3, 4),
     noise: float = 0.0,
     seed: int = 0,
+    elsewhere: Mapping[tuple, float] | None = None,
 ) -> Study:
     """A study in which every level of every set is answered with a given accuracy.
 
@@ -28,6 +29,7 @@ def make_study(
         accuracy: (data, size, seed of the draw) to accuracy.
         restored: the same with a percent after it.
         dev: accuracies on dev, of keys of both kinds, where they differ from the others.
+        elsewhere: (name,) or (name, percent) of a model that was fine-tuned elsewhere to accuracy.
         noise: 0: of two models the better one answers all that the other does; 1: they answer independently.
     """
     draw = np.random.default_rng(seed)
@@ -39,6 +41,9 @@ def make_study(
         run = f"full-{data}-{facts}-s{number}"
         answerer = Answerer(run, "top", "transformer", percent[0]) if percent else Answerer(run)
         models[answerer] = (value, (dev or {}).get(key, value))
+    for key, value in (elsewhere or {}).items():
+        restored_part = ("top", "transformer", key[1]) if len(key) > 1 else ()
+        models[Answerer(f"tuned-{key[0]}", *restored_part)] = (value, (dev or {}).get(key, value))
     answers: dict[str, dict[Answerer, Answers]] = {}
     for index, name in enumerate(sets):
         facts = np.arange(index * size, (index + 1) * size)
@@ -65,4 +70,6 @@ def make_study(
             for data, facts, number in accuracy
         ]
     )
-    return Study(cells, answers, strata, 1)
+    names = dict.fromkeys(key[0] for key in elsewhere or {})
+    rows = [{"run": f"tuned-{name}", "method": "tuned", "data": name, "state": "run"} for name in names]
+    return Study(pd.concat([cells, pd.DataFrame(rows)]) if rows else cells, answers, strata, 1)

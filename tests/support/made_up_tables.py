@@ -45,6 +45,9 @@ class Grid:
     outputs: int = 200  # rows of the table of facts per model and kind
     lora: bool = False
     instruct: bool = False
+    elsewhere: tuple[str, ...] = ("support-bot",)  # names of models that were fine-tuned elsewhere
+    # tasks: names, metrics, and the scale of their scores
+    tasks: tuple[tuple[str, str, float], ...] = (("tickets", "contains", 1.0), ("replies", "loglikelihood", 2.0))
 
 
 PAPER = Grid(
@@ -129,6 +132,9 @@ class Tables(KnowledgeTables):
                     run = f"{cell['method']}-{cell['data']}-{cell['size']}-s{seed}"
                     yield {"model": model, "run": run, "method": cell["method"], "data": cell["data"],
                            "size": cell["asked"], "facts": cell["size"], "seed": seed, "state": "run"}  # fmt: skip
+            for name in self.grid.elsewhere:
+                yield {"model": model, "run": f"tuned-{name}", "method": "tuned", "data": name, "size": None,
+                       "facts": None, "seed": None, "state": "run"}  # fmt: skip
             yield {"model": model, "run": "full-level4-99999-s1", "method": "full", "data": "level4", "size": "99999",
                    "facts": 7436, "seed": 1, "state": "infeasible"}  # fmt: skip
 

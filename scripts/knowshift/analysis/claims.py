@@ -106,6 +106,8 @@ def _between(of: Panel | Shift, study: Study, kinds: Sequence[str], size: int, o
 def _few_sizes(study: Study) -> str:
     """Why there is no middle size."""
     sizes = sorted({one.size for one in study.conditions if one.method == study.main_method and one.asked != "all"})
+    if not sizes:
+        return "it needs models that were fine-tuned here at three sizes"
     return f"it needs a data kind that was run at three sizes; this run's sizes are {listed(sizes)}"
 
 

@@ -16,12 +16,15 @@ STAGES = (
     "probe_mastery",
     "grade_mastery",
     "finetune",
+    "resolve_tuned",
     "diff_weights",
     "measure_changes",
     "evaluate_base",
     "evaluate_instruct",
     "evaluate",
     "evaluate_restored",
+    "evaluate_base_tasks",
+    "evaluate_tasks",
 )  # rules in pipeline order
 
 

@@ -14,9 +14,15 @@ CELL = [
     field(
         "method",
         TEXT,
-        "full, lora or a variant; pre-trained, few-shot, most frequent object and instruct were not fine-tuned here",
+        "full, lora or a variant; tuned: elsewhere; pre-trained, few-shot, most frequent object and instruct: not"
+        " fine-tuned",
     ),
-    field("data", TEXT, "level0 … level4 or mixed; null: not fine-tuned here", null=True),
+    field(
+        "data",
+        TEXT,
+        "level0 … level4, mixed, or the name of a model tuned elsewhere; null: not fine-tuned",
+        null=True,
+    ),
     field("size", COUNT, "training facts used; null: not fine-tuned here", null=True),
     field("asked", TEXT, "training facts asked for: a number or all", null=True),
 ]

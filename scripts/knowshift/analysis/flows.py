@@ -11,7 +11,7 @@ from knowshift.analysis.answer_matrix import Answerer, Panel
 from knowshift.analysis.columns import table
 from knowshift.analysis.recommendation import chosen_restoration
 from knowshift.analysis.schemas import FACT_OUTPUTS, FLOWS
-from knowshift.analysis.study import BASE, TESTS, Condition, RestoredCondition, Study
+from knowshift.analysis.study import TESTS, Condition, RestoredCondition, Study
 
 _STATES = ["topic", "level", "knowledge", "before", "after", "restored"]
 
@@ -30,7 +30,7 @@ def tabulate_flows(study: Study, topics: np.ndarray, knowledge: np.ndarray) -> p
         for run, seed in zip(condition.runs, condition.seeds, strict=True):
             mine = share if share and run in share.runs else None
             for panel in (study.panels[name] for name in TESTS if name in study.panels):
-                counts = _count(panel, run, mine, topics, knowledge)
+                counts = _count(panel, study.before(condition), run, mine, topics, knowledge)
                 head = {"run": run, **_head(condition, mine), "seed": seed, "set": panel.name}
                 parts.append(table([head | row for row in counts], FLOWS))
     return pa.concat_tables(parts)
@@ -46,10 +46,15 @@ def _restored_key(run: str, share: RestoredCondition) -> Answerer:
 
 
 def _count(
-    panel: Panel, run: str, share: RestoredCondition | None, topics: np.ndarray, knowledge: np.ndarray
+    panel: Panel,
+    before: Answerer,
+    run: str,
+    share: RestoredCondition | None,
+    topics: np.ndarray,
+    knowledge: np.ndarray,
 ) -> list[dict]:
     """Numbers of a run's facts by topic, level, knowledge, and whether they are answered before, after and restored."""
-    keys = [BASE, Answerer(run), *([_restored_key(run, share)] if share else [])]
+    keys = [before, Answerer(run), *([_restored_key(run, share)] if share else [])]
     right = panel.correct[:, [panel.columns[key] for key in keys]]
     columns = [topics[panel.facts], panel.strata, knowledge[panel.facts], *right.T]
     frame = pd.DataFrame(dict(zip(_STATES, columns, strict=False)))
@@ -60,7 +65,7 @@ def _count(
 def tabulate_fact_outputs(study: Study, path: Path, mastery: pa.Table, limit: int) -> pa.Table:
     """List facts with the outputs before, after and restored, in the schema `FACT_OUTPUTS`.
 
-    Each method and data kind is shown by one run: at the largest common size, the first seed that was restored.
+    Each condition of `Study.shown` is shown by one run, the first seed that was restored.
 
     Args:
         study: The study.
@@ -74,15 +79,10 @@ def tabulate_fact_outputs(study: Study, path: Path, mastery: pa.Table, limit: in
         positions = study.rng("fact outputs").choice(positions, limit, replace=False)
     kept = set(positions.tolist())
     chosen: list[tuple[dict, list[Answerer]]] = []
-    for condition in (
-        condition
-        for method, kinds in study.kinds.items()
-        for kind in kinds
-        for condition in study.largest(method, kind)
-    ):
+    for condition in study.shown:
         share = chosen_restoration(study, condition)
         run = (share.runs if share else condition.runs)[0]
-        keys = [BASE, Answerer(run), *([_restored_key(run, share)] if share else [])]
+        keys = [study.before(condition), Answerer(run), *([_restored_key(run, share)] if share else [])]
         chosen.append(({"run": run, **_head(condition, share)}, keys))
     facts = mastery.select(["fact_id", "topic", "level", "question", "object"])
     shown = facts["fact_id"].take(pa.array(sorted(kept), pa.int64()))

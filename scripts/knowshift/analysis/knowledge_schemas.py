@@ -5,7 +5,19 @@ Units are those of `schemas.py`, which joins these tables to the others.
 
 import pyarrow as pa
 
-from knowshift.analysis.fields import CELL, COUNT, QUESTIONS, REAL, SEEDS, SET, TEXT, field, interval_fields
+from knowshift.analysis.fields import (
+    BOOL,
+    CELL,
+    COUNT,
+    MAYBE_RESTORED,
+    QUESTIONS,
+    REAL,
+    SEEDS,
+    SET,
+    TEXT,
+    field,
+    interval_fields,
+)
 
 CHURN = pa.schema(
     [
@@ -80,10 +92,47 @@ LEVEL_REGRESSION = pa.schema(
     ]
 )
 
+
+def _share(name: str, doc: str) -> list[pa.Field]:
+    """The columns of a share and its interval."""
+    return [
+        field(name, REAL, doc, null=True),
+        field(f"{name}_low", REAL, "lower end of the 95 % interval over facts (Wilson)", null=True),
+        field(f"{name}_high", REAL, "upper end", null=True),
+    ]
+
+
+FATES = pa.schema(
+    [
+        field("data", TEXT, "name of the model that was fine-tuned elsewhere"),
+        *MAYBE_RESTORED,
+        field("chosen", BOOL, "whether the share is best on dev"),
+        SET,
+        field("topic", TEXT, "null: all topics together", null=True),
+        field("asked_with", TEXT, "how the pre-trained model was asked: few-shot, or pre-trained (the study prompt)"),
+        field("facts", COUNT),
+        field("kept", COUNT, "answered before and after"),
+        field("lost", COUNT, "answered before, and not after"),
+        field("learned", COUNT, "not answered before, and after"),
+        field("unknown", COUNT, "answered neither before nor after"),
+        *_share("before", "of the facts, answered by the pre-trained model"),
+        *_share("after", "of the facts, answered by the fine-tuned or restored model"),
+        *_share("kept_share", "of the facts answered before; null: none was"),
+        *_share("learned_share", "of the facts not answered before; null: all were"),
+        field("change", REAL, "after less before", null=True),
+        field("change_low", REAL, "lower end of the 95 % interval of paired proportions (Newcombe)", null=True),
+        field("change_high", REAL, "upper end", null=True),
+        field("p", REAL, "McNemar's exact test that as many facts are lost as learned"),
+        field("logprob_before", REAL, "mean log-probability in nats of the right answer's tokens, over all facts"),
+        field("logprob_after", REAL, "the same of the fine-tuned or restored model, asked in its own way"),
+    ]
+)
+
 KNOWLEDGE_ANALYSES: dict[str, pa.Schema] = {
     "churn": CHURN,
     "wrong_answers": WRONG_ANSWERS,
     "training_topics": TRAINING_TOPICS,
     "level_reliability": LEVEL_RELIABILITY,
     "level_regression": LEVEL_REGRESSION,
+    "fates": FATES,
 }

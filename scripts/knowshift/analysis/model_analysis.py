@@ -1,7 +1,8 @@
 """The analysis of one model: intervals, tests and verdicts, from graded answers and the model's tables."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from knowshift.analysis.answer_matrix import read_answers
 from knowshift.analysis.churn import tabulate_churn
 from knowshift.analysis.claims import tabulate_claims
 from knowshift.analysis.confidence import tabulate_confidence
+from knowshift.analysis.fates import tabulate_fates
 from knowshift.analysis.flows import tabulate_fact_outputs, tabulate_flows
 from knowshift.analysis.knowledge import knowledge_of
 from knowshift.analysis.level_reliability import tabulate_level_reliability
@@ -24,6 +26,8 @@ from knowshift.analysis.run_schemas import CONCENTRATION, RESTORED_WHERE, TRAINI
 from knowshift.analysis.scores import tabulate_scores, tabulate_scores_by_level
 from knowshift.analysis.shifts import measure_shifts, tabulate_shifts
 from knowshift.analysis.study import Study
+from knowshift.analysis.task_scores import read_task_scores
+from knowshift.analysis.task_trade import tabulate_trade
 from knowshift.analysis.training_topics import tabulate_training_topics
 from knowshift.analysis.wrong_answers import tabulate_wrong_answers
 from knowshift.evaluation.schemas import DIVERGENCE
@@ -42,6 +46,7 @@ def analyse_model(
     matching: str,
     seed: int,
     facts: int,
+    tasks: Mapping[str, Mapping[str, Any]],
     writings: Sequence[Writing] = (),
 ) -> dict[str, pa.Table]:
     """Make the tables of `ANALYSES`.
@@ -56,6 +61,7 @@ def analyse_model(
         matching: The matching rule that decides which answers are right.
         seed: The experiment's seed.
         facts: The largest number of facts whose outputs are kept, per run.
+        tasks: Task to its `metric` and `tolerance`.
         writings: Which ways to write one name count as one.
     """
     mastery = read_table(mastery_path, MASTERY)
@@ -63,7 +69,8 @@ def analyse_model(
     knowledge = knowledge_of(mastery["mastery"].to_numpy())
     fact_ids, graded = mastery["fact_id"].to_pylist(), tables / "answers.parquet"
     answers = read_answers(graded, matching, fact_ids)
-    study = Study(cells.to_pandas(), answers, mastery["level"].to_numpy(), seed)
+    scores = read_task_scores(tables / "task_answers.parquet", tasks, seed)
+    study = Study(cells.to_pandas(), answers, mastery["level"].to_numpy(), seed, scores)
     concentration = read_table(tables / "concentration.parquet", CONCENTRATION).to_pandas()
     losses = read_table(tables / "training_loss.parquet", TRAINING_LOSS).to_pandas()
     where = read_table(tables / "restored_where.parquet", RESTORED_WHERE).to_pandas()
@@ -85,6 +92,7 @@ def analyse_model(
         "flows": tabulate_flows(study, topics, knowledge),
         "churn": tabulate_churn(study, knowledge),
         "wrong_answers": tabulate_wrong_answers(study, graded, mastery, matching, writings),
+        "fates": tabulate_fates(study, topics),
         "training_topics": tabulate_training_topics(study, orders),
         "level_reliability": reliability,
         "level_regression": regression,
@@ -96,6 +104,7 @@ def analyse_model(
         "loss_curves": tabulate_loss(study, losses),
         "claims": tabulate_claims(study, shifts, concentration),
         "recommendation": recommend(study, folder),
+        "task_trade": tabulate_trade(study),
     }
 
 

@@ -11,6 +11,9 @@ its place. What is simple, in this order (`simplicity`):
 5. mixed data, which needs no mastery levels, before data of one level.
 
 All candidates are compared on the same dev questions and on the same seeds, those that every candidate was run with.
+
+Where the configuration names tasks, a restored model is a candidate only if it keeps each of them within its tolerance
+on the task's dev half, and the candidate with the highest accuracy on dev is taken: the task limits the share then.
 """
 
 from collections.abc import Sequence
@@ -146,11 +149,29 @@ def compare(study: Study, candidates: Sequence[Candidate]) -> Contest | None:
 
 
 def list_candidates(study: Study) -> list[Candidate]:
-    """Every condition that was run, and every restored condition that is no control."""
+    """Every condition that was fine-tuned here, and every restored condition of these that is no control."""
+    return [one for condition in study.conditions if not condition.elsewhere for one in candidates_of(study, condition)]
+
+
+def candidates_of(study: Study, condition: Condition) -> list[Candidate]:
+    """A condition, and what was restored of it, is no control and keeps the tasks."""
     return [
-        *(Candidate(condition) for condition in study.conditions),
-        *(Candidate(one.condition, one) for one in study.restorations if one.percent and one.strategy not in CONTROLS),
+        Candidate(condition),
+        *(
+            Candidate(condition, one)
+            for one in study.restorations
+            if one.condition == condition and one.percent and one.strategy not in CONTROLS and study.keeps_tasks(one)
+        ),
     ]
+
+
+def decide(study: Study, candidates: Sequence[Candidate]) -> tuple[Contest, Candidate] | None:
+    """The comparison of some candidates, and the one that is recommended; None as in `choose`.
+
+    Where there are tasks that all candidates keep, it is the most accurate one on dev, and otherwise that of `choose`.
+    """
+    comparison = compare(study, candidates)
+    return comparison and (comparison, comparison.best if study.tasks else comparison.chosen)
 
 
 def choose(study: Study, candidates: Sequence[Candidate]) -> Candidate | None:
@@ -177,7 +198,7 @@ def chosen_restoration(study: Study, condition: Condition) -> RestoredCondition 
 
     Controls are left out.
     """
-    sweep = [one for one in list_candidates(study) if one.condition == condition and one.restoration]
+    sweep = [one for one in candidates_of(study, condition) if one.restoration]
     best = best_on_dev(study, sweep) or min(sweep, key=simplicity, default=None)
     return best.restoration if best else None
 
@@ -223,6 +244,23 @@ def _on_tests(study: Study, head: dict, keys: Sequence[Answerer], compared: bool
 
 
 def recommend(study: Study, folder: str) -> pa.Table:
+    """What is recommended, in the schema `RECOMMENDATION`.
+
+    It is one recipe of all that were trained here, and for each model that was fine-tuned elsewhere, whether and how
+    to restore it.
+
+    Args:
+        study: The study.
+        folder: The model's folder of results, as the command that exports a model names it.
+    """
+    elsewhere = [condition for condition in study.conditions if condition.elsewhere]
+    contests = [candidates_of(study, condition) for condition in elsewhere]
+    if (here := list_candidates(study)) or not elsewhere:
+        contests.insert(0, here)
+    return pa.concat_tables([_recommend(study, folder, candidates) for candidates in contests])
+
+
+def _recommend(study: Study, folder: str, candidates: Sequence[Candidate]) -> pa.Table:
     """The recipe that `choose` takes and its accuracy on test, in the schema `RECOMMENDATION`.
 
     Its gain is over the unrestored recipe that is best on dev, on the same seeds. Of its runs, the one that is best on
@@ -230,13 +268,15 @@ def recommend(study: Study, folder: str) -> pa.Table:
 
     Args:
         study: The study.
-        folder: The model's folder of results, as the command that exports a model names it.
+        folder: As in `recommend`.
+        candidates: The recipes.
     """
-    comparison = compare(study, list_candidates(study))
-    if comparison is None:
+    decided = decide(study, candidates)
+    if decided is None:
         reason = "no dev questions were asked" if study.conditions else "no fine-tuned model was run"
         return table([{"reason": reason}], RECOMMENDATION)
-    taken, dev = comparison.chosen, comparison.panel
+    comparison, taken = decided
+    dev = comparison.panel
     unrestored = tuple(one for one in comparison.candidates if one.restoration is None)
     plain = replace(comparison, candidates=unrestored).best if unrestored else Candidate(taken.condition)
     export = max(comparison.keys(taken), key=lambda key: dev.known_level_mean([key]))  # the first of equals
@@ -252,6 +292,7 @@ def recommend(study: Study, folder: str) -> pa.Table:
         "candidates": len(comparison.candidates),
         "behind": behind.value,
         "behind_error": behind.standard_error,
+        "left_out": _left_out(study, candidates),
         **{f"unrestored_{name}": plain.condition.columns[name] for name in ("method", "data", "size")},
         "note": _note(comparison),
         "command": f"snakemake {folder}/exports/{export.run}/{share}/manifest.json",
@@ -261,12 +302,26 @@ def recommend(study: Study, folder: str) -> pa.Table:
     return table(rows, RECOMMENDATION)
 
 
+def _left_out(study: Study, candidates: Sequence[Candidate]) -> int | None:
+    """How many restored models of the same conditions are no candidates since they do not keep the tasks."""
+    if not study.tasks:
+        return None
+    conditions = {one.condition for one in candidates}
+    return sum(
+        one.condition in conditions
+        and bool(one.percent)
+        and one.strategy not in CONTROLS
+        and not study.keeps_tasks(one)
+        for one in study.restorations
+    )
+
+
 def _note(comparison: Contest) -> str | None:
     """Say what makes the choice uncertain; None if nothing does."""
     notes = []
     if comparison.panel.questions < FEW_QUESTIONS:
         notes.append(f"{comparison.panel.questions} dev questions are few, so the choice is uncertain")
-    if len(comparison.seeds) == 1:
+    if len(comparison.seeds) == 1 and not comparison.candidates[0].condition.elsewhere:
         notes.append("all recipes have one seed in common, so another training set could change the choice")
     return "; ".join(notes) or None
 

@@ -26,7 +26,8 @@ def tabulate_restorations(study: Study, concentration: pd.DataFrame) -> pa.Table
         mine = [_compare(study, panel, restoration, permutations) for restoration in restorations]
         rows += _corrected([row | {"set": name} for row in mine])
     if study.trained:
-        mine = [_compare_trained(study, restoration, permutations) for restoration in restorations]
+        here = [one for one in restorations if all(run in study.trained for run in one.runs)]
+        mine = [_compare_trained(study, restoration, permutations) for restoration in here]
         rows += _corrected([row | {"set": "training_set"} for row in mine])
     for row in rows:
         row["undone"] = mean_undone(held, row.pop("restored"))

@@ -44,11 +44,10 @@ def tabulate_right_answers(study: Study) -> tuple[pa.Table, pa.Table]:
 def list_states(study: Study) -> Iterator[tuple[dict, Sequence[Answerer]]]:
     """What is shown: columns and models, before, after and restored.
 
-    Every method and data kind is shown at its largest common size, and restored by the share that is best on dev.
+    Conditions are those of `Study.shown`, and restored by the share that is best on dev.
     """
     yield {"state": "before", **reference_columns("pre-trained")}, [BASE]
-    for method, kinds in study.kinds.items():
-        for condition in (condition for data in kinds for condition in study.largest(method, data)):
-            yield {"state": "after", **condition.columns}, condition.answerers
-            if share := chosen_restoration(study, condition):
-                yield {"state": "restored", **share.columns}, share.answerers
+    for condition in study.shown:
+        yield {"state": "after", **condition.columns}, condition.answerers
+        if share := chosen_restoration(study, condition):
+            yield {"state": "restored", **share.columns}, share.answerers

@@ -10,6 +10,7 @@ import pyarrow as pa
 from knowshift.analysis import fields
 from knowshift.analysis.fields import field
 from knowshift.analysis.knowledge_schemas import KNOWLEDGE_ANALYSES
+from knowshift.analysis.task_schemas import TASK_ANALYSES
 
 _TEXT, _REAL, _COUNT, _BOOL = fields.TEXT, fields.REAL, fields.COUNT, fields.BOOL
 _CELL, _SEEDS, _SET, _QUESTIONS = fields.CELL, fields.SEEDS, fields.SET, fields.QUESTIONS
@@ -289,6 +290,7 @@ RECOMMENDATION = pa.schema(
         field("candidates", _COUNT, "recipes it was chosen from", null=True),
         field("behind", _REAL, "dev accuracy of the recipe that is best on dev, less this one's", null=True),
         field("behind_error", _REAL, "standard error of that difference, over facts and seeds", null=True),
+        field("left_out", _COUNT, "restored recipes that do not keep the tasks; null: no tasks", null=True),
         field("unrestored_method", _TEXT, "of the unrestored recipe that is best on dev", null=True),
         field("unrestored_data", _TEXT, "its data kind", null=True),
         field("unrestored_size", _COUNT, "its number of training facts", null=True),
@@ -317,6 +319,7 @@ ANALYSES: dict[str, pa.Schema] = {
     "restored_modules": RESTORED_MODULES,
     "flows": FLOWS,
     **KNOWLEDGE_ANALYSES,
+    **TASK_ANALYSES,
     "fact_outputs": FACT_OUTPUTS,
     "right_answer_bins": RIGHT_ANSWER_BINS,
     "right_answer_gaps": RIGHT_ANSWER_GAPS,

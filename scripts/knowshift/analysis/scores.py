@@ -69,7 +69,7 @@ def tabulate_scores_by_level(study: Study) -> pa.Table:
     """The accuracy on the test sets by mastery level of the question, in the schema `SCORES_BY_LEVEL`."""
     models = [(reference_columns(name) | {"common": True}, [key]) for name, key in references(study).items()]
     for condition in study.conditions:
-        common = condition.asked == str(study.common_size(condition.method))
+        common = condition.elsewhere or condition.asked == str(study.common_size(condition.method))
         models.append((condition.columns | {"common": common}, condition.answerers))
     rows = []
     for panel in (study.panels[name] for name in TESTS if name in study.panels):

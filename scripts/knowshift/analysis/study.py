@@ -1,6 +1,6 @@
 """The study of one model: the conditions that were run, what was restored of them, and all answers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,6 +10,8 @@ import pandas as pd
 from knowshift.analysis.answer_matrix import Answerer, Answers, Panel
 from knowshift.analysis.contrasts import Arm
 from knowshift.analysis.estimates import Estimate, bootstrap_means
+from knowshift.analysis.task_scores import TaskScores
+from knowshift.configuration.models import TUNED
 from knowshift.randomness import derive_seed
 
 HELD_OUT = ("test", "test_ood", "dev", "dev_ood")
@@ -23,12 +25,12 @@ class Condition:
     """A method, data kind and size with its runs, which differ in their seed alone.
 
     Attributes:
-        method: full, lora or a variant.
-        data: The data kind: level0 to level4, or mixed.
-        size: The number of training facts used.
-        asked: The size in the configuration: a number as text, or `all`.
+        method: full, lora or a variant; tuned for a model that was fine-tuned elsewhere.
+        data: The data kind: level0 to level4, or mixed; the name of a model that was fine-tuned elsewhere.
+        size: The number of training facts used; 0 where it is not known.
+        asked: The size in the configuration: a number as text, or `all`; empty where nothing was trained here.
         runs: The names of the runs, one per seed.
-        seeds: The seeds, in the order of the runs.
+        seeds: The seeds, in the order of the runs; 0 of a model that was fine-tuned elsewhere.
     """
 
     method: str
@@ -39,9 +41,15 @@ class Condition:
     seeds: tuple[int, ...]
 
     @property
+    def elsewhere(self) -> bool:
+        """Whether it is a model that was fine-tuned elsewhere: a cell of its own, with one run."""
+        return self.method == TUNED
+
+    @property
     def columns(self) -> dict:
         """The columns that name the condition in a table."""
-        return {"method": self.method, "data": self.data, "size": self.size, "asked": self.asked}
+        sizes = {"size": None, "asked": None} if self.elsewhere else {"size": self.size, "asked": self.asked}
+        return {"method": self.method, "data": self.data, **sizes}
 
     @property
     def answerers(self) -> list[Answerer]:
@@ -109,10 +117,16 @@ class Study:
         answers: Set name to answerer to answers; it includes the training sets.
         levels: (F,) the mastery level of every fact of the mastery table.
         seed: The experiment's seed.
+        tasks: The scores of all models on the tasks that they have to go on doing.
     """
 
     def __init__(
-        self, cells: pd.DataFrame, answers: Mapping[str, Mapping[Answerer, Answers]], levels: np.ndarray, seed: int
+        self,
+        cells: pd.DataFrame,
+        answers: Mapping[str, Mapping[Answerer, Answers]],
+        levels: np.ndarray,
+        seed: int,
+        tasks: Sequence[TaskScores] = (),
     ) -> None:
         """Group runs into conditions, and put the answers to each set into a matrix.
 
@@ -121,18 +135,20 @@ class Study:
             answers: As in the attributes.
             levels: As in the attributes.
             seed: As in the attributes.
+            tasks: As in the attributes.
         """
-        self.answers, self.levels, self.seed = answers, levels, seed
+        self.answers, self.levels, self.seed, self.tasks = answers, levels, seed, tasks
         self.panels = {name: Panel(name, dict(answers[name]), levels, seed) for name in HELD_OUT if answers.get(name)}
         asked = {key for given in answers.values() for key in given}
         runs_asked = {key.run for key in asked}
         by_condition: dict[tuple, tuple[int, list[str], list[int]]] = {}
         for cell in cells.to_dict("records"):
             if cell["state"] == "run" and cell["run"] in runs_asked:
-                same = (cell["method"], cell["data"], cell["size"])
-                _, runs, seeds = by_condition.setdefault(same, (cell["facts"], [], []))
+                here = cell["method"] != TUNED
+                same = (cell["method"], cell["data"], cell["size"] if here else "")
+                _, runs, seeds = by_condition.setdefault(same, (int(cell["facts"]) if here else 0, [], []))
                 runs.append(cell["run"])
-                seeds.append(cell["seed"])
+                seeds.append(int(cell["seed"]) if here else 0)
         self.conditions = [
             Condition(method, data, facts, size, tuple(runs), tuple(seeds))
             for (method, data, size), (facts, runs, seeds) in by_condition.items()
@@ -151,12 +167,16 @@ class Study:
 
     @cached_property
     def kinds(self) -> dict[str, list[str]]:
-        """Method to the data kinds that it was run on."""
+        """Method to the data kinds that it was run on, of what was fine-tuned here."""
         kinds: dict[str, list[str]] = {}
         for condition in self.conditions:
-            if condition.data not in kinds.setdefault(condition.method, []):
+            if not condition.elsewhere and condition.data not in kinds.setdefault(condition.method, []):
                 kinds[condition.method].append(condition.data)
         return kinds
+
+    def keeps_tasks(self, restored: RestoredCondition) -> bool:
+        """Whether a restored condition keeps every task within its tolerance, on the task's dev half."""
+        return all(task.keeps(restored.answerers) for task in self.tasks)
 
     def sizes(self, method: str, data: str | None = None) -> list[int]:
         """The sizes, rising, that a data kind was run at, without `all`; without a kind, those that all kinds have."""
@@ -200,6 +220,23 @@ class Study:
         conditions = [one for one in self.conditions if (one.method, one.data) == (method, data)]
         common = [one for one in conditions if size is not None and one.asked == str(size)]
         return common or sorted(conditions, key=lambda one: one.size)[-1:]
+
+    @cached_property
+    def shown(self) -> list[Condition]:
+        """The conditions that are shown fact by fact.
+
+        They are those of every method and data kind at the largest common size, and the models tuned elsewhere.
+        """
+        here = [one for method, kinds in self.kinds.items() for kind in kinds for one in self.largest(method, kind)]
+        return [*here, *(one for one in self.conditions if one.elsewhere)]
+
+    def before(self, condition: Condition) -> Answerer:
+        """The pre-trained model as a condition is compared with it, fact by fact.
+
+        It is asked with the prompt that was trained on here. To a model that was fine-tuned elsewhere it is compared
+        after answered examples where it was asked so, since it may not know the form of an answer.
+        """
+        return FEW_SHOT if condition.elsewhere and FEW_SHOT in self.panels["test"] else BASE
 
     @cached_property
     def main_method(self) -> str:

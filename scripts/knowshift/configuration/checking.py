@@ -8,13 +8,22 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from knowshift.configuration.models import SOURCE_KEYS, DirectorySource, GgufSource
+from knowshift.configuration.models import (
+    SOURCE_KEYS,
+    TUNED_SOURCE_KEYS,
+    AdapterSource,
+    DirectorySource,
+    GgufSource,
+    Tuned,
+)
 from knowshift.configuration.section import Section
 from knowshift.configuration.sections import Configuration
 from knowshift.facts.source_rows import SPLITS
+from knowshift.facts.task_examples import check_halves, read_examples
 from knowshift.facts.templates import read_prompt_template, read_topic_templates
 from knowshift.runtime.errors import KnowshiftError, shown
 from knowshift.runtime.yaml_files import read_yaml
+from knowshift.weights.model_folder import ADAPTER
 
 RENAMED = {"rows": "tokens_per_pass"}  # keys of earlier versions
 
@@ -107,7 +116,7 @@ def _allowed_keys(parents: list[str]) -> list[str]:
     section: type[Section] = Configuration
     for part in parents:
         if part == "source" and part in section.model_fields:
-            return ["; or ".join(SOURCE_KEYS.values())]
+            return ["; or ".join((TUNED_SOURCE_KEYS if section is Tuned else SOURCE_KEYS).values())]
         field = section.model_fields.get(part)  # names of models and positions in lists are no fields
         section = next(_sections_in(field.annotation), section) if field else section
     return list(section.model_fields)
@@ -173,11 +182,26 @@ def _missing_files(settings: Configuration, base: Path) -> list[str]:
     problems += [
         f"facts.synonyms: {path} does not exist" for path in facts.synonyms if not Path(locate(path, base)).is_file()
     ]
+    for number, task in enumerate(settings.tasks):
+        path = Path(locate(task.questions, base))
+        try:
+            check_halves(read_examples(path), settings.seed)
+        except KnowshiftError as error:
+            problems.append(f"tasks.{number}.questions: {error}")
     for name, model in settings.models.items():
-        for key, part in {"source": model, "instruct.source": model.instruct}.items():
+        parts = {"": model, "instruct.": model.instruct} | {f"tuned.{key}.": one for key, one in model.tuned.items()}
+        for key, part in parts.items():
             source = part and part.source
             if isinstance(source, DirectorySource) and not Path(source.directory).is_dir():
-                problems.append(f"models.{name}.{key}.directory: {source.directory} is no folder")
+                problems.append(f"models.{name}.{key}source.directory: {source.directory} is no folder")
             if isinstance(source, GgufSource) and not Path(source.gguf).is_file():
-                problems.append(f"models.{name}.{key}.gguf: {source.gguf} is no file")
+                problems.append(f"models.{name}.{key}source.gguf: {source.gguf} is no file")
+            if isinstance(source, AdapterSource) and not Path(source.adapter, ADAPTER).is_file():
+                problems.append(f"models.{name}.{key}source.adapter: {source.adapter} holds no adapter ({ADAPTER})")
+        for key, one in model.tuned.items():
+            if one.prompt_file is not None:
+                try:
+                    read_prompt_template(Path(locate(one.prompt_file, base)))
+                except KnowshiftError as error:
+                    problems.append(f"models.{name}.tuned.{key}.prompt: neither chat nor study, and {error}")
     return problems

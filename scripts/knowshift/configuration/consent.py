@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from knowshift.configuration.checking import ConfigurationError
+from knowshift.configuration.restoration import GRID_CHOICES
 from knowshift.configuration.sections import Configuration
 
 MOST_MODELS = 100_000  # fine-tuned and restored; the paper's grid has 1,635
@@ -38,14 +39,17 @@ def count_models(settings: Configuration) -> int:
 
     A restored model that several entries under `restoration` ask for is counted for each of them.
     """
-    grid, total = settings.finetuning, 0
-    for method in grid.methods:
+    grid = settings.finetuning
+    total = sum(_count_elsewhere(settings, name) for name in settings.models)
+    for method in grid.methods if grid else ():
         for data in grid.method_data.get(method, grid.data):
             for size in grid.data_sizes.get(data, grid.sizes):
                 seeds = grid.seeds[:1] if size == "all" else grid.seeds
                 total += len(settings.models) * len(seeds)
                 for entry in settings.restoration:
                     cell = {"methods": method, "data": data, "sizes": size}
+                    if entry.tuned and not any(getattr(entry, key) for key in GRID_CHOICES):
+                        continue
                     if all(value in (getattr(entry, key) or [value]) for key, value in cell.items()):
                         restored = len(set(entry.seeds) & set(seeds)) if entry.seeds else len(seeds)
                         for model in entry.models or settings.models:
@@ -57,6 +61,18 @@ def count_models(settings: Configuration) -> int:
     return total
 
 
+def _count_elsewhere(settings: Configuration, name: str) -> int:
+    """Count the models that were fine-tuned elsewhere from a model, and their restored models."""
+    elsewhere, total = settings.models[name].tuned, 0
+    for entry in settings.restoration:
+        if name in (entry.models or [name]):
+            every = [] if any(getattr(entry, key) for key in GRID_CHOICES) else elsewhere
+            further = {*entry.more_dtypes} - {settings.answering_dtype(name)}
+            shares = len(entry.percents) + len(further) * len({0, *entry.percents})
+            total += len(set(entry.tuned or every) & set(elsewhere)) * shares
+    return len(elsewhere) + total
+
+
 def _sizes(settings: Configuration) -> Iterator[tuple[str, int, int]]:
     """Yield what may be large: its name, how large it is, and how large it may be without consent."""
     yield "fine-tuned and restored models", count_models(settings), MOST_MODELS
@@ -65,8 +81,11 @@ def _sizes(settings: Configuration) -> Iterator[tuple[str, int, int]]:
     yield "mastery, tokens sampled per fact (templates x samples x max_new_tokens)", sampled, MOST_SAMPLED
     yield "evaluation.max_new_tokens", settings.evaluation.max_new_tokens, MOST_ANSWERED
     for name, model in settings.models.items():
-        if model.instruct:
-            yield f"models.{name}.instruct.chat.max_new_tokens", model.instruct.chat.max_new_tokens, MOST_ANSWERED
+        chats = {"instruct": model.instruct} if model.instruct else {}
+        for key, part in {**chats, **{f"tuned.{key}": one for key, one in model.tuned.items()}}.items():
+            yield f"models.{name}.{key}.chat.max_new_tokens", part.chat.max_new_tokens, MOST_ANSWERED
+    if grid is None:
+        return
     largest = max((size for size in grid.sizes if isinstance(size, int)), default=0)
     for method in grid.methods:
         examples = largest * grid.training(method)[1].epochs

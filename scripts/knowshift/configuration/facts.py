@@ -128,5 +128,8 @@ class Facts(BuildingRules, Archive, MatchingRule):
         return self
 
     def limit(self, split: str) -> int | None:
-        """Return the largest number of facts of a split that each topic gives; None for all."""
+        """Return the largest number of facts of a split that each topic gives; None for all.
+
+        `Configuration.facts_limit` tells where nothing is trained.
+        """
         return {"train": self.train_limit, "dev": self.dev_limit, "test": self.test_limit}[split]

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from knowshift.allowed_values import Dtype, Method
+from knowshift.configuration.models import TUNED
 from knowshift.configuration.section import Positive, Section, Seed, Several
 from knowshift.runtime.errors import shown
 
@@ -143,7 +144,7 @@ class Finetuning(Grid, Recipe):
 
     @model_validator(mode="after")
     def _check_methods(self) -> "Finetuning":
-        if taken := sorted({"full", "lora"} & set(self.variants)):
+        if taken := sorted({"full", "lora", TUNED} & set(self.variants)):
             raise ValueError(f"variants.{taken[0]}: this name is that of a method already")
         for name in self.variants:
             kind = self.variants[name].get("method")

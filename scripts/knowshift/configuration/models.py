@@ -1,4 +1,7 @@
-"""The section `models`: where each model comes from, and the chat model that it may be compared with."""
+"""The section `models`: where each model comes from, and the models that it is compared with.
+
+These are the vendor's chat model, and models that were fine-tuned from it elsewhere.
+"""
 
 from datetime import date
 from typing import Annotated, Any, Literal
@@ -17,6 +20,8 @@ SOURCE_KEYS = {
     "directory": "directory",
     "gguf": "gguf",
 }
+TUNED_SOURCE_KEYS = {"hub": "hub, revision", "directory": "directory", "adapter": "adapter"}
+TUNED = "tuned"  # begins the names of runs of models that were fine-tuned elsewhere; no method has this name
 # What `ChatPrompt` itself gives a template; the date and the request have settings of their own.
 OWN_ARGUMENTS = {
     *("add_generation_prompt", "chat_template", "continue_final_message", "conversation", "date_string", "documents"),
@@ -61,10 +66,16 @@ class GgufSource(Section):
     gguf: PathText = Field(description="Local GGUF file; quantised weights in it are written out in float32.")
 
 
+class AdapterSource(Section):
+    """A local PEFT adapter of the model."""
+
+    adapter: PathText = Field(description="Local folder with adapter_config.json and adapter_model.safetensors.")
+
+
 def _kind_of_source(value: Any) -> str | None:
     """Which of the sources a value describes, by the key that only this one has."""
     keys = value if isinstance(value, dict) else vars(value) if isinstance(value, Section) else ()
-    return next((kind for kind in SOURCE_KEYS if kind in keys), None)
+    return next((kind for kind in SOURCE_KEYS | TUNED_SOURCE_KEYS if kind in keys), None)
 
 
 AnySource = Annotated[
@@ -76,6 +87,18 @@ AnySource = Annotated[
         _kind_of_source,
         custom_error_type="source",
         custom_error_message=f"the keys must be {', or '.join(SOURCE_KEYS.values())}",
+    ),
+]
+
+
+TunedSource = Annotated[
+    Annotated[HubSource, Tag("hub")]
+    | Annotated[DirectorySource, Tag("directory")]
+    | Annotated[AdapterSource, Tag("adapter")],
+    Discriminator(
+        _kind_of_source,
+        custom_error_type="source",
+        custom_error_message=f"the keys must be {', or '.join(TUNED_SOURCE_KEYS.values())}",
     ),
 ]
 
@@ -123,6 +146,7 @@ class Chat(Section):
         default="Answer with the name only, without a sentence.",
         description="Request for a short answer that follows the question, after a space; an empty text asks for none.",
     )
+    system: str = Field(default="", description="System message before the question; an empty text sends none.")
     thinking: bool = Field(
         default=False, description="Whether a template that knows a thinking mode switches it on, true or false."
     )
@@ -165,8 +189,28 @@ class Counterpart(Source, Loading):
     chat: Chat = Field(default=Chat(), description="How it is asked with its chat template, where prompt is chat.")
 
 
+class Tuned(Trusting):
+    """A model that was fine-tuned elsewhere from the model under which it stands."""
+
+    source: TunedSource = Field(
+        description="Where the fine-tuned model comes from: the Hugging Face hub (hub, revision) or a local folder "
+        "(directory), each with a whole checkpoint or a PEFT adapter, or a local adapter (adapter)."
+    )
+    prompt: PathText = Field(
+        default="chat",
+        description="How it is asked: with its own chat template (chat), with the prompt of facts.prompt (study), or "
+        "with a prompt file of its own.",
+    )
+    chat: Chat = Field(default=Chat(), description="How it is asked with its chat template, where prompt is chat.")
+
+    @property
+    def prompt_file(self) -> str | None:
+        """The prompt file of its own; None where it is asked in a chat, or with the prompt of `facts.prompt`."""
+        return None if self.prompt in ("chat", "study") else self.prompt
+
+
 class Model(Source, Loading):
-    """A pre-trained model that the experiment fine-tunes."""
+    """A pre-trained model that the experiment fine-tunes, or that models were fine-tuned from elsewhere."""
 
     dtype: Dtype | None = Field(
         default=None,
@@ -176,4 +220,9 @@ class Model(Source, Loading):
     instruct: Counterpart | None = Field(
         default=None,
         description="Chat model of the same family, evaluated as it is, for comparison; null compares with none.",
+    )
+    tuned: dict[Annotated[str, Field(pattern=f"^{MODEL_NAME}$")], Tuned] = Field(
+        default={},
+        description="Models that were fine-tuned from this one elsewhere, by name; each is a cell like those that are "
+        "trained here, and its run is called tuned-NAME.",
     )

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
 from knowshift.allowed_values import Dtype, Strategy
 from knowshift.configuration.finetuning import METHOD, Data
+from knowshift.configuration.models import MODEL_NAME, TUNED
 from knowshift.configuration.section import Percent, Positive, Section, Seed, Several
 from knowshift.runtime.errors import KnowshiftError, shown
 from knowshift.weights.regions import LAYERS, LONGEST_PATTERN, REGIONS, check_pattern, layers_of
@@ -114,6 +115,9 @@ class NamedRegion(RegionChoice):
     _check = field_validator("region", mode="before", json_schema_input_type=str | int)(_check_region)
 
 
+GRID_CHOICES = ("methods", "data", "sizes", "seeds")  # keys of an entry that choose among the cells of the grid
+
+
 class Restoration(RestoredShares, NamedRegion, Selecting):
     """One entry under `restoration`: the fine-tuned models it applies to, and what is restored in them."""
 
@@ -128,6 +132,11 @@ class Restoration(RestoredShares, NamedRegion, Selecting):
         default=None, description="Training set sizes among finetuning.sizes; null takes all of them."
     )
     seeds: list[Seed] | None = Field(default=None, description="Seeds among finetuning.seeds; null takes all of them.")
+    tuned: list[str] | None = Field(
+        default=None,
+        description="Names under tuned of the models; null takes all of them, or none if methods, data, sizes or seeds "
+        "choose. An entry that names some here and chooses by none of those takes no model that is trained here.",
+    )
     more_dtypes: list[Dtype] = Field(
         default=[],
         description="Number formats that these restored models, and the same ones with nothing restored, answer in "
@@ -140,6 +149,6 @@ class Export(RestoredShare, NamedRegion, Selecting):
 
     model: str = Field(description="Name of the model under models.")
     run: str = Field(
-        pattern=rf"^{METHOD}-(level[0-4]|mixed)-([1-9][0-9]{{0,9}}|all)-s(0|[1-9][0-9]{{0,18}})$",
-        description="Name of the run, METHOD-DATA-SIZE-sSEED, such as full-mixed-120-s1.",
+        pattern=rf"^({METHOD}-(level[0-4]|mixed)-([1-9][0-9]{{0,9}}|all)-s(0|[1-9][0-9]{{0,18}})|{TUNED}-{MODEL_NAME})$",
+        description="Name of the run, METHOD-DATA-SIZE-sSEED such as full-mixed-120-s1, or tuned-NAME.",
     )

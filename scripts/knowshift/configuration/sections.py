@@ -16,15 +16,24 @@ from knowshift.configuration.evaluation import Divergence, Evaluation
 from knowshift.configuration.facts import ENTITYQUESTIONS, Facts
 from knowshift.configuration.finetuning import GRID_KEYS, METHOD, Finetuning
 from knowshift.configuration.mastery import Mastery
-from knowshift.configuration.models import MODEL_NAME, DirectorySource, GgufSource, Model
-from knowshift.configuration.restoration import REGION_NAME, Export, Region, RegionPattern, Restoration
+from knowshift.configuration.models import MODEL_NAME, TUNED, DirectorySource, GgufSource, Model
+from knowshift.configuration.restoration import (
+    GRID_CHOICES,
+    REGION_NAME,
+    Export,
+    Region,
+    RegionPattern,
+    Restoration,
+)
 from knowshift.configuration.section import Seeded, Several, possible_path
+from knowshift.configuration.tasks import QuestionTask
 from knowshift.weights.regions import REGIONS
 
 # The rules take these from here, beside the configuration itself.
-__all__ = ["ENTITYQUESTIONS", "GRID_KEYS", "METHOD", "REGION_NAME", "Configuration", "DirectorySource"]
-__all__ += ["GgufSource", "json_schema"]
+__all__ = ["ENTITYQUESTIONS", "GRID_KEYS", "METHOD", "MODEL_NAME", "REGION_NAME", "TUNED", "Configuration"]
+__all__ += ["DirectorySource", "GgufSource", "json_schema"]
 
+TRAIN_FACTS = 20  # train facts per topic, at least, where nothing is trained
 # Folders that lie beside those of the models in the results, so that no model may have their names.
 RESERVED = {"raw", "downloads", "facts", "tables", "figures", "logs", "benchmarks"}
 
@@ -54,8 +63,12 @@ class Configuration(Seeded):
     )
     facts: Facts = Field(description="Where the facts come from, and how they are used.")
     mastery: Mastery = Field(default=Mastery(), description="How mastery is measured before training.")
-    finetuning: Finetuning = Field(description="How models are fine-tuned, and on which training sets.")
-    evaluation: Evaluation = Field(description="What models are asked, and how they answer.")
+    finetuning: Finetuning | None = Field(
+        default=None,
+        description="How models are fine-tuned, and on which training sets; null trains none, for an experiment on "
+        "models that were fine-tuned elsewhere (models.NAME.tuned).",
+    )
+    evaluation: Evaluation = Field(default=Evaluation(), description="What models are asked, and how they answer.")
     divergence: Divergence = Field(
         default=Divergence(), description="How next-token distributions before and after fine-tuning are compared."
     )
@@ -69,29 +82,31 @@ class Configuration(Seeded):
     restoration: list[Restoration] = Field(
         default=[], description="Which part of which updates is undone; every restored model is evaluated."
     )
+    tasks: list[QuestionTask] = Field(
+        default=[],
+        description="What models have to go on doing: every model is asked the held-out examples of each task, before "
+        "fine-tuning, after it and restored, and a restored model is recommended only if it keeps them.",
+    )
     exports: list[Export] = Field(default=[], description="Restored models that are written out as model directories.")
 
     @model_validator(mode="after")
     def _check_names(self) -> "Configuration":
-        grid = self.finetuning
         if odd := sorted(set(self.models) & RESERVED):
             raise ValueError(f"models.{odd[0]}: this name is taken by another folder of the results")
         if odd := [name for name in self.report_on or () if name not in self.models]:
             raise ValueError(f"report_on: {odd[0]} is not among models, which has {list(self.models)}")
-        known = {
-            "models": list(self.models),
-            "methods": grid.methods,
-            "data": grid.data,
-            "sizes": grid.sizes,
-            "seeds": grid.seeds,
-        }
+        if self.finetuning is None and not any(model.tuned for model in self.models.values()):
+            raise ValueError(
+                "finetuning is missing: say there how models are fine-tuned, or name models that were fine-tuned"
+                " elsewhere under models.NAME.tuned"
+            )
+        names = [task.name for task in self.tasks]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"tasks: {twice[0]} is the name of two tasks; give one of them another name")
         for number, entry in enumerate(self.restoration):
             if (first := self.restoration.index(entry)) < number:
                 raise ValueError(f"restoration.{number}: is the same as restoration.{first}; leave one of them")
-            for key, allowed in known.items():
-                for value in getattr(entry, key) or ():
-                    if value not in allowed:
-                        raise ValueError(f"restoration.{number}.{key}: {value} is not in the grid, which has {allowed}")
+            self._check_choices(number, entry)
             for model in entry.models or self.models:
                 if self.answering_dtype(model) != "float32" and "float32" in entry.more_dtypes:
                     raise ValueError(
@@ -110,10 +125,20 @@ class Configuration(Seeded):
         for number, entry in enumerate(self.exports):
             if entry.model not in self.models:
                 raise ValueError(f"exports.{number}.model: {entry.model} is not among {list(self.models)}")
-            method, methods = entry.run.partition("-")[0], ["full", "lora", *grid.variants]
-            if method not in methods:
-                raise ValueError(f"exports.{number}.run: its method {method} is none of {', '.join(methods)}")
+            self._check_export(number, entry)
         return self
+
+    def _check_export(self, number: int, entry: Export) -> None:
+        """Check that the run which an entry under exports is made of can be there."""
+        kind, _, name = entry.run.partition("-")
+        elsewhere, grid = self.models[entry.model].tuned, self.finetuning
+        if kind == TUNED:
+            if name not in elsewhere:
+                raise ValueError(f"exports.{number}.run: models.{entry.model}.tuned has no {name}, but {[*elsewhere]}")
+        elif grid is None:
+            raise ValueError(f"exports.{number}.run: {entry.run} would be trained, and there is no finetuning")
+        elif kind not in (methods := ["full", "lora", *grid.variants]):
+            raise ValueError(f"exports.{number}.run: its method {kind} is none of {', '.join(methods)}")
 
     def regions_of(self, model: str) -> list[str]:
         """List the regions that are compared, restored or exported of a model; named ones as what they stand for."""
@@ -121,6 +146,30 @@ class Configuration(Seeded):
         used += [entry.region for entry in self.restoration if model in (entry.models or [model])]
         used += [entry.region for entry in self.exports if entry.model == model]
         return [self.named_regions.get(region, region) for region in dict.fromkeys(used)]
+
+    def _check_choices(self, number: int, entry: Restoration) -> None:
+        """Check that what an entry under restoration chooses among is there."""
+        grid = self.finetuning
+        known = {"models": list(self.models)}
+        known |= {key: getattr(grid, key) if grid else [] for key in GRID_CHOICES}
+        models = [self.models[name] for name in entry.models or self.models if name in self.models]
+        known["tuned"] = list(dict.fromkeys(name for model in models for name in model.tuned))
+        for key, allowed in known.items():
+            place = "the tuned models, which are" if key == "tuned" else "the grid, which has"
+            for value in getattr(entry, key) or ():
+                if value not in allowed:
+                    raise ValueError(f"restoration.{number}.{key}: {value} is not in {place} {allowed}")
+
+    def facts_limit(self, split: str) -> int | None:
+        """Return the largest number of facts of a split that each topic gives; None for all.
+
+        Where nothing is trained, train facts only stand as examples before questions, so few are enough.
+        """
+        limit = self.facts.limit(split)
+        if split == "train" and self.finetuning is None:
+            few = max(TRAIN_FACTS, 2 * self.evaluation.few_shot)
+            return few if limit is None else min(few, limit)
+        return limit
 
     def answering_dtype(self, model: str) -> Dtype:
         """Return the number format that a model is asked in, before and after fine-tuning and restored."""
@@ -136,17 +185,22 @@ class Configuration(Seeded):
         if self.evaluation.engine == "torch":
             for number, entry in enumerate(self.restoration):
                 found |= {f"restoration.{number}.more_dtypes ({dtype})": dtype for dtype in entry.more_dtypes}
-        for method in grid.methods:
+        for method in grid.methods if grid else ():
             recipe = grid.training(method)[1]
             found[f"finetuning ({method})"] = recipe.compute or recipe.dtype
         return found
 
     def narrow_answers(self) -> list[str]:
-        """List the models, by name, that are restored by changes which their answers are too coarse to see whole."""
+        """List the models, by name, that are restored by changes which their answers are too coarse to see whole.
+
+        In which format models were fine-tuned elsewhere is not known here.
+        """
         widths = {"float32": 4, "bfloat16": 2, "float16": 2}
+        grid = self.finetuning
+        if grid is None:
+            return []
 
         def narrow(entry: Restoration, model: str) -> bool:
-            grid = self.finetuning
             deltas = [grid.training(method)[1].dtype for method in entry.methods or grid.methods]
             return max(map(widths.__getitem__, deltas)) > widths[self.answering_dtype(model)]
 

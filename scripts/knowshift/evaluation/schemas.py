@@ -83,3 +83,54 @@ GRADED_OUTCOMES = pa.schema(
         *[ANSWERS.field(name) for name in ("whole_words", "substring", "exact")],
     ]
 )
+
+
+# The answers of a base and of one fine-tuned model to a user's own questions (`evaluation/check_up.py`).
+CHECK_UP = pa.schema(
+    [
+        pa.field("question", pa.string(), False),
+        pa.field("topic", pa.string(), True, {"doc": "of the question, where the file names one"}),
+        pa.field("answers", pa.list_(pa.string()), False, {"doc": "objects that count as correct"}),
+        pa.field("base_output", pa.string(), False, {"doc": "greedy answer of the base"}),
+        pa.field("tuned_output", pa.string(), False, {"doc": "greedy answer of the fine-tuned model"}),
+        pa.field("base_correct", pa.bool_(), False),
+        pa.field("tuned_correct", pa.bool_(), False),
+        pa.field(
+            "base_logprob",
+            pa.float32(),
+            False,
+            {"doc": "mean log-probability of the first answer's tokens by the base, in nats"},
+        ),
+        pa.field("tuned_logprob", pa.float32(), False, {"doc": "the same by the fine-tuned model"}),
+        pa.field("outcome", pa.string(), False, {"doc": "kept, lost, learned or unknown"}),
+    ]
+)
+
+
+# The answers of one model to the examples of a task (`evaluation/tasks.py`), ungraded.
+TASK_OUTCOMES = pa.schema(
+    [
+        pa.field("example", pa.int32(), False, {"doc": "its line in the file of the task, from 1"}),
+        pa.field("half", pa.string(), False, {"doc": "dev, where restored models are chosen, or test"}),
+        pa.field("expected", pa.list_(pa.string()), False, {"doc": "answers that count"}),
+        pa.field("output", pa.string(), True, {"doc": "greedy answer; null with loglikelihood"}),
+        pa.field(
+            "logprob",
+            pa.float32(),
+            True,
+            {"doc": "mean log-probability of the first expected answer's tokens, in nats; null with other metrics"},
+        ),
+    ]
+)
+
+
+# The scores of all models of one base model on the examples of all tasks.
+TASK_ANSWERS = pa.schema(
+    [
+        ANSWERS.field("run"),
+        *[ANSWERS.field(name) for name in ("strategy", "region", "percent")],
+        pa.field("task", pa.string(), False),
+        *TASK_OUTCOMES,
+        pa.field("score", pa.float64(), False, {"doc": "1 or 0, or with loglikelihood the log-probability in nats"}),
+    ]
+)

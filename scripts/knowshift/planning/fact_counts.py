@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from knowshift.finetuning.grid import Cell
+from knowshift.finetuning.grid import AnyCell, TunedCell
 from knowshift.finetuning.orders import data_levels
 from knowshift.mastery.schemas import LEVELS
 
@@ -76,8 +76,13 @@ class FactCounts:
             total = sum(topic.facts[split] for topic in self._in(domain_of(facts)))
         return [total / len(LEVELS)] * len(LEVELS)
 
-    def of_cell(self, cell: Cell) -> float:
-        """Count the training facts of a cell; 0 if it is infeasible, which shows only once levels are known."""
+    def of_cell(self, cell: AnyCell) -> float:
+        """Count the training facts of a cell; 0 if it is infeasible, which shows only once levels are known.
+
+        It is 0 for a cell that was fine-tuned elsewhere too: of what it was trained on nothing is asked here.
+        """
+        if isinstance(cell, TunedCell):
+            return 0
         levels = data_levels(cell.data)
         available = sum(
             count for level, count in enumerate(self.per_level("drawable")) if levels is None or level in levels

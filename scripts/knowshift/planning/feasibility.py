@@ -10,7 +10,7 @@ def nothing_to_measure(planned: Sequence[Cell], topics: Mapping[str, TopicSize])
     """Say why no cell can be trained or tested, whatever the mastery levels turn out to be.
 
     Args:
-        planned: the cells of the grid.
+        planned: the cells of the grid; none where nothing is trained.
         topics: size of every topic by name.
 
     Returns:
@@ -18,7 +18,7 @@ def nothing_to_measure(planned: Sequence[Cell], topics: Mapping[str, TopicSize])
     """
     own = [topic for topic in topics.values() if topic.domain == "in_domain"]
     drawable, tested = sum(topic.drawable for topic in own), sum(topic.facts["test"] for topic in own)
-    if not drawable:
+    if planned and not drawable:
         return (
             "facts.in_domain: none of its topics has a train fact that test does not ask too, so no model can be"
             " trained; bring train facts, or change facts.split_shares if a table names no splits"
@@ -29,7 +29,7 @@ def nothing_to_measure(planned: Sequence[Cell], topics: Mapping[str, TopicSize])
             " change facts.split_shares if a table names no splits"
         )
     sizes = [cell.size for cell in planned]
-    if all(isinstance(size, int) and size > drawable for size in sizes):
+    if sizes and all(isinstance(size, int) and size > drawable for size in sizes):
         return (
             f"finetuning.sizes: the smallest is {min(map(int, sizes)):,}, and only {drawable:,} facts can be trained"
             " on; ask for smaller sizes, or bring more facts"

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from knowshift.finetuning.grid import Cell
+from knowshift.finetuning.grid import AnyCell
 from knowshift.planning import sizing
 from knowshift.planning.accelerators import (
     GPUS_PER_NODE,
@@ -46,11 +46,19 @@ class RuleWork:
 
 @dataclass(frozen=True)
 class _Requests:
-    """What the jobs of one rule ask a model: how many jobs, how many sequences, and the tokens of their prompts."""
+    """What the jobs of one rule ask a model.
+
+    Attributes:
+        jobs: their number.
+        sequences: the number of sequences that are generated.
+        tokens: tokens of their prompts.
+        written: tokens that are generated at most; None takes the limit of the settings for every sequence.
+    """
 
     jobs: int
     sequences: float
     tokens: float
+    written: float | None = None
 
 
 def gpu_work(model: PlannedModel, probing_jobs: int, accelerator: Accelerator) -> list[RuleWork]:
@@ -82,7 +90,8 @@ def training_work(model: PlannedModel, accelerator: Accelerator) -> Iterator[Rul
     """Estimate the work of fine-tuning, for each method."""
     parameters, machine = model.size.parameters, _machine(accelerator)
     tokens_per_example = model.facts.tokens_asked("in_domain") + 1  # and the end of the sequence
-    for method in model.experiment.finetuning.methods:
+    grid = model.experiment.finetuning
+    for method in grid.methods if grid else ():
         kind, recipe = model.experiment.finetuning.training(method)
         runs = [cell for cell in model.trained if cell.method == method]
         examples = sum(map(model.facts.of_cell, runs)) * recipe.epochs
@@ -118,7 +127,13 @@ def evaluation_work(model: PlannedModel, accelerator: Accelerator) -> Iterator[R
         requests["evaluate_instruct"] = (_Requests(1, questions, tokens), base_bytes)
     requests["evaluate"] = (_requests_of(model, model.runs), with_delta)
     restored = _requests_of(model, [other.cell for other in model.restored])
-    requests["evaluate_restored"] = (replace(restored, jobs=model.sweeps), with_delta)
+    restored = _with_tasks(model, replace(restored, jobs=model.sweeps))
+    requests["evaluate_restored"] = (restored, with_delta)
+    if tasks := model.size.tasks:
+        once = _of_tasks(model, 1)
+        requests["evaluate_base_tasks"] = (replace(once, jobs=len(tasks)), base_bytes)
+        runs = len(model.runs)
+        requests["evaluate_tasks"] = (replace(_of_tasks(model, runs), jobs=len(tasks) * runs), with_delta)
     for rule, (asked, loaded) in requests.items():
         yield _generating(model, rule, model.experiment.evaluation, asked, loaded, accelerator)
 
@@ -134,13 +149,33 @@ def _held_out(model: PlannedModel) -> tuple[float, float]:
     return questions, tokens
 
 
-def _requests_of(model: PlannedModel, cells: Iterable[Cell]) -> _Requests:
+def _requests_of(model: PlannedModel, cells: Iterable[AnyCell]) -> _Requests:
     """Count what fine-tuned models, one per cell, are asked: held-out questions, and some of their training facts."""
     limit = model.experiment.evaluation.training_set
     own = [facts if limit is None else min(limit, facts) for facts in map(model.facts.of_cell, cells)]
     questions, tokens = _held_out(model)
     own_tokens = sum(own) * model.facts.tokens_asked("in_domain")
     return _Requests(len(own), len(own) * questions + sum(own), len(own) * tokens + own_tokens)
+
+
+def _of_tasks(model: PlannedModel, models: int) -> _Requests:
+    """Count what models are asked of all tasks, without jobs.
+
+    Args:
+        model: the base model.
+        models: how many models are asked.
+    """
+    examples, read, written = (
+        models * sum(getattr(task, name) for task in model.size.tasks) for name in ("examples", "read", "written")
+    )
+    return _Requests(0, examples, read, written)
+
+
+def _with_tasks(model: PlannedModel, asked: _Requests) -> _Requests:
+    """Add the examples of tasks to what restored models are asked."""
+    more = _of_tasks(model, len(model.restored_with_tasks))
+    written = asked.sequences * model.experiment.evaluation.max_new_tokens + (more.written or 0)
+    return _Requests(asked.jobs, asked.sequences + more.sequences, asked.tokens + more.tokens, written)
 
 
 def _generating(
@@ -160,7 +195,7 @@ def _generating(
     instruct = model.experiment.models[model.name].instruct
     if rule == "evaluate_instruct" and instruct.prompt == "chat":
         limit = instruct.chat.max_new_tokens
-    written = asked.sequences * limit
+    written = asked.sequences * limit if asked.written is None else asked.written
     dtype = model.experiment.models[model.name].dtype or settings.dtype
     gpus = sizing.inference_gpus(parameters, dtype, settings.engine, _machine(accelerator))
     batch = min(settings.tokens_per_pass, max(1, asked.sequences / max(1, asked.jobs)))

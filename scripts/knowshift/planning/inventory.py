@@ -6,6 +6,7 @@ EntityQuestions; models are sized by their files, their published shape, or thei
 
 import csv
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from knowshift.facts.building import build_facts
 from knowshift.facts.question_files import read_question_files
 from knowshift.facts.schemas import FACTS
 from knowshift.facts.source_rows import PROBED_SPLITS, SPLITS, TopicRows
+from knowshift.facts.task_examples import read_examples
 from knowshift.facts.templates import (
     SUBJECT,
     PromptTemplate,
@@ -26,7 +28,7 @@ from knowshift.facts.templates import (
 from knowshift.facts.user_table import FactTable
 from knowshift.mastery.schemas import LEVEL_COUNTS, LEVELS
 from knowshift.planning.fact_counts import CHARACTERS_PER_TOKEN, TopicSize
-from knowshift.planning.planned_model import ModelSize
+from knowshift.planning.planned_model import ModelSize, TaskSize
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.runtime.parquet import read_table
 from knowshift.weights.model_folder import read_config
@@ -81,6 +83,16 @@ class Inventory:
         """The path as given if it exists, else under the project's folder."""
         return Path(path) if Path(path).exists() else self._root / path
 
+    @cached_property
+    def _tasks(self) -> list[TaskSize]:
+        """The sizes of all tasks, counted from their files."""
+        found = []
+        for task in self._experiment.tasks:
+            examples = read_examples(self._locate(task.questions))
+            characters = sum(example.characters for example in examples)
+            found.append(TaskSize(len(examples), characters / CHARACTERS_PER_TOKEN, len(examples) * task.tokens))
+        return found
+
     def _published(self, name: str) -> list[dict[str, str]]:
         """The rows of a table of published numbers."""
         with (self._root / f"resources/published/{name}.csv").open(encoding="utf-8", newline="") as file:
@@ -94,7 +106,7 @@ class Inventory:
         subject = counts["subject_characters"] - len(SUBJECT)  # it replaces the placeholder
         facts = {split: int(counts[split]) for split in PROBED_SPLITS[domain]}
         for split in facts:
-            if (limit := self._experiment.facts.limit(split)) is not None:
+            if (limit := self._experiment.facts_limit(split)) is not None:
                 facts[split] = min(facts[split], limit)
         drawable = int(counts["train"] - counts["also_in_test"])
         # Each text but the answer begins with one token that marks its start.
@@ -151,7 +163,7 @@ class Inventory:
             stored = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
             vocabulary = read_config(folder).get("vocab_size", 0)
             vocabulary = vocabulary if isinstance(vocabulary, int) else 0  # models of several parts have it elsewhere
-            return ModelSize(given or stored_parameters(folder) or 0, stored, levels, vocabulary)
+            return ModelSize(given or stored_parameters(folder) or 0, stored, levels, vocabulary, self._tasks)
         parameters = given or (llama_parameters(shape) if shape else named_parameters(repository or name))
         if not parameters:
             raise KnowshiftError(
@@ -161,7 +173,7 @@ class Inventory:
         file_bytes = parameters * (
             4 if hasattr(source, "wheel") or hasattr(source, "gguf") else 2
         )  # quantised weights are written as float32
-        return ModelSize(parameters, file_bytes, levels, int(shape["vocab_size"]) if shape else 0)
+        return ModelSize(parameters, file_bytes, levels, int(shape["vocab_size"]) if shape else 0, self._tasks)
 
     def _known_levels(self, name: str, published_as: str | None) -> dict[str, list[int]]:
         """Count the facts per mastery level of each set of facts, as far as they are known.

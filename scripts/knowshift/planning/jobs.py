@@ -29,7 +29,8 @@ def model_jobs(model: PlannedModel, topics: Mapping[str, TopicSize]) -> dict[str
     """Count the jobs by rule that belong to one model."""
     experiment, trained = model.experiment, len(model.trained)
     instruct = int(experiment.models[model.name].instruct is not None)
-    kept = len(model.kept_deltas) if experiment.finetuning.keep_deltas == "restored" else 0
+    tasks = len(experiment.tasks)
+    kept = len(model.kept_deltas) if model.passing_deltas else 0
     return {
         **dict.fromkeys(PER_MODEL, 1),
         "resolve_instruct": instruct,
@@ -37,13 +38,17 @@ def model_jobs(model: PlannedModel, topics: Mapping[str, TopicSize]) -> dict[str
         "evaluate_instruct": instruct,
         "draw_order": len({(cell.data, cell.seed) for cell in model.trained}),
         "finetune": trained,
-        "diff_weights": trained - kept,
+        "resolve_tuned": len(model.elsewhere),
+        "diff_weights": trained + len(model.elsewhere) - kept,
         "keep_delta": kept,
         "measure_changes": _histograms(model),
         "evaluate": len(model.runs),
-        "measure_divergence": len(model.runs),
+        "measure_divergence": len(model.compared),
         "evaluate_restored": model.sweeps,
         "keep_restored": len(model.restored),
+        "evaluate_base_tasks": tasks,
+        "evaluate_tasks": tasks * len(model.runs),
+        "keep_restored_task": tasks * len(model.restored_with_tasks),
         "export_model": len(model.exports),
     }
 

@@ -28,6 +28,8 @@ GENERATING = {
     "evaluate": 0.55,
     "evaluate_instruct": 0.55,
     "evaluate_restored": 0.55,
+    "evaluate_base_tasks": 0.55,
+    "evaluate_tasks": 0.55,
 }
 # Seconds per token beside them (attention, sampling, Python), on a processor that starts a process in USUAL_START.
 BESIDE = {"probe_mastery": 1.5e-3}
@@ -59,6 +61,7 @@ TABLE_STARTS = {
     "plot": 23.0,
     "report": 14.0,
     "keep_restored": 0.1,
+    "keep_restored_task": 0.1,
 }
 SNAKEMAKE = 0.5  # seconds of Snakemake's own per job: it starts jobs one after the other
 
@@ -68,8 +71,10 @@ GROUPS = (
     ("probe_mastery",),
     ("grade_mastery", "count_levels"),
     (
-        *("evaluate_base", "evaluate_instruct", "draw_order", "finetune", "diff_weights", "keep_delta", "evaluate"),
+        *("evaluate_base", "evaluate_instruct", "draw_order", "finetune", "resolve_tuned"),
+        *("diff_weights", "keep_delta", "evaluate"),
         *("measure_changes", "measure_divergence", "evaluate_restored", "keep_restored", "export_model"),
+        *("evaluate_base_tasks", "evaluate_tasks", "keep_restored_task"),
     ),
     ("tabulate_model", "tabulate_facts", "tabulate_published"),
     ("analyse_model", "tabulate_costs"),
@@ -154,13 +159,16 @@ def _model_seconds(
         else:
             per_job += FIRST_PASS * speed.start / USUAL_START
             seconds[rule] += _generating_seconds(model, work, speed)
-        if rule in ("evaluate", "evaluate_restored"):
+        if rule in ("evaluate", "evaluate_restored", "evaluate_tasks"):
             per_job += unpack
         seconds[rule] += work.jobs * per_job
     seconds["evaluate_restored"] += len(model.restored) * rank
     light = 2 * speed.light_start
     seconds["resolve_model"] = jobs["resolve_model"] * (speed.start + DEQUANTISED * 4 * parameters / speed.copied)
     seconds["resolve_instruct"] = jobs["resolve_instruct"] * (speed.start + DEQUANTISED * stored / speed.copied)
+    seconds["resolve_tuned"] = jobs["resolve_tuned"] * (
+        speed.start + load + SAVE_PASSES * 4 * parameters / speed.copied
+    )
     for rule in ("diff_weights", "keep_delta"):
         seconds[rule] = jobs[rule] * (light + COMPARED * 4 * parameters / speed.compressed)
     seconds["measure_changes"] = jobs["measure_changes"] * (light + unpack + rank)

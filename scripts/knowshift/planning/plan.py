@@ -62,7 +62,7 @@ def make_plan(
         plan.disk.update(disk_bytes(model, work))
         plan.temporary = max(plan.temporary, temporary_bytes(model))
         plan.cells += len(model.runs)
-        plan.infeasible += len(model.all_cells) - len(model.runs)
+        plan.infeasible += len(model.all_cells) - len(model.feasible)
         if not model.facts.levels_known:
             plan.levels_unknown.append(name)
     plan.work.sort(key=lambda work: -work.hours)

@@ -6,8 +6,23 @@ from functools import cached_property
 from typing import Any
 
 from knowshift.configuration.finetuning import GRID_KEYS
-from knowshift.finetuning.grid import Cell, cells, is_restored
+from knowshift.finetuning.grid import AnyCell, Cell, TunedCell, cell_of, cells, is_restored, tuned_cells
 from knowshift.planning.fact_counts import FactCounts, TopicSize
+
+
+@dataclass(frozen=True)
+class TaskSize:
+    """The examples of a task.
+
+    Attributes:
+        examples: their number.
+        read: tokens of all prompts.
+        written: tokens that are generated at most.
+    """
+
+    examples: float
+    read: float
+    written: float
 
 
 @dataclass(frozen=True)
@@ -19,19 +34,21 @@ class ModelSize:
         file_bytes: bytes of its weight files.
         levels: facts per mastery level for each set of facts (drawable, dev, test, dev_ood, test_ood) known so far.
         vocabulary: number of tokens in its vocabulary; 0 if unknown.
+        tasks: what it is asked of each task.
     """
 
     parameters: float
     file_bytes: float
     levels: Mapping[str, Sequence[float]]
     vocabulary: int = 0
+    tasks: Sequence[TaskSize] = ()
 
 
 @dataclass(frozen=True)
 class RestoredModel:
     """A fine-tuned model of which one share of one region is restored, and which answers in one number format."""
 
-    cell: Cell
+    cell: AnyCell
     strategy: str
     region: str
     percent: float
@@ -54,14 +71,30 @@ class PlannedModel:
 
     @cached_property
     def all_cells(self) -> list[Cell]:
-        """All cells that the configuration asks for."""
+        """All cells of the grid that the configuration asks for."""
         grid = self.experiment.finetuning
-        return cells(**{key: getattr(grid, key) for key in GRID_KEYS})
+        return [] if grid is None else cells(**{key: getattr(grid, key) for key in GRID_KEYS})
 
     @cached_property
-    def runs(self) -> list[Cell]:
-        """The feasible cells: those with enough facts, as far as that is known."""
+    def feasible(self) -> list[Cell]:
+        """The feasible cells of the grid: those with enough facts, as far as that is known."""
         return [cell for cell in self.all_cells if self.facts.of_cell(cell) > 0]
+
+    @cached_property
+    def elsewhere(self) -> list[TunedCell]:
+        """The cells that were fine-tuned elsewhere."""
+        return tuned_cells(self.experiment.models[self.name].tuned)
+
+    @cached_property
+    def runs(self) -> list[AnyCell]:
+        """The cells that are asked: the feasible ones of the grid, and those that were fine-tuned elsewhere."""
+        return [*self.feasible, *self.elsewhere]
+
+    @cached_property
+    def compared(self) -> list[AnyCell]:
+        """The runs whose divergence is measured; it is not where a chat template asks."""
+        tuned = self.experiment.models[self.name].tuned
+        return [*self.feasible, *(cell for cell in self.elsewhere if tuned[cell.name].prompt == "study")]
 
     @cached_property
     def exports(self) -> list[Any]:
@@ -71,8 +104,8 @@ class PlannedModel:
     @cached_property
     def trained(self) -> list[Cell]:
         """The cells that are trained: all runs, and cells that only an export asks for."""
-        exported = [Cell.parse(entry.run) for entry in self.exports]
-        return list(dict.fromkeys([*self.runs, *exported]))
+        exported = [cell for entry in self.exports if isinstance(cell := cell_of(entry.run), Cell)]
+        return list(dict.fromkeys([*self.feasible, *exported]))
 
     @cached_property
     def restored(self) -> list[RestoredModel]:
@@ -89,14 +122,27 @@ class PlannedModel:
         return list(dict.fromkeys(every))
 
     @property
+    def restored_with_tasks(self) -> list[RestoredModel]:
+        """The restored models that are asked tasks: those that answer in the number format of the evaluation."""
+        own = self.experiment.answering_dtype(self.name)
+        return [model for model in self.restored if model.dtype == own]
+
+    @property
     def sweeps(self) -> int:
         """How many processes evaluate restored models: one for all shares of a cell, strategy, region and format."""
         return len({(other.cell, other.strategy, other.region, other.dtype) for other in self.restored})
 
     @cached_property
-    def kept_deltas(self) -> list[Cell]:
-        """The trained cells whose delta stays on disk."""
-        if self.experiment.finetuning.keep_deltas == "all":
-            return self.trained
-        needed = {model.cell for model in self.restored} | {Cell.parse(entry.run) for entry in self.exports}
-        return [cell for cell in self.trained if cell in needed]
+    def kept_deltas(self) -> list[AnyCell]:
+        """The cells whose delta stays on disk."""
+        every: list[AnyCell] = [*self.trained, *self.elsewhere]
+        if not self.passing_deltas:
+            return every
+        needed = {model.cell for model in self.restored} | {cell_of(entry.run) for entry in self.exports}
+        return [cell for cell in every if cell in needed]
+
+    @property
+    def passing_deltas(self) -> bool:
+        """Whether deltas that nothing restores or exports are deleted once they are read."""
+        grid = self.experiment.finetuning
+        return grid is not None and grid.keep_deltas == "restored"

@@ -54,7 +54,9 @@ def pack_answers(outputs: pd.DataFrame) -> str | None:
     right = zip(rows["before_correct"].astype(bool), rows["after_correct"].astype(bool), last.astype(bool), strict=True)
     rows["change"] = [CHANGES[states] for states in right]
     rows["training"] = [
-        f"{kind_name(data)}, {size:,} facts" + ("" if method == "full" else f", {method}")
+        f"{data}, tuned elsewhere"
+        if pd.isna(size)
+        else f"{kind_name(data)}, {size:,.0f} facts" + ("" if method == "full" else f", {method}")
         for data, size, method in zip(rows["data"], rows["size"], rows["method"], strict=True)
     ]
     titles = {name: title for name, title in TITLES.items() if name != "model" or rows["model"].nunique() > 1}

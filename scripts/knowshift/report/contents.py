@@ -6,6 +6,12 @@ name, and the page shows and numbers what they hold. Rules import this module, s
 
 from typing import NamedTuple
 
+ELSEWHERE = (
+    "elsewhere"  # the section and the modules of models that were fine-tuned elsewhere; without any, it is left out
+)
+
+TASKS = "tasks"  # the section and the modules of the tasks that models have to go on doing; likewise
+
 
 class SectionEntry(NamedTuple):
     """A section of the page.
@@ -55,8 +61,10 @@ SECTIONS = (
     SectionEntry("asked", "What was asked, and what was run", "What was run"),
     SectionEntry("before", "What was known before", "Known before"),
     SectionEntry("after", "What fine-tuning did", "What SFT did"),
+    SectionEntry("elsewhere", "Models that were fine-tuned elsewhere", "Tuned elsewhere"),
     SectionEntry("null", "Concentration and its null", "Concentration"),
     SectionEntry("undone", "What could be undone", "What could be undone"),
+    SectionEntry("tasks", "What the model is for", "Tasks"),
     SectionEntry("advice", "What to do", "What to do"),
     SectionEntry("verdicts", "The paper's claims on this run", "Verdicts"),
     SectionEntry("outputs", "Fact by fact", "Fact by fact"),
@@ -77,10 +85,12 @@ FIGURES = (
     FigureEntry("correlation", "divergence", "after"),
     FigureEntry("right_answer", "confidence", "after"),
     FigureEntry("confidence", "confidence", "after"),
+    FigureEntry("fates", "elsewhere", "elsewhere"),
     FigureEntry("concentration", "parameters", "null"),
     FigureEntry("restored", "restoration", "undone"),
     FigureEntry("restored_where", "parameters", "undone"),
     FigureEntry("restored_blocks", "restoration", "undone"),
+    FigureEntry("task_trade", "tasks", "tasks"),
     FigureEntry("strategies", "accuracy", "advice"),
     FigureEntry("loss", "training", "rest"),
     FigureEntry("costs", "training", "rest"),
@@ -100,6 +110,8 @@ TABLES = (
     TableEntry("correlation", "scores", "after", source="correlations"),
     TableEntry("right_answer", "confidence", "after", source="right_answer_gaps"),
     TableEntry("confidence", "confidence", "after", source="confidence_errors"),
+    TableEntry("fates", "elsewhere", "elsewhere", source="fates"),
+    TableEntry("fates_topics", "elsewhere", "elsewhere", source="fates"),
     TableEntry("concentration", "parameters", "null", source="concentration"),
     TableEntry("visible", "parameters", "null", source="concentration"),
     TableEntry("precision", "parameters", "null", source="precision"),
@@ -108,6 +120,7 @@ TABLES = (
     TableEntry("restored_by_layer", "parameters", "undone", source="restored_layers"),
     TableEntry("restored_by_module", "parameters", "undone", source="restored_modules"),
     TableEntry("restored_blocks", "parameters", "undone", source="restorations"),
+    TableEntry("task_trade", "tasks", "tasks", source="task_trade"),
     TableEntry("recommendation", "summary", "advice", source="recommendation"),
     TableEntry("strategies", "scores", "advice", source="strategies"),
     TableEntry("claims", "summary", "verdicts", source="claims"),

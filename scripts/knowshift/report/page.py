@@ -4,10 +4,10 @@ import base64
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jinja2
 import pandas as pd
@@ -17,7 +17,7 @@ import vl_convert
 from markupsafe import Markup, escape
 
 from knowshift.report.answers_table import TITLES, pack_answers
-from knowshift.report.contents import FIGURES, SECTIONS, TABLES
+from knowshift.report.contents import ELSEWHERE, FIGURES, SECTIONS, TABLES, TASKS, FigureEntry, TableEntry
 from knowshift.report.figures.theme import CONFIG, DARK
 from knowshift.report.frames import Frames
 from knowshift.report.page_text import summarise
@@ -25,6 +25,9 @@ from knowshift.report.tables.catalogue import printed_tables
 from knowshift.report.tables.layout import PrintedTable, TableCell
 
 MAX_EMBEDDED = 64_000  # bytes; larger Parquet files do not go into the page
+Entry = TypeVar("Entry", FigureEntry, TableEntry)
+# How a model that was fine-tuned elsewhere is asked, by its setting `prompt`.
+ASKED = {"chat": "with its own chat template", "study": "with the study prompt"}
 PARQUET = "application/vnd.apache.parquet"
 NUMBER = re.compile(r"^[+−-]?[\d,.]+( ?%)?( .*)?$|^[–—-]?$|^\s*$")
 
@@ -114,26 +117,43 @@ def render(frames: Frames, tables: Path, figures: Path, templates: Path, experim
     )
     environment.filters["cell"] = cell_text
     environment.filters["sentence"] = sentence
+    text = summarise(frames)
+    for model in text["elsewhere"]:
+        tuned = experiment.get("models", {}).get(model["of"], {}).get("tuned", {}).get(model["name"], {})
+        model["asked"] = ASKED.get(prompt := tuned.get("prompt", "chat"), f"with the prompt {prompt}")
+    shown = {ELSEWHERE: bool(text["elsewhere"]), TASKS: not frames["task_trade"].empty}
+    left_out = [name for name, there in shown.items() if not there]
+    sections = [entry for entry in SECTIONS if entry.name not in left_out]
     return environment.get_template("page.html.jinja").render(
         bundle=vl_convert.javascript_bundle(),  # pyright: ignore[reportCallIssue]  # the stub lacks a default
         style=(templates / "report.css").read_text(encoding="utf-8") + chart_style(),
         script=(templates / "report.js").read_text(encoding="utf-8"),
         sections={
-            entry.name: PageSection(number, entry.title, entry.short_title) for number, entry in enumerate(SECTIONS, 1)
+            entry.name: PageSection(number, entry.title, entry.short_title) for number, entry in enumerate(sections, 1)
         },
-        figures=read_figures(figures),
-        tables=read_tables(printed_tables(frames), tables),
+        figures=read_figures(figures, left_out),
+        tables=read_tables(printed_tables(frames), tables, left_out),
         answers=pack_answers(frames["fact_outputs"]),
         answer_titles=[title for name, title in TITLES.items() if name != "model"],
         experiment=experiment,
-        **summarise(frames),
+        **text,
     )
 
 
-def read_figures(folder: Path) -> dict[str, PageFigure]:
-    """Read all figures from their files NAME.svg and NAME.vl.json, and number them in the order of the report."""
+def _shown(entries: Sequence[Entry], left_out: Sequence[str]) -> Iterator[tuple[int, Entry]]:
+    """Number the entries of a list, without those of sections that are left out."""
+    return enumerate((entry for entry in entries if entry.section not in left_out), 1)
+
+
+def read_figures(folder: Path, left_out: Sequence[str] = ()) -> dict[str, PageFigure]:
+    """Read the figures from their files NAME.svg and NAME.vl.json, and number them in the order of the report.
+
+    Args:
+        folder: of the files.
+        left_out: sections whose figures the page does not show.
+    """
     figures = {}
-    for number, entry in enumerate(FIGURES, 1):
+    for number, entry in _shown(FIGURES, left_out):
         svg = (folder / f"{entry.name}.svg").read_text(encoding="utf-8")
         specification = (folder / f"{entry.name}.vl.json").read_text(encoding="utf-8")
         figures[entry.name] = page_figure(entry.name, number, svg, specification)
@@ -186,15 +206,18 @@ def _parquet_url(frame: pd.DataFrame) -> str | None:
     return data_url(content, PARQUET) if len(content) <= MAX_EMBEDDED else None
 
 
-def read_tables(printed: Mapping[str, PrintedTable], folder: Path) -> dict[str, PageTable]:
+def read_tables(
+    printed: Mapping[str, PrintedTable], folder: Path, left_out: Sequence[str] = ()
+) -> dict[str, PageTable]:
     """Make the tables of the page, numbered in the order of the report.
 
     Args:
         printed: the printed tables by name.
         folder: of their files.
+        left_out: sections whose tables the page does not show.
     """
     tables = {}
-    for number, entry in enumerate(TABLES, 1):
+    for number, entry in _shown(TABLES, left_out):
         table = printed[entry.name]
         content = (folder / f"{entry.source}.parquet").read_bytes()
         embedded = len(content) <= MAX_EMBEDDED

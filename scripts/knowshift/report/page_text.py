@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from knowshift.report.figures.theme import SET_TITLES
-from knowshift.report.frames import SIGNIFICANT, Frames
+from knowshift.report.frames import SIGNIFICANT, TUNED, Frames, trained_here
 
 
 def summarise(frames: Frames) -> dict[str, Any]:
@@ -15,16 +15,18 @@ def summarise(frames: Frames) -> dict[str, Any]:
         models: for each model, its name and its most telling numbers;
         facts: rows of the table of facts, one per topic;
         infeasible: the cells that could not be run;
-        planned, run: numbers of cells;
+        planned, run: numbers of cells that are trained here;
+        elsewhere: for each model that was fine-tuned elsewhere, what the text says of it;
         papers: the models of this run that are among the paper's.
     """
-    cells = frames["cells"]
+    every, cells = frames["cells"], trained_here(frames)["cells"]
     missing = cells[cells["state"] == "infeasible"]
     return {
         "models": [
             _model(name, {key: table[table["model"] == name] for key, table in frames.items() if "model" in table})
-            for name in cells["model"].unique()
+            for name in every["model"].unique()
         ],
+        "elsewhere": [_elsewhere(frames, cell) for cell in _records(every[every["method"] == TUNED])],
         "facts": frames["facts"].to_dict("records"),
         "infeasible": missing[["model", "run", "data", "size", "facts"]].to_dict("records"),
         "planned": len(cells),
@@ -44,14 +46,38 @@ def _model(name: str, frames: Frames) -> dict[str, Any]:
         "before": {key: None if pd.isna(before.get(key)) else float(before[key]) for key in SET_TITLES},
         "few_shot": {key: None if pd.isna(examples.get(key)) else float(examples[key]) for key in SET_TITLES},
         "restored": _restored(frames["restorations"]),
-        "fates": _fates(frames["flows"]),
+        "fates": _fates(trained_here(frames)["flows"]),
         "zeros": _zeros(frames["concentration"]),
         "null": _null_line(frames["concentration"]),
         "claims": [
             {**claim, "parts": _records(claims[(claims["claim"] == claim["claim"]) & claims["part"].notna()])}
             for claim in _records(claims[claims["part"].isna()])
         ],
-        "recommendation": _records(frames["recommendation"]),
+        "recommendation": _records(trained_here(frames)["recommendation"]),
+    }
+
+
+def _elsewhere(frames: Frames, cell: dict[str, Any]) -> dict[str, Any]:
+    """Collect what the text says of a model that was fine-tuned elsewhere, on in-domain test facts."""
+    mine = {
+        key: table[(table["model"] == cell["model"]) & (table[column] == cell[column])]
+        for key, column in (("fates", "data"), ("concentration", "run"), ("recommendation", "run"))
+        for table in [frames[key]]
+    }
+    fates = mine["fates"][mine["fates"]["topic"].isna() & mine["fates"]["percent"].isna()]
+    found = _records(fates[fates["set"] == "test"])
+    fate = found[0] if found else dict.fromkeys(("kept", "lost", "kept_share", "learned_share"))
+    unchanged = (mine["concentration"]["unchanged"] / mine["concentration"]["parameters"]).head(1)
+    advice = _records(mine["recommendation"][mine["recommendation"]["set"] == "test"])
+    return {
+        "name": cell["data"],
+        "of": cell["model"],
+        "known": (fate["kept"] or 0) + (fate["lost"] or 0),
+        "lost": fate["lost"] or 0,
+        "kept_share": fate["kept_share"],
+        "learned_share": fate["learned_share"],
+        "unchanged": float(unchanged.iloc[0]) if len(unchanged) else None,
+        "advice": advice[0] if advice else None,
     }
 
 

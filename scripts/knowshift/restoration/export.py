@@ -54,7 +54,7 @@ def export_restored(
         about: `name` of the model, `after` (the name of what holds the fine-tuned model), and the `strategy`, `region`,
             `percent` and `seed` of the restoration; the card says them, and `selection.json` holds them.
     """
-    write_model(output, base, files, versions.dtypes, lambda name: _pieces(versions, selection, name))
+    write_model(output, base, files, versions.dtypes, lambda name: _pieces(versions, selection, name), versions.added)
     dtypes = sorted(set(versions.dtypes.values()))
     counts = {"n": selection.parameters, "k_count": selection.selected, "threshold": selection.threshold}
     chosen = CHOSEN[about["strategy"]]

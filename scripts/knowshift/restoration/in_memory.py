@@ -33,6 +33,7 @@ class RestoredModels:
         seed: the seed of the strategy random.
         threads: how many threads work.
         histogram: the histogram of this region's relative changes, see `select`.
+        settings: directory with the fine-tuned model's configuration; None if that is the base's.
 
     Attributes:
         selections: what each share selects, by its percent.
@@ -51,12 +52,13 @@ class RestoredModels:
         seed: int,
         threads: int = 1,
         histogram: pa.Table | None = None,
+        settings: Path | None = None,
     ) -> None:
         # Imported here because it loads llvmlite: a process of vLLM imports this module too, and fails beside llvmlite.
         from knowshift.restoration.selection import select
 
         source = Delta(delta, base, threads)
-        self._model = with_delta(base, source)
+        self._model = with_delta(base, source, settings)
         self._places = stored_places(self._model, source.names())
         views = self._views(self._model)
         tuned = {name: bits_of(view).reshape(-1) for name, view in views.items()}

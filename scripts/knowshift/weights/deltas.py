@@ -7,7 +7,8 @@ place: the differences are sorted by the exponents of the base, which the reader
 plane under zstd.
 
 A delta holds the identity of its base and refuses any other. It knows no shares, regions or strategies, so that no
-later question asks for it to be made again.
+later question asks for it to be made again. Rows that fine-tuning added to the vocabulary have no base; they are kept
+as they are, in a file of their own.
 """
 
 import hashlib
@@ -27,12 +28,14 @@ from safetensors import safe_open
 from knowshift.runtime.artefacts import MANIFEST, manifest_of, read_manifest, sha256_of
 from knowshift.runtime.errors import KnowshiftError, shown
 from knowshift.weights.bit_patterns import WIDTHS, all_finite, cast
+from knowshift.weights.counterparts import with_own_head
 from knowshift.weights.delta_codec import CHUNK, decode_chunk, encode_chunk
 from knowshift.weights.delta_format import DELTA_FORMAT
 from knowshift.weights.safetensors_files import StoredTensor, WeightFiles, read_header, read_piece, write_safetensors
 from knowshift.weights.versions import Piece, Versions, versions_in_directories
 
 BLOCK = 1 << 22  # bytes that are copied at a time
+ADDED = "added.safetensors"  # in a delta's folder: the rows of tokens that only the tuned model has
 
 
 class _Entry(BaseModel):
@@ -151,6 +154,9 @@ def diff_weights(base: Path, tuned: Path, output: Path, threads: int = 1) -> dic
             sizes = {name: ("uint8", (stop - start,)) for name, (start, stop) in extents.items()}
             write_safetensors(output / f"delta-{number:05d}.safetensors", sizes, stored, header)
     raw = sum(versions.parameters(name) * WIDTHS[dtype] for name, dtype in versions.dtypes.items())
+    if versions.added:
+        rows = {name: (tensor.dtype, tensor.shape) for name, tensor in versions.added.items()}
+        raw += write_safetensors(output / ADDED, rows, lambda name: [read_piece(versions.added[name])])
     return {"format": DELTA_FORMAT, "base": identity, "tuned_bytes": raw}
 
 
@@ -182,6 +188,8 @@ class Delta:
 
     Attributes:
         base: the weights before training.
+        has_own_head: whether the tuned model has an output head of its own where the base's is the input embedding.
+        added: where the rows are stored that the tuned model has beyond the base's, by name.
 
     Raises:
         KnowshiftError: the delta is of another format, was made against another base, or is not the one whose manifest
@@ -201,12 +209,16 @@ class Delta:
                 f"{directory} is another delta than {copied} says, as if two runs had been exchanged; rebuild"
                 f" it with: snakemake --force {directory}"
             )
-        self.base, self.threads = WeightFiles(base), threads
+        self.threads = threads
         self._entries: dict[str, _Entry] = {}
         self._blobs: dict[str, StoredTensor] = {}
         for path in sorted(directory.glob("delta-*.safetensors")):
             self._blobs |= read_header(path)
             self._entries |= _read_entries(path)
+        stored = WeightFiles(base)
+        self.base = with_own_head(stored, self._entries)
+        self.has_own_head = self.base is not stored
+        self.added = read_header(directory / ADDED) if (directory / ADDED).is_file() else {}
         self._check_complete(directory)
 
     def _check_complete(self, directory: Path) -> None:
@@ -215,12 +227,14 @@ class Delta:
         Raises:
             KnowshiftError: names the first tensor of which this is not so.
         """
-        for name in sorted({*self._entries, *self._blobs, *self.base.tensors}):
+        for name in sorted({*self._entries, *self._blobs, *self.base.tensors, *self.added}):
             entry, blob, before = self._entries.get(name), self._blobs.get(name), self.base.tensors.get(name)
             whole = False
             if entry and blob and before:
                 chunks, size = -(-math.prod(entry.shape) // CHUNK), sum(entry.chunks) or 1
                 whole = tuple(entry.shape) == before.shape and len(entry.chunks) == chunks and blob.shape == (size,)
+                if rows := self.added.get(name):
+                    whole &= rows.shape[1:] == before.shape[1:] and rows.dtype == entry.dtype
             if not whole:
                 raise KnowshiftError(
                     f"{directory} is damaged (what it holds of the tensor {name} does not fit the base); rebuild it"
@@ -248,12 +262,12 @@ class Delta:
             return base, decode_chunk(base, blob.data)
 
         shapes = {name: tuple(self._entries[name].shape) for name in self.names()}
-        return Versions(shapes, dtypes, read, self.base.no_parameters)
+        return Versions(shapes, dtypes, read, self.base.no_parameters, self.added)
 
     def __iter__(self) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
         """Yield (name, base, tuned) in the order of names, with one tensor in memory at a time.
 
-        Both arrays are bit patterns of the type after training, in the tensor's shape.
+        Both arrays are bit patterns of the type after training, in the tensor's shape; `added` holds further rows.
 
         Raises:
             KnowshiftError: a tensor is not the one that the delta was made of.

@@ -14,6 +14,7 @@ from knowshift.runtime.json_files import read_json_object
 
 SINGLE = "model.safetensors"  # the weights in one file
 INDEX = "model.safetensors.index.json"  # in a directory of several shards: which of them holds which tensor
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER = "adapter_config.json"  # peft's; transformers loads the adapter on top of the weights beside it
 _DISTRIBUTED = re.compile(r"shard-[0-9]{5}-model-[0-9]{5}-of-[0-9]{5}\.safetensors$")
 # Keys of a configuration that say how many parts a model is made of.

@@ -214,15 +214,15 @@ def _tied_copies(directory: Path, tensors: Mapping[str, StoredTensor]) -> tuple[
     copies, untied = set(), False
     for first, *others in tied_names(directory, tensors):
         for other in others:
-            if _are_equal(tensors[first], tensors[other]):
+            if same_values(tensors[first], tensors[other]):
                 copies.add(other)
             else:
                 untied = True
     return copies, untied
 
 
-def _are_equal(one: StoredTensor, other: StoredTensor) -> bool:
-    """Tell whether two stored tensors have the same type, shape and bits."""
+def same_values(one: StoredTensor, other: StoredTensor) -> bool:
+    """Tell whether two stored tensors have the same type, shape and bits; a part of them is in memory at a time."""
     if (one.dtype, one.shape) != (other.dtype, other.shape):
         return False
     size = math.prod(one.shape)

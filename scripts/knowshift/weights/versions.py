@@ -1,9 +1,8 @@
 """Two versions of one model, before and after training, read side by side in pieces of a tensor."""
 
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,13 +10,12 @@ import numpy as np
 
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.weights.bit_patterns import cast
+from knowshift.weights.counterparts import check_shapes, is_vocabulary, rows_beyond, with_own_head
 from knowshift.weights.regions import names_in_region
-from knowshift.weights.safetensors_files import WeightFiles
+from knowshift.weights.safetensors_files import StoredTensor, WeightFiles
 
 PIECE = 1 << 18  # elements of a piece: what is computed from them fits into a processor's cache
 SEGMENT = 1 << 24  # elements of the part of a tensor that one thread takes at a time; a multiple of PIECE
-
-_TOKENS = re.compile(r"embed|wte|lm_head")  # tensors with a row per token of the vocabulary
 
 
 class Segment(NamedTuple):
@@ -52,17 +50,20 @@ class Versions:
     """A model before and after training.
 
     Attributes:
-        shapes: the shape of each tensor, by name, sorted.
+        shapes: the shape of each tensor before training, by name, sorted. Where the vocabulary has grown, these are the
+            rows that both versions have.
         dtypes: the type of each tensor after training.
         read: returns the bit patterns before and after training of a tensor's elements, for (name, start, stop). Both
             are one-dimensional and in the type after training. It is called from several threads.
         no_parameters: names of stored tensors that no region has, see `WeightFiles`.
+        added: where the rows are stored that only the version after training has, in its type, by name.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
     dtypes: Mapping[str, str]
     read: Callable[[str, int, int], tuple[np.ndarray, np.ndarray]]
     no_parameters: Set[str] = frozenset()
+    added: Mapping[str, StoredTensor] = field(default_factory=dict)
 
     def within(self, region: str) -> "Versions":
         """Keep only the parameters of a region.
@@ -92,7 +93,7 @@ class Versions:
 
 
 def check_same_tensors(before: WeightFiles, after: WeightFiles, base: Path, tuned: Path) -> None:
-    """Check that two model directories hold tensors of the same names and shapes.
+    """Check that two model directories hold tensors of the same names and shapes, apart from rows for new tokens.
 
     Args:
         before: the weights in `base`.
@@ -105,13 +106,9 @@ def check_same_tensors(before: WeightFiles, after: WeightFiles, base: Path, tune
     """
     if odd := sorted(set(before.tensors) ^ set(after.tensors)):
         owner = base if odd[0] in before.tensors else tuned
-        tied = "; is its output head tied in one of them alone?" if _TOKENS.search(odd[0]) else ""
+        tied = "; is its output head tied in one of them alone?" if is_vocabulary(odd[0]) else ""
         raise KnowshiftError(f"{base} and {tuned} are different models: only {owner} has the tensor {odd[0]}{tied}")
-    for name, tensor in before.tensors.items():
-        old, new = list(tensor.shape), list(after.tensors[name].shape)
-        if old != new:
-            resized = "; were the embeddings resized for new tokens?" if _TOKENS.search(name) else ""
-            raise KnowshiftError(f"tensor {name} is {old} in {base} but {new} in {tuned}{resized}")
+    check_shapes(before.tensors, after.tensors, base, tuned)
 
 
 def versions_in_directories(base: Path, tuned: Path) -> Versions:
@@ -120,7 +117,8 @@ def versions_in_directories(base: Path, tuned: Path) -> Versions:
     Raises:
         KnowshiftError: they are not versions of one model, see `check_same_tensors`.
     """
-    before, after = WeightFiles(base), WeightFiles(tuned)
+    after = WeightFiles(tuned)
+    before = with_own_head(WeightFiles(base), after.tensors)
     check_same_tensors(before, after, base, tuned)
 
     def read(name: str, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
@@ -128,5 +126,7 @@ def versions_in_directories(base: Path, tuned: Path) -> Versions:
         return cast(before.piece(name, start, stop), *dtypes), after.piece(name, start, stop)
 
     tensors = after.tensors.items()
-    shapes, dtypes = {name: tensor.shape for name, tensor in tensors}, {name: tensor.dtype for name, tensor in tensors}
-    return Versions(shapes, dtypes, read, before.no_parameters)
+    shapes = {name: before.tensors[name].shape for name in after.tensors}
+    dtypes = {name: tensor.dtype for name, tensor in tensors}
+    added = {name: rows_beyond(tensor, shapes[name][0]) for name, tensor in tensors if tensor.shape != shapes[name]}
+    return Versions(shapes, dtypes, read, before.no_parameters, added)

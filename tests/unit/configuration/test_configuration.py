@@ -42,6 +42,53 @@ def test_every_setting_that_says_what_torch_computes_in_is_listed(raw: dict) -> 
     assert not any(key.startswith("restoration") for key in checking.check(raw, REPOSITORY).computing_dtypes())
 
 
+def test_a_configuration_may_train_nothing(raw: dict, tiny_model: Path) -> None:
+    del raw["finetuning"]
+    raw["restoration"], raw["exports"] = [{"percents": [20]}], [{"model": "tiny", "run": "tuned-bot", "percent": 20}]
+    with pytest.raises(checking.ConfigurationError, match=r"finetuning is missing: .* models\.NAME\.tuned"):
+        checking.check({**raw, "exports": []}, REPOSITORY)
+    raw["models"]["tiny"]["tuned"] = {"bot": {"source": {"directory": str(tiny_model)}, "prompt": "study"}}
+    settings = checking.check(raw, REPOSITORY)
+    assert settings.finetuning is None and settings.narrow_answers() == [] and settings.computing_dtypes()
+    assert consent.count_models(settings) == 2
+    assert settings.facts_limit("train") == 20 and settings.facts_limit("test") == settings.facts.test_limit
+    model = PlannedModel(settings, "tiny", ModelSize(1e6, 4e6, {}), {"home": TopicSize("in_domain", {}, 0, 1, 1, 1)})
+    assert [cell.run for cell in model.runs] == ["tuned-bot"] and not model.trained and model.sweeps == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("models.tiny.tuned.bot.source", {"wheel": "x"}, ["models.tiny.tuned.bot.source", "adapter"]),
+        ("models.tiny.tuned.bot.source", {"adapter": "."}, ["tuned.bot.source.adapter: . holds no adapter"]),
+        ("models.tiny.tuned.bot.source", {"directory": "none"}, ["tuned.bot.source.directory: none is no folder"]),
+        ("models.tiny.tuned.bot.prompt", "none.yaml", ["tuned.bot.prompt: neither chat nor study", "none.yaml"]),
+        ("models.tiny.tuned.bot.chat", {"date": "today"}, ["models.tiny.tuned.bot.chat.date"]),
+        ("models.tiny.tuned", {"a b": {"source": {"directory": "."}}}, ["models.tiny.tuned.a b", "pattern"]),
+        ("finetuning.variants", {"tuned": {"method": "full"}}, ["variants.tuned: this name is that of a method"]),
+        ("restoration.0.tuned", ["no"], ["restoration.0.tuned: no is not in the tuned models, which are ['bot']"]),
+        ("exports.0.run", "tuned-no", ["exports.0.run: models.tiny.tuned has no no, but ['bot']"]),
+    ],
+)
+def test_mistakes_about_models_that_were_tuned_elsewhere(raw: dict, key: str, value: object, said: list[str]) -> None:
+    raw["models"]["tiny"]["tuned"] = {"bot": {"source": {"directory": raw["models"]["tiny"]["source"]["directory"]}}}
+    change(raw, key, value)
+    with pytest.raises(checking.ConfigurationError) as caught:
+        checking.check(raw, REPOSITORY)
+    assert all(part in str(caught.value) for part in said), str(caught.value)
+
+
+def test_a_task_is_named_after_its_file_and_must_have_both_halves(raw: dict, tmp_path: Path) -> None:
+    path = tmp_path / "tickets.jsonl"
+    path.write_text("".join(f'{{"prompt": "ticket {number}", "expected": "a"}}\n' for number in range(30)))
+    settings = checking.check({**raw, "tasks": [{"questions": str(path)}]}, REPOSITORY)
+    (task,) = settings.tasks
+    assert (task.name, task.metric, task.tolerance, task.tokens) == ("tickets", "contains", 0.02, 64)
+    path.write_text('{"prompt": "ticket", "expected": "a"}\n')
+    with pytest.raises(checking.ConfigurationError, match=r"tasks\.0\.questions: all of its 1 examples fall into"):
+        checking.check({**raw, "tasks": [{"questions": str(path), "metric": "loglikelihood"}]}, REPOSITORY)
+
+
 def change(raw: dict, key: str, value: object) -> None:
     *parents, last = key.split(".")
     for parent in parents:
@@ -176,6 +223,12 @@ def change(raw: dict, key: str, value: object) -> None:
             {"wheel": "a", "version": "1 --pre", "sha256": "0" * 64, "file": "x.gguf"},
             ["models.tiny.source.version", "pattern"],
         ),
+        ("tasks", [{"metric": "contains"}], ["tasks.0.questions is missing"]),
+        ("tasks", [{"questions": "none.jsonl"}], ["tasks.0.questions: none.jsonl does not exist"]),
+        ("tasks", [{"questions": "a b.jsonl"}], ["tasks.0.name", "pattern"]),
+        ("tasks", [{"questions": "a.jsonl", "metric": "f1"}], ["tasks.0.metric", "'loglikelihood'", "'f1'"]),
+        ("tasks", [{"questions": "a.jsonl", "tolerance": -1}], ["tasks.0.tolerance", "greater than or equal to 0"]),
+        ("tasks", [{"questions": "a.jsonl"}, {"questions": "b/a.jsonl"}], ["tasks: a is the name of two tasks"]),
     ],
 )
 def test_a_mistake_is_named_with_what_is_allowed(raw: dict, key: str, value: object, said: list[str]) -> None:

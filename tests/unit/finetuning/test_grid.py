@@ -2,9 +2,12 @@
 
 from itertools import product
 
+import pyarrow as pa
 import pytest
 
-from knowshift.finetuning.grid import Cell, cells
+from knowshift.configuration.restoration import Restoration
+from knowshift.finetuning.grid import Cell, TunedCell, cell_of, cells, describe, is_restored, tuned_cells
+from knowshift.mastery.schemas import LEVEL_COUNTS
 
 METHODS, KINDS, SIZES, SEEDS = ["full", "lora"], ["level0", "level2", "mixed"], [8, 32, "all"], [1, 2]
 
@@ -36,3 +39,37 @@ def test_lifting_a_restriction_only_adds_cells() -> None:
     assert set(few) < set(all_cells)
     assert [cell for cell in all_cells if cell in set(few)] == few
     assert {cell.data for cell in set(all_cells) - set(few)} == {"level0"}
+
+
+def test_names_of_runs_tell_how_a_cell_was_made() -> None:
+    for name in ("support-bot", "a.b_c", "level0-8-s1", "X"):
+        assert cell_of(TunedCell(name).run) == TunedCell(name)
+    assert cell_of("full-level0-8-s1") == Cell("full", "level0", 8, 1)
+    assert tuned_cells({"b": 1, "a": 2}) == [TunedCell("b"), TunedCell("a")]
+
+
+@pytest.mark.parametrize(
+    ("entry", "here", "elsewhere"),
+    [
+        ({}, True, True),
+        ({"methods": ["full"]}, True, False),
+        ({"seeds": [2]}, False, False),
+        ({"tuned": ["bot"]}, False, True),
+        ({"tuned": ["other"]}, False, False),
+        ({"tuned": ["bot"], "methods": ["full"]}, True, True),
+        ({"tuned": [], "data": []}, True, True),
+        ({"models": ["another"], "tuned": ["bot"]}, False, False),
+    ],
+)
+def test_an_entry_that_chooses_cells_of_one_kind_leaves_the_other_out(entry: dict, here: bool, elsewhere: bool) -> None:
+    asked = Restoration.model_validate(entry)
+    assert is_restored(asked, "m", Cell("full", "mixed", 8, 1)) is here
+    assert is_restored(asked, "m", TunedCell("bot")) is elsewhere
+
+
+def test_cells_that_were_tuned_elsewhere_stand_beside_the_grid() -> None:
+    levels = pa.Table.from_pylist([], schema=LEVEL_COUNTS)
+    rows = describe([Cell("full", "mixed", 8, 1)], levels, [TunedCell("bot")]).to_pylist()
+    assert [row["state"] for row in rows] == ["infeasible", "run"]
+    nothing = {"size": None, "facts": None, "seed": None}
+    assert rows[1] == {"run": "tuned-bot", "method": "tuned", "data": "bot", "state": "run", **nothing}

@@ -16,10 +16,10 @@ from knowshift.configuration import checking, sections
 from knowshift.planning.accelerators import ACCELERATORS, generating_seconds, starting_seconds, training_seconds
 from knowshift.planning.disk import ANSWER_BYTES
 from knowshift.planning.fact_counts import TopicSize
-from knowshift.planning.gpu_work import DELTA_BYTES
+from knowshift.planning.gpu_work import DELTA_BYTES, RuleWork
 from knowshift.planning.inventory import Inventory
 from knowshift.planning.plan import Plan, make_plan
-from knowshift.planning.planned_model import ModelSize
+from knowshift.planning.planned_model import ModelSize, TaskSize
 from knowshift.runtime.errors import KnowshiftError
 
 REPOSITORY = Path(__file__).parents[3]
@@ -49,6 +49,27 @@ def small_plan(models: Mapping[str, ModelSize], others: Mapping[str, Any] | None
     }
     experiment = sections.Configuration.model_validate(raw)
     return make_plan(experiment, topics, models, ACCELERATORS["a100"])
+
+
+def test_tasks_are_asked_of_the_base_of_every_cell_and_of_restored_models_in_the_usual_format() -> None:
+    arm = {"data": ["mixed"], "sizes": [16], "percents": [5, 20], "more_dtypes": ["bfloat16"]}
+    task = {"questions": "t.jsonl"}
+    sizes = [TaskSize(40, 400, 640), TaskSize(10, 300, 10)]
+    plain, tasked = ModelSize(1e9, 2e9, {}, 1000), ModelSize(1e9, 2e9, {}, 1000, sizes)
+    before = small_plan({"m": plain}, {"restoration": [arm]})
+    tasks = [{**task, "name": "a"}, {**task, "name": "b", "metric": "loglikelihood"}]
+    result = small_plan({"m": tasked}, {"restoration": [arm], "tasks": tasks})
+    new, old = ({item.rule: item for item in plan.work} for plan in (result, before))
+    cells, restored = result.cells, before.jobs["keep_restored"] * 2 // 5  # of 2 shares, and 3 in the other format
+    assert result.jobs["evaluate_base_tasks"] == new["evaluate_base_tasks"].jobs == 2
+    assert result.jobs["evaluate_tasks"] == new["evaluate_tasks"].jobs == 2 * cells
+    assert result.jobs["keep_restored_task"] == 2 * restored and before.jobs["keep_restored_task"] == 0
+    for rule, models in {"evaluate_base_tasks": 1, "evaluate_tasks": cells, "evaluate_restored": restored}.items():
+        earlier = old.get(rule, RuleWork(rule, "m", 0))
+        for name, amount in {"completions": 50, "read": 700, "written": 650}.items():
+            assert getattr(new[rule], name) - getattr(earlier, name) == pytest.approx(models * amount)
+    assert new["evaluate_restored"].jobs == old["evaluate_restored"].jobs
+    assert new["evaluate_restored"].hours > old["evaluate_restored"].hours
 
 
 def test_a_number_format_is_an_arm_of_its_own_and_a_chat_model_has_a_token_limit_of_its_own() -> None:

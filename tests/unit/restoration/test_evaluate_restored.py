@@ -1,5 +1,6 @@
 """Restored models are evaluated in one process, yet every share's tables are those of a process of its own."""
 
+import json
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -14,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from cli.command_line import CommandLine
 from knowshift.canonical import canonical_json, plain_number
+from knowshift.evaluation.schemas import TASK_OUTCOMES
 from knowshift.facts.schemas import FACTS
 from knowshift.mastery.schemas import MASTERY
 from knowshift.restoration.change_statistics import measure_changes
@@ -172,6 +174,37 @@ def test_a_share_can_be_evaluated_in_a_process_of_its_own(
         pool.submit(evaluate_restored.answer_shares, arguments, shares, folder).result()
     place = evaluate_restored.unfinished_place(folder, shares[0])
     assert [path.read_bytes() for path in shares[0].files(place)] == [whole["5.parquet"], whole["5.selection.parquet"]]
+
+
+def test_tasks_are_asked_in_the_same_process_and_a_changed_one_alone(
+    evaluate: Evaluate, tmp_path: Path, made: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examples, kept = tmp_path / "task.jsonl", tmp_path / "kept/top-transformer-"
+    lines = [json.dumps({"prompt": f"hometest{number} lives in", "expected": "Rome"}) for number in range(9)]
+    examples.write_text("\n".join(lines))
+    tasks = [{"name": "t", "max_new_tokens": 2}]
+    more = ["--tasks", canonical_json(tasks), "--task-files", str(examples), "--kept", str(kept)]
+    plain = evaluate("plain", [5, 100])
+    made.clear()
+    both = evaluate("both", [5, 100], *more)
+    assert made == [5, 100] and both.items() > plain.items()  # each model is made once for all that it is asked
+    assert set(both) - set(plain) == {"5.t.task.parquet", "100.t.task.parquet"}
+    table = read_table(tmp_path / "both/5.t.task.parquet", TASK_OUTCOMES)
+    assert table["example"].to_pylist() == [*range(1, 10)] and set(table["half"].to_pylist()) == {"dev", "test"}
+    about = {"strategy": "top", "region": "transformer", "percent": 5.0, "task": "t"}
+    assert table_metadata(table) == about
+    kept.parent.mkdir()
+    for path in (tmp_path / "both").iterdir():
+        hidden, name = ("." if path.name.startswith(".") else ""), path.name.removeprefix(".")
+        shutil.copyfile(path, kept.parent / f"{hidden}{kept.name}{name}")
+    made.clear()
+    assert evaluate("again", [5, 100], *more) == both and made == []
+    examples.write_text("\n".join(lines[1:]))
+    with monkeypatch.context() as patched:
+        patched.setattr("cli.asking.AskedModel.answer", lambda *_, **__: pytest.fail("questions were asked anew"))
+        changed = evaluate("changed", [5, 100], *more)
+    assert changed.items() > plain.items() and made == [5, 100]
+    assert len(read_table(tmp_path / "changed/100.t.task.parquet")) == 8
 
 
 def test_a_command_line_without_shares_takes_the_papers() -> None:

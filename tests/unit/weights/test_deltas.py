@@ -94,7 +94,7 @@ def test_models_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
         with pytest.raises(KnowshiftError, match=f"{every[0][0]} has values {when} training that are not finite"):
             make_delta(*sides, tmp_path / f"d3{number}")
     embedding = [(n, t[:5].clone() if "embed" in n else t) for n, _, t in every]
-    with pytest.raises(KnowshiftError, match=r"embed_tokens.*resized"):
+    with pytest.raises(KnowshiftError, match=r"embed_tokens.*the vocabulary shrank"):
         versions_in_directories(base, write_model(tmp_path / "resized", embedding))
     assert not list(tmp_path.glob("*d[123]*"))
 

@@ -4,20 +4,22 @@ import altair as alt
 import pandas as pd
 
 from knowshift.canonical import canonical_json
-from knowshift.report.contents import FIGURES
+from knowshift.report.contents import ELSEWHERE, FIGURES, TASKS
 from knowshift.report.figures import (
     accuracy,
     confidence,
     divergence,
+    elsewhere,
     flow,
     knowledge,
     mastery,
     parameters,
     restoration,
+    tasks,
     theme,
     training,
 )
-from knowshift.report.frames import Frames
+from knowshift.report.frames import Frames, trained_here
 
 # Modules that `contents` names. Each of their public functions draws one figure; it returns None if the cells that the
 # figure would show were not run.
@@ -25,11 +27,13 @@ MODULES = {
     "accuracy": accuracy,
     "confidence": confidence,
     "divergence": divergence,
+    "elsewhere": elsewhere,
     "flow": flow,
     "knowledge": knowledge,
     "mastery": mastery,
     "parameters": parameters,
     "restoration": restoration,
+    "tasks": tasks,
     "training": training,
 }
 ABSENT = {"absent": True}  # `usermeta` of a figure whose cells were not run
@@ -41,7 +45,11 @@ def figures(frames: Frames) -> dict[str, str]:
     Returns:
         By name, the figure's Vega-Lite as JSON. A figure without data is one line of text that says so.
     """
-    charts = {entry.name: getattr(MODULES[entry.module], entry.name)(frames) for entry in FIGURES}
+    here = trained_here(frames)
+    charts = {
+        entry.name: getattr(MODULES[entry.module], entry.name)(frames if entry.module in (ELSEWHERE, TASKS) else here)
+        for entry in FIGURES
+    }
     return {name: specification(_no_data() if chart is None else chart) for name, chart in charts.items()}
 
 

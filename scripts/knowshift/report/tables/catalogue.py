@@ -2,16 +2,18 @@
 
 from knowshift.report.contents import TABLES
 from knowshift.report.frames import Frames
-from knowshift.report.tables import confidence, knowledge, parameters, scores, summary
+from knowshift.report.tables import confidence, elsewhere, knowledge, parameters, scores, summary, tasks
 from knowshift.report.tables.layout import PrintedTable
 
 # Modules that `contents` names. Each of their public functions lays out one printed table.
 MODULES = {
     "confidence": confidence,
+    "elsewhere": elsewhere,
     "knowledge": knowledge,
     "parameters": parameters,
     "scores": scores,
     "summary": summary,
+    "tasks": tasks,
 }
 
 

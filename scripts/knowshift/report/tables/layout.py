@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from knowshift.report.frames import TUNED
 from knowshift.runtime.csv_files import csv_text
 
 NOTHING = "–"  # in place of a value that is not there
@@ -162,8 +163,8 @@ def label(value: Any) -> str:
 
 
 def made(method: str, data: str, size: float) -> str:
-    """Say what a model was trained on, as in "full, level 2, 240 facts"."""
-    return f"{method}, {label(data)}, {count(size)} facts"
+    """Say what a model was trained on, as in "full, level 2, 240 facts"; or that it was trained elsewhere."""
+    return f"{data}, tuned elsewhere" if absent(size) else f"{method}, {label(data)}, {count(size)} facts"
 
 
 def share_restored(row: Mapping[Hashable, Any], strategy: str = "strategy") -> str:
@@ -184,7 +185,9 @@ def naming(table: pd.DataFrame, *more: str) -> dict[str, str]:
     Args:
         more: further columns, in their order.
     """
-    tuned = table[table["size"].notna()] if "size" in table else table
+    tuned = table
+    if {"size", "method"} <= set(table):
+        tuned = table[table["size"].notna() | (table["method"] == TUNED)]
     several = [name for name in ("model", "method") if name in table and tuned[name].nunique() > 1]
     headings = {"data": "training data", "size": "facts", "seeds": "seeds"}
     return {name: headings.get(name, name) for name in (*several, *more)}

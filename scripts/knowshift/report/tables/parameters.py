@@ -54,7 +54,7 @@ def concentration(frames: Frames) -> PrintedTable:
         }.items():
             parts.append(table.assign(of=of, line=line, value=values))
     parts.append(table.assign(of="sum of r", line="with exact zeros", value=table["share"]))
-    long = pd.concat(parts).groupby(keys, sort=False)["value"].agg(["mean", "std"]).reset_index()
+    long = pd.concat(parts).groupby(keys, sort=False, dropna=False)["value"].agg(["mean", "std"]).reset_index()
     order = {name: number for number, name in enumerate(dict.fromkeys([of for _, _, of in HELD]))}
     long = long.sort_values(["model", "method", "data", "size", "region", "of"], key=lambda c: c.map(order).fillna(-1)
                             if c.name == "of" else c, kind="stable")  # fmt: skip
@@ -92,7 +92,7 @@ def visible(frames: Frames) -> PrintedTable:
         ]
     )
     keys = ["model", "method", "data", "size", "region", "dtype", "percent"]
-    long = long.groupby(keys, sort=False)[["value", "seen"]].mean().reset_index()
+    long = long.groupby(keys, sort=False, dropna=False)[["value", "seen"]].mean().reset_index()
     seen = long.drop_duplicates(keys[:-1]).assign(percent=-1.0, value=lambda rows: rows["seen"])
     across = {(share,): f"undone by {share:g} %" for share in sorted(table["percent"].unique())}
     regions = {"region": "region"} if table["region"].nunique() > 1 else {}
@@ -116,7 +116,7 @@ def precision(frames: Frames) -> PrintedTable:
     table = table[table["set"].isin(SET_HEADINGS)]
     kinds = ["strategy", "region"]
     keys = ["model", "method", "data", "size", *kinds, "set", "dtype", "percent"]
-    long = table.groupby(keys, sort=False).agg(
+    long = table.groupby(keys, sort=False, dropna=False).agg(
         value=("accuracy", "mean"), std=("accuracy", "std"), seen=("visible", "mean"), undone=("undone", "mean")
     )
     long = long.reset_index()

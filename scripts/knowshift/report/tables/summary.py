@@ -110,10 +110,10 @@ def recommendation(frames: Frames) -> PrintedTable:
         texts += [percent_ranged(row, "accuracy"), f"{plain}: {percent(row['unrestored_accuracy'])} %", *gains]
         rows.append([TableCell(text) for text in texts])
     why = "; ".join(table["reason"].dropna().unique()) or NOT_RUN
-    title = (
-        "What to do: the simplest recipe within one standard error of the best one on dev, reported on test [95 %"
-        f" interval over facts and seeds].{_basis(table)}"
-    )
+    rule = "the simplest recipe within one standard error of the best one on dev"
+    if table["left_out"].notna().any():
+        rule = "of the recipes that keep the tasks on their dev halves, the best one on dev"
+    title = f"What to do: {rule}, reported on test [95 % interval over facts and seeds].{_basis(table)}"
     return PrintedTable(title, columns, rows, f"No recommendation: {why}.")
 
 
