@@ -7,12 +7,14 @@ TASKS = {task.name: task for task in SETTINGS.tasks}
 def asked_task(task, wildcards):
     """Return a task as a model is asked it: what its answers depend on, and nothing that only scores them."""
     generated = task.metric != "loglikelihood"
-    asked = {"name": task.name, "bos": SETTINGS.models[wildcards.model].bos}
+    model = SETTINGS.models[wildcards.model]
+    asked = {"name": task.name, "bos": model.bos}
+    asked |= {} if model.attention == "auto" else {"attention": model.attention}
     asked |= {"metric": "contains", **fields(task, "max_new_tokens")} if generated else {"metric": task.metric}
     if "run" in wildcards.keys() and isinstance(cell_of(wildcards.run), TunedCell):
         tuned = tuned_model(wildcards)
         if tuned.prompt == "chat":
-            asked["chat"] = tuned.chat.model_dump(include={"system", "thinking", "date"})
+            asked["chat"] = tuned.chat.model_dump(include={"system", "thinking", "date", "template_args"})
     return asked
 
 

@@ -63,9 +63,7 @@ class AskedModel:
     @cached_property
     def _prompt(self) -> PromptTemplate | ChatPrompt:
         if chat := self._options.chat:
-            return ChatPrompt(
-                self._tokenizer, chat.request, chat.date, chat.thinking, chat.template_args, chat.system
-            )
+            return ChatPrompt(self._tokenizer, chat.request, chat.date, chat.thinking, chat.template_args, chat.system)
         return read_prompt_template(self._arguments.prompt)
 
     @property

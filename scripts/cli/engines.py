@@ -4,18 +4,42 @@ import argparse
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from transformers import PreTrainedModel
 
-from knowshift.evaluation.options import AskingOptions
+from knowshift.allowed_values import Attention, Dtype, EngineName
 from knowshift.generation.generate_engine import GenerateEngine
 from knowshift.generation.interface import GenerationEngine
 from knowshift.generation.torch_engine import Engine
-from knowshift.mastery.options import ProbingOptions
 from knowshift.models.admission import tried
 from knowshift.models.loading import use_attention
 from knowshift.runtime.errors import KnowshiftError
+
+
+class Computing(Protocol):
+    """What `open_engine` has to know of any script's options: the settings `Generating`, and the attention."""
+
+    @property
+    def engine(self) -> EngineName:
+        """The engine that generates."""
+        ...
+
+    @property
+    def dtype(self) -> Dtype:
+        """The number format that it computes in."""
+        ...
+
+    @property
+    def tokens_per_pass(self) -> int:
+        """The number of tokens of a forward pass."""
+        ...
+
+    @property
+    def attention(self) -> Attention:
+        """The attention of the engine generate."""
+        ...
 
 
 def check_engine(directory: Path, engine: str) -> None:
@@ -31,7 +55,7 @@ def check_engine(directory: Path, engine: str) -> None:
 
 def open_engine(
     arguments: argparse.Namespace,
-    options: ProbingOptions | AskingOptions,
+    options: Computing,
     device: torch.device,
     load: Callable[[torch.device], PreTrainedModel],
     as_stored: bool,

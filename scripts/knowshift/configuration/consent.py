@@ -41,7 +41,9 @@ def count_models(settings: Configuration) -> int:
     """
     grid = settings.finetuning
     total = sum(_count_elsewhere(settings, name) for name in settings.models)
-    for method in grid.methods if grid else ():
+    if grid is None:
+        return total
+    for method in grid.methods:
         for data in grid.method_data.get(method, grid.data):
             for size in grid.data_sizes.get(data, grid.sizes):
                 seeds = grid.seeds[:1] if size == "all" else grid.seeds

@@ -185,7 +185,9 @@ class Configuration(Seeded):
         if self.evaluation.engine == "torch":
             for number, entry in enumerate(self.restoration):
                 found |= {f"restoration.{number}.more_dtypes ({dtype})": dtype for dtype in entry.more_dtypes}
-        for method in grid.methods if grid else ():
+        if grid is None:
+            return found
+        for method in grid.methods:
             recipe = grid.training(method)[1]
             found[f"finetuning ({method})"] = recipe.compute or recipe.dtype
         return found

@@ -79,7 +79,8 @@ class AskedTask(Answered, Loading):
 
     name: str = Field(default="task", description="Name of the task.")
     chat: Chat = Field(
-        default=Chat(), description="How conversations are put into the chat template (system, thinking, date)."
+        default=Chat(),
+        description="How conversations are put into the chat template (system, thinking, date,template_args).",
     )
 
 

@@ -95,5 +95,6 @@ def _text(example: Example, tokenizer: PreTrainedTokenizerBase, task: AskedTask)
     messages = [{"role": role, "content": content} for role, content in example.asked]
     if tokenizer.chat_template:
         chat = task.chat
-        return ChatPrompt(tokenizer, "", chat.date, chat.thinking, chat.system).converse(messages), "never"
+        prompt = ChatPrompt(tokenizer, "", chat.date, chat.thinking, chat.template_args, chat.system)
+        return prompt.converse(messages), "never"
     return "".join(f"{message['content']}\n\n" for message in messages), task.bos

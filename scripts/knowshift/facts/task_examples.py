@@ -9,7 +9,8 @@ from knowshift.canonical import canonical_json
 from knowshift.facts.texts import problem_with_encoding, tidy
 from knowshift.randomness import derive_seed
 from knowshift.runtime.errors import KnowshiftError
-from knowshift.runtime.user_files import parse_json, read_text
+from knowshift.runtime.json_files import parse_json
+from knowshift.runtime.user_files import read_text
 
 Half = Literal["dev", "test"]
 ROLES = ("system", "user", "assistant")
@@ -60,7 +61,7 @@ def read_examples(path: Path) -> list[Example]:
     for number, line in enumerate(read_text(path, " does not exist; it should hold the examples").split("\n"), 1):
         if line.strip():
             where = f"{path}, line {number}"
-            examples.append(_example(parse_json(line, where, FORM), number, where))
+            examples.append(_example(parse_json(line, where, f"it must hold {FORM}"), number, where))
     if not examples:
         raise KnowshiftError(f"{path} is empty; it should hold the examples, each {FORM}")
     return examples

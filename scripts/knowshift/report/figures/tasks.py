@@ -33,7 +33,7 @@ def task_trade(frames: Frames) -> theme.Drawing | None:
     data["mark"] = percents.where(data["state"] == RESTORED, "")  # the legend names the others
     data["where"] = (data["strategy"].fillna("") + " " + data["region"].fillna("")).str.strip()
     data["kept"] = data["keeps"].map({True: KEEPS, False: FAILS}).where(data["state"] != BASE, BASE)
-    shares = (data["metric"] != "loglikelihood").all()
+    shares = bool((data["metric"] != "loglikelihood").all())
     floor = data[data["state"] == TUNED]
     data["least"] = data["panel"].map(dict(zip(floor["panel"], floor["score"] - floor["tolerance"], strict=True)))
     return _drawn(data, shares)
