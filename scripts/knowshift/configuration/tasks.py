@@ -80,7 +80,7 @@ class AskedTask(Answered, Loading):
     name: str = Field(default="task", description="Name of the task.")
     chat: Chat = Field(
         default=Chat(),
-        description="How conversations are put into the chat template (system, thinking, date,template_args).",
+        description="How conversations are put into the chat template (system, thinking, date, template_args).",
     )
 
 
