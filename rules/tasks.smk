@@ -143,7 +143,7 @@ rule keep_restored_task:
         questions=lambda wc: content(TASKS[wc.task].questions),
         record=subpath(output.answers, parent=True),
     message:
-        "Keep {wildcards.percent} % of {wildcards.run} ({wildcards.strategy}, {wildcards.region}), task {wildcards.task}"
+        "Keep {wildcards.task} of {wildcards.percent} % of {wildcards.run} ({wildcards.strategy}, {wildcards.region})"
     shell:
         "(cp {input.shares:q}/{wildcards.percent}.{wildcards.task}.task.parquet {output.answers:q}"
         " && cp {input.shares:q}/.{wildcards.percent}.{wildcards.task}.task.made {params.record:q}/"

@@ -118,10 +118,7 @@ DRY = {
     ),
     "remove a seed": (put("finetuning.seeds", [1]), tables()),
     "remove a data kind": (put("finetuning.data", ["mixed"]), tables()),
-    "remove a method": (
-        several(put("finetuning.methods", ["full"]), put("finetuning.method_data", {})),
-        tables(),
-    ),
+    "remove a method": (several(put("finetuning.methods", ["full"]), put("finetuning.method_data", {})), tables()),
     "remove a restored share": (config(lambda settings: settings["restoration"][0]["percents"].remove(100)), tables()),
     "remove a restored region": (remove_restored("region", "0-1"), tables()),
     "remove a restoration strategy": (remove_restored("strategy", "random"), tables()),
@@ -169,10 +166,7 @@ DRY = {
         put("evaluation.few_shot", 1),
         together({"evaluate_base": {"tiny"}}, {"measure_divergence": each("tiny", RUNS)}, tables()),
     ),
-    "levels from one half of the completions": (
-        put("mastery.levels_from", "first_half"),
-        together(graded(), tables()),
-    ),
+    "levels from one half of the completions": (put("mastery.levels_from", "first_half"), together(graded(), tables())),
     "KL over the top 20": (
         put("divergence.top_tokens", 20),
         together({"measure_divergence": each("tiny", RUNS)}, tables()),

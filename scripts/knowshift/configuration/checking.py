@@ -138,7 +138,9 @@ def _problems_with_results(settings: Configuration, base: Path) -> Iterator[str]
     facts = settings.facts
     read = {"facts.path": facts.path, "facts.templates": facts.templates}
     for name, model in settings.models.items():
-        read |= {f"models.{name}.source.directory": getattr(model.source, "directory", None)}
+        for key, one in {"source": model, **{f"tuned.{name}.source": one for name, one in model.tuned.items()}}.items():
+            for kind in ("directory", "adapter"):
+                read[f"models.{name}.{key}.{kind}"] = getattr(one.source, kind, None)
     for key, path in read.items():
         if path and Path(os.path.realpath(locate(path, base))) == place:
             yield f"results: {settings.results} is also {key}, which is read; name another folder"

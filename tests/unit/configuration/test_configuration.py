@@ -1,4 +1,4 @@
-"""Configuration errors are one clear line each; scripts and library keep to their places."""
+"""Configuration errors are one clear line each."""
 
 import copy
 import subprocess
@@ -15,7 +15,6 @@ from knowshift.planning.planned_model import ModelSize, PlannedModel
 
 REPOSITORY = Path(__file__).parents[3]
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
-SCRIPTS = sorted(path for path in (REPOSITORY / "scripts").glob("*.py"))
 
 
 @pytest.fixture
@@ -327,6 +326,7 @@ def test_a_configuration_that_leads_nowhere_is_not_passed_over(tmp_path: Path) -
         ("link", "link is or holds the folder that this runs in"),
         ("facts/./templates", "is also facts.templates, which is read"),
         ("model", "model is also models.tiny.source.directory, which is read"),
+        ("bot", "bot is also models.tiny.tuned.bot.source.directory, which is read"),
         ("file", "file is no folder"),
         ("file/inside/it", "file is no folder"),
     ],
@@ -337,9 +337,11 @@ def test_results_are_a_folder_of_their_own(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     (tmp_path / "model").mkdir()
+    (tmp_path / "bot").mkdir()
     (tmp_path / "link").symlink_to(".")
     (tmp_path / "facts").symlink_to(tiny_facts)
     raw["facts"]["templates"], raw["models"]["tiny"]["source"] = "facts/templates", {"directory": "model"}
+    raw["models"]["tiny"]["tuned"] = {"bot": {"source": {"directory": "bot"}}}
     checking.check(raw, REPOSITORY)
     with pytest.raises(checking.ConfigurationError) as caught:
         checking.check({**raw, "results": results}, REPOSITORY)
@@ -376,55 +378,3 @@ def test_snakemake_says_it_before_any_job(raw: dict, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "finetuning.data.0" in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "results").exists()
-
-
-# --- the code ---
-
-
-def test_the_library_knows_no_snakemake_no_command_line_and_no_environment() -> None:
-    measures_the_machine = (
-        REPOSITORY / "scripts/knowshift/planning/machine_speed.py"
-    )  # variables limit its instructions
-    for path in set((REPOSITORY / "scripts/knowshift").rglob("*.py")) - {measures_the_machine}:
-        text = path.read_text()
-        for word in ("argparse", "os.environ", "import snakemake", "from snakemake"):
-            assert word not in text, path
-
-
-@pytest.mark.slow  # many scripts import torch first
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_every_script_has_help(script: Path) -> None:
-    done = subprocess.run([sys.executable, str(script), "--help"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert f"python scripts/{script.name}" in done.stdout
-
-
-def test_reading_the_snakefile_imports_nothing_heavy() -> None:
-    paths = [str(REPOSITORY / folder) for folder in ("rules", "scripts")]
-    program = (
-        f"import sys; sys.path[:0] = {paths};"
-        "import knowshift.configuration.checking, code_digests.digests, knowshift.finetuning.grid;"
-        "print(sorted({'torch', 'transformers', 'pandas', 'altair'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-
-
-def test_the_lock_holds_every_declared_dependency_and_no_address() -> None:
-    import tomllib
-    from importlib.metadata import version
-
-    from packaging.requirements import Requirement
-    from packaging.utils import canonicalize_name
-
-    lines = (REPOSITORY / "envs/requirements.lock").read_text().splitlines()
-    locked = dict(line.split("==") for line in lines if not line.startswith("#"))
-    locked = {canonicalize_name(name): number for name, number in locked.items()}
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    for text in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
-        wanted = Requirement(text)
-        assert locked[canonicalize_name(wanted.name)] in wanted.specifier, "run: make lock"
-        assert version(wanted.name).partition("+")[0] == locked[canonicalize_name(wanted.name)]
-    assert not [line for line in lines[1:] if "/" in line or ":" in line]
-    conda = yaml.safe_load((REPOSITORY / "envs/knowshift.yaml").read_text())
-    assert conda["dependencies"][-1]["pip"] == [line for line in lines if not line.startswith("#")]
