@@ -155,12 +155,7 @@ DRY = {
     "probe's temperature": (put("mastery.temperature", 0.8), ALL_PROBED),
     "token limit of answers": (
         put("evaluation.max_new_tokens", 5),
-        together(
-            {"evaluate_base": {"tiny"}, "evaluate_instruct": {"tiny"}},
-            asked(RUNS),
-            restored(RESTORED),
-            tables(),
-        ),
+        together({"evaluate_base": {"tiny"}, "evaluate_instruct": {"tiny"}}, asked(RUNS), restored(RESTORED), tables()),
     ),
     "number of examples for the few-shot base": (
         put("evaluation.few_shot", 1),
