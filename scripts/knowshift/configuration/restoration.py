@@ -149,6 +149,7 @@ class Export(RestoredShare, NamedRegion, Selecting):
 
     model: str = Field(description="Name of the model under models.")
     run: str = Field(
-        pattern=rf"^({METHOD}-(level[0-4]|mixed)-([1-9][0-9]{{0,9}}|all)-s(0|[1-9][0-9]{{0,18}})|{TUNED}-{MODEL_NAME})$",
+        pattern=rf"^({METHOD}-(level[0-4]|mixed)-([1-9][0-9]{{0,9}}|all)-s(0|[1-9][0-9]{{0,18}})"
+        rf"|{TUNED}-{MODEL_NAME})$",
         description="Name of the run, METHOD-DATA-SIZE-sSEED such as full-mixed-120-s1, or tuned-NAME.",
     )
