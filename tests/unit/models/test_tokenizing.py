@@ -117,7 +117,7 @@ def test_further_arguments_reach_the_template_and_unknown_ones_are_refused(tmp_p
     asked = ChatPrompt(words, template_args={"effort": "low", "enable_thinking": False}).ask(TEXT)
     assert asked == f"low|{TEXT}|<think></think>"
     assert ChatPrompt(words, template_args={"enable_thinking": True}).ask(TEXT) == f"|{TEXT}"
-    with pytest.raises(KnowshiftError, match=r"does not know enable_thinkin, which instruct\.chat\.template_args"):
+    with pytest.raises(KnowshiftError, match=r"does not know enable_thinkin, which chat\.template_args"):
         ChatPrompt(words, template_args={"enable_thinkin": False})
     words.chat_template = {"tools": "{{ messages }}", "rag": "{{ messages }}"}
     with pytest.raises(KnowshiftError, match=r"offers no chat template to take \(.*\['rag', 'tools'\]"):
