@@ -70,6 +70,7 @@ FULL_TRAINED = together(
 )
 ALL_TRAINED = together(FULL_TRAINED, trained(LORA))
 ALL_PROBED = together({"probe_mastery": each("tiny", UNITS)}, graded(), tables())
+TRAIN_PROBED = together({"probe_mastery": {"tiny/home/train", "tiny/pet/train"}}, graded(), tables())
 
 
 # --- edits ---
@@ -156,3 +157,15 @@ def reverse_keys(folder: Path) -> None:
 def delete(name: str) -> Edit:
     """Make an edit that deletes a file."""
     return lambda folder: (folder / name).unlink()
+
+
+OLDER_TIMES = {
+    "another prompt with an older time": (
+        older("resources/prompt.yaml", '"<|question|> {question}', '"<|question|> Say: {question}'),
+        together(ALL_TRAINED, {"evaluate_base": {"tiny"}, "evaluate_instruct": {"tiny"}}),
+    ),
+    "other synonyms with an older time": (
+        older("mine/synonyms.csv", "Paris,Lutetia", "Rome,Roma"),
+        together(graded(), tables()),
+    ),
+}
