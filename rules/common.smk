@@ -22,7 +22,16 @@ from knowshift.canonical import canonical_json, plain_number
 from knowshift.facts.source_rows import PROBED_SPLITS
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.runtime.yaml_files import read_yaml
-from knowshift.finetuning.grid import Cell, TunedCell, cell_of, cells, feasible, is_restored, tuned_cells
+from knowshift.finetuning.grid import (
+    Cell,
+    TunedCell,
+    available_facts,
+    cell_of,
+    cells,
+    feasible,
+    is_restored,
+    tuned_cells,
+)
 from knowshift.weights.delta_format import DELTA_FORMAT
 from knowshift.weights.regions import LAYERS
 from snakemake.logging import logger

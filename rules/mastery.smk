@@ -15,25 +15,44 @@ def completions(topics):
     )
 
 
+def check_export(number, facts):
+    """Stop if the run that an entry under `exports` names cannot be trained; it need not be in the grid.
+
+    Args:
+        number: index of the entry.
+        facts: facts that its training set can be drawn from, or at most so many.
+
+    Raises:
+        WorkflowError: they are too few.
+    """
+    from knowshift.planning.feasibility import too_few_facts
+
+    if problem := too_few_facts(Cell.parse(SETTINGS.exports[number].run), facts):
+        raise WorkflowError(f"exports.{number}.run: {problem}")
+
+
 def check_grid():
-    """Stop before anything is probed if the user's facts let no cell be trained or tested.
+    """Stop before anything is probed if the user's facts let no cell be trained or tested, or none that is exported.
 
     Tables of facts that are built may be of older raw data. Those of an archive are not known before it is there.
 
     Raises:
         WorkflowError: there is nothing to measure.
     """
-    from knowshift.planning.feasibility import nothing_to_measure
+    from knowshift.planning.feasibility import drawable_facts, nothing_to_measure
     from knowshift.planning.inventory import Inventory
 
     if SETTINGS.facts.source == "archive" or all(Path(RESULTS, name, "mastery.parquet").exists() for name in REPORTED):
         return
     try:
-        problem = nothing_to_measure(PLANNED_CELLS, Inventory(SETTINGS, BASE).topics(built=False))
+        topics = Inventory(SETTINGS, BASE).topics(built=False)
     except KnowshiftError:
         return  # the rule that builds the facts names it
-    if problem:
+    if problem := nothing_to_measure(PLANNED_CELLS, topics):
         raise WorkflowError(problem)
+    for number, entry in enumerate(SETTINGS.exports):
+        if isinstance(cell_of(entry.run), Cell):
+            check_export(number, drawable_facts(topics))
 
 
 # Here and not in a function of a rule, where Snakemake would put the message into many lines.

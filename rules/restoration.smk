@@ -262,11 +262,13 @@ rule export_model:
 
 
 def exported_models():
-    """Make an input function per export. It waits for the level counts, so a dry run plans no training in vain."""
+    """Make an input function per export. It waits for the level counts, so that no training is planned in vain."""
 
-    def exported(entry):
+    def exported(number, entry):
         path = f"{entry.run}/{entry.strategy}-{entry.region}-{plain_number(entry.percent)}/manifest.json"
-        level_counts(entry.model)
+        if isinstance(cell := cell_of(entry.run), Cell):
+            check_export(number, available_facts(level_counts(entry.model), cell.data))
         return f"{RESULTS}/{entry.model}/exports/{path}"
 
-    return [lambda wc, entry=entry: exported(entry) for entry in SETTINGS.exports if entry.model in REPORTED]
+    asked = [(number, entry) for number, entry in enumerate(SETTINGS.exports) if entry.model in REPORTED]
+    return [lambda wc, number=number, entry=entry: exported(number, entry) for number, entry in asked]

@@ -118,6 +118,21 @@ def test_an_experiment_that_can_measure_nothing_ends_before_it_is_probed(
     assert done.returncode == 1 and says in said and "Traceback" not in said and "probe_mastery" not in said
 
 
+EXPORT = {"model": "tiny", "percent": 20}
+
+
+def test_an_export_of_more_facts_than_there_are_ends_before_anything_is_probed(
+    tiny_facts: Path, tmp_path: Path
+) -> None:
+    content = tiny.configuration(tiny_facts, tmp_path)
+    content["exports"] = [{**EXPORT, "run": "full-mixed-80-s9"}, {**EXPORT, "run": "full-mixed-81-s1"}]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
+    done = subprocess.run(planned.command("--dry-run"), cwd=tmp_path, capture_output=True, text=True, check=False)
+    said = done.stdout + done.stderr
+    assert done.returncode == 1 and "Traceback" not in said and "probe_mastery" not in said
+    assert "exports.1.run: full-mixed-81-s1 is trained on 81 facts of the kind mixed, and only 80 are there" in said
+
+
 # --- a target per stage, overrides, the Snakefile itself ---
 
 
@@ -157,6 +172,21 @@ RUNS = 3 * (2 + 1)  # full on level 0, full and lora on mixed data: 8 facts with
 def test_every_stage_is_a_target(known: Path, target: str, some: dict[str, int], absent: set[str]) -> None:
     counts = planned.job_counts(planned.dry_run(known, target, "--quiet", "rules"))
     assert counts.items() >= some.items() and not absent & counts.keys()
+
+
+@pytest.mark.parametrize("target", ["all", "export"])
+def test_an_export_of_more_facts_than_its_level_has_ends_where_levels_are_known(known: Path, target: str) -> None:
+    content = yaml.safe_load((known / "config.yaml").read_text())
+    content["exports"] = [{**EXPORT, "run": "full-level4-150-s9"}, {**EXPORT, "run": "full-level4-151-s1"}]
+    (known / "config.yaml").write_text(yaml.safe_dump(content))
+    command = planned.command("--dry-run", target)
+    done = subprocess.run(command, cwd=known, capture_output=True, text=True, check=False)
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if "full-level4-15" in line]
+    said = "exports.1.run: full-level4-151-s1 is trained on 151 facts of the kind level4, and only 150 are there"
+    assert done.returncode == 1 and lines and all(said in line for line in lines)
+    content["exports"].pop()
+    (known / "config.yaml").write_text(yaml.safe_dump(content))
+    assert "/exports/full-level4-150-s9/" in planned.dry_run(known, target)
 
 
 def test_a_report_on_some_models_needs_nothing_of_the_others(known: Path) -> None:

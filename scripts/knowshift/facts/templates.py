@@ -47,6 +47,8 @@ def read_topic_templates(path: Path) -> TopicTemplates:
     raw = read_yaml(path, f": there are no templates for topic {path.stem}; write them there")
     if not isinstance(raw, dict) or set(raw) != {"topic", "name", "question", "completions"}:
         raise KnowshiftError(f"{path}: needs exactly the keys topic, name, question, completions")
+    if isinstance(raw["topic"], bool) or raw["topic"] is None:  # as YAML reads yes, no, on, off, true, false and null
+        raise KnowshiftError(f"{path}: YAML reads this topic as {raw['topic']}; put its name in quotes")
     if str(raw["topic"]) != path.stem:
         raise KnowshiftError(
             f"{path}: topic is {raw['topic']}, but the file is named after {path.stem}; one of them is wrong"

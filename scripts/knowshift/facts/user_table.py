@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ REQUIRED = ("topic", "subject", "object")
 COLUMNS = (*REQUIRED, "aliases", "split", "question")
 MISSING = " does not exist; it must be the table of facts"
 FORM = f"an object with {', '.join(REQUIRED)}"
+_IDENTIFIER = re.compile(r"(ids?|number|index|key|hash|uuid|url|uri)$", re.IGNORECASE)  # as in question_id
+_LIST_AS_TEXT = re.compile(r"""\[\s*["'].*["']\s*,?\s*\]""", re.DOTALL)
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 LocatedRow = tuple[str, dict[str, Any]]  # where the row is ("FILE, line 3"), and its cells by column
@@ -48,6 +51,8 @@ class FactTable:
         if missing := [name for name in REQUIRED if name not in columns]:
             raise KnowshiftError(f"{path} has no column {missing[0]}; it has {', '.join(sorted(columns))}")
         for name in sorted(columns - set(COLUMNS)):
+            if _IDENTIFIER.search(name):
+                continue
             if meant := [close for close in difflib.get_close_matches(name, COLUMNS) if close not in columns]:
                 raise KnowshiftError(f"{path} has a column {name}; rename it to {meant[0]} if that is meant")
 
@@ -164,6 +169,8 @@ def _problem(row: Mapping[str, Any]) -> str | None:
     texts += [(alias, "an alias") for alias in aliases]
     if problem := next(filter(None, (problem_with_text(text, name) for text, name in texts)), None):
         return problem
+    if isinstance(given := row.get("aliases"), str) and _LIST_AS_TEXT.fullmatch(given):
+        return f"aliases is a list that was written as text ({given[:60]!r}); write its names with '|' between them"
     if common := next(filter(matches_nearly_anything, aliases), None):
         return f"the alias {common!r} is in nearly any answer; remove it"
     if row.get("split", SPLITS[0]) not in SPLITS:

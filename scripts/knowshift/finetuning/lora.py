@@ -18,7 +18,7 @@ from transformers.pytorch_utils import Conv1D
 from knowshift.configuration.finetuning import LoraSettings
 from knowshift.finetuning.distributed_tensors import gathered, own_part, own_rows
 from knowshift.randomness import derive_seed
-from knowshift.runtime.errors import KnowshiftError
+from knowshift.runtime.errors import KnowshiftError, first_line
 
 ADAPTER = "default"  # peft's name for the only adapter of a model
 
@@ -44,7 +44,7 @@ def add_adapters(model: PreTrainedModel, lora: LoraSettings) -> None:
             warnings.simplefilter("ignore")
             LoraModel(model, {ADAPTER: config}, ADAPTER)
     except ValueError as error:
-        raise KnowshiftError(f"finetuning.lora.targets: {str(error).splitlines()[0]}") from None
+        raise KnowshiftError(f"finetuning.lora.targets: {first_line(error)}") from None
     for name, layer in _adapted_layers(model).items():
         weight = getattr(layer.get_base_layer(), "weight", None)
         if weight is None:

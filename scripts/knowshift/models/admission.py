@@ -11,7 +11,7 @@ from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 from transformers.utils import logging as transformers_logging
 
 from knowshift.runtime.artefacts import MANIFEST
-from knowshift.runtime.errors import KnowshiftError
+from knowshift.runtime.errors import KnowshiftError, first_line
 from knowshift.runtime.json_files import read_json_object
 from knowshift.runtime.scarcity import lack_of
 from knowshift.weights.model_folder import PLAIN, quantised, read_config
@@ -124,12 +124,6 @@ def _some(names: list[str]) -> str:
     """Name some of many tensors, with their number."""
     shown = ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")
     return f"{len(names)} tensor{'s' if len(names) > 1 else ''} ({shown})"
-
-
-def first_line(said: Any) -> str:
-    """The first line of what transformers says, which may be an exception, a text or a list of texts."""
-    text = str(next(iter(said)) if isinstance(said, list) else said).strip()
-    return text.splitlines()[0] if text else type(said).__name__
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from knowshift.runtime.errors import KnowshiftError
+from knowshift.models.admission import one_line
 from knowshift.weights.model_folder import PLAIN, read_config
 from knowshift.weights.safetensors_files import WeightFiles
 
@@ -27,14 +27,10 @@ def stored_without_parameter(directory: Path) -> list[str]:
     weights = WeightFiles(directory)
     if read_config(directory).get("model_type") not in CONFIG_MAPPING:
         return sorted(weights.no_parameters)
-    try:
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(
-                AutoConfig.from_pretrained(directory, local_files_only=True), attn_implementation=PLAIN
-            )
-    except Exception as error:  # whatever an architecture raises at a configuration that does not fit it
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise KnowshiftError(f"transformers cannot make a causal language model of {directory}: {reason}") from None
+    with one_line(directory), torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(
+            AutoConfig.from_pretrained(directory, local_files_only=True), attn_implementation=PLAIN
+        )
     return sorted(weights.no_parameters | set(_unlearned(weights.names(), model)))
 
 

@@ -17,10 +17,10 @@ from transformers import (
 )
 
 from knowshift.allowed_values import Attention
-from knowshift.models.admission import check_admission, check_loaded, first_line, one_line, silent_loading
+from knowshift.models.admission import check_admission, check_loaded, one_line, silent_loading
 from knowshift.models.tokenizing import ROWS
 from knowshift.runtime.artefacts import manifest_of
-from knowshift.runtime.errors import KnowshiftError, shown
+from knowshift.runtime.errors import KnowshiftError, first_line, shown
 from knowshift.runtime.scarcity import lack_of
 from knowshift.weights.model_folder import read_config, weight_set
 from knowshift.weights.safetensors_files import WeightFiles

@@ -20,10 +20,10 @@ import httpx2
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-from knowshift.models.admission import first_line, silent_loading
+from knowshift.models.admission import silent_loading
 from knowshift.models.loading import check_code
 from knowshift.runtime.artefacts import MANIFEST, sha256_of
-from knowshift.runtime.errors import KnowshiftError
+from knowshift.runtime.errors import KnowshiftError, first_line
 from knowshift.runtime.scarcity import lack_of
 from knowshift.weights.model_folder import (
     ADAPTER,
@@ -239,9 +239,8 @@ def resolve_hub(repository: str, revision: str, output: Path, code: bool = False
     except (OSError, httpx2.HTTPError) as error:
         if lack_of(error):
             raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise KnowshiftError(
-            f"{repository} at {revision} could not be downloaded: {reason}; try again to go on"
+            f"{repository} at {revision} could not be downloaded: {first_line(error)}; try again to go on"
         ) from None
     _link_files(path, output, patterns)
 

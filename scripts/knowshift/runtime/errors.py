@@ -40,3 +40,12 @@ def shown(value: object) -> str:
     except (ValueError, RecursionError):  # a number of thousands of digits, or a list in a list without end
         return f"this {type(value).__name__}"
     return text if len(text) <= LONGEST else text[:LONGEST] + "…"
+
+
+def first_line(said: object) -> str:
+    """Return the first line of what a library says, which may be an exception, a text or a list of texts.
+
+    Where it says nothing, the name of its type stands for it.
+    """
+    text = str(next(iter(said)) if isinstance(said, list) else said).strip()
+    return text.splitlines()[0] if text else type(said).__name__

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from knowshift.canonical import canonical_json
 from knowshift.runtime.artefacts import whole_file
-from knowshift.runtime.errors import KnowshiftError
+from knowshift.runtime.errors import KnowshiftError, first_line
 from knowshift.runtime.user_files import check_file
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # What reading a damaged file raises: pyarrow's errors, and Python's where texts or times cannot be converted.
 UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError)
+LONGEST_REASON = 300  # characters of what pyarrow says of a damaged file
 ROW_GROUP = 1 << 16  # rows of a Parquet row group
 MOST_ROWS = 50_000_000  # of a user's table: equal rows take next to no space in a file, and all of it in memory
 
@@ -114,7 +115,7 @@ def read_table(path: Path, schema: pa.Schema | None = None, columns: list[str] |
     except FileNotFoundError:
         raise KnowshiftError(f"{path} does not exist; {remedy}") from None
     except UNREADABLE as error:
-        raise KnowshiftError(f"{path} is not a readable Parquet file ({_first_line(error)}); {remedy}") from None
+        raise _unreadable(path, error, remedy) from None
     if schema is not None:
         for name in columns or schema.names:
             expected = schema.field(name).type
@@ -144,14 +145,15 @@ def read_foreign_table(path: Path, missing: str, columns: Sequence[str]) -> Iter
             raise KnowshiftError(f"{path} has the column {twice[0]} twice; remove or rename one of them")
         rows = pq.read_table(path, columns=[name for name in columns if name in names]).to_pylist()
     except UNREADABLE as error:
-        raise KnowshiftError(f"{path} is not a readable Parquet file ({_first_line(error)}); write it again") from None
+        raise _unreadable(path, error, "write it again") from None
     for row in rows:
         yield dict.fromkeys(names) | row
 
 
-def _first_line(error: BaseException) -> str:
-    """Return the first line of what an error says."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+def _unreadable(path: Path, error: BaseException, remedy: str) -> KnowshiftError:
+    """Make the error of a damaged file from what reading it raised."""
+    reason = first_line(error)[:LONGEST_REASON]
+    return KnowshiftError(f"{path} is not a readable Parquet file ({reason}); {remedy}")
 
 
 def read_frames(folder: Path) -> dict[str, "pd.DataFrame"]:

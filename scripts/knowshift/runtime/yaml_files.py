@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from knowshift.runtime.errors import KnowshiftError
+from knowshift.runtime.errors import KnowshiftError, first_line
 from knowshift.runtime.user_files import read_text
 
 LARGEST_FILE = 200_000  # bytes, which take seconds to parse
@@ -41,14 +41,14 @@ def read_yaml(path: Path, missing: str) -> Any:
     except RecursionError:
         raise KnowshiftError(f"{path}: nested too deeply") from None
     except (yaml.YAMLError, ValueError, AttributeError, KeyError, TypeError, OverflowError) as error:
-        raise KnowshiftError(f"{path}: not valid YAML ({_first_line(error)})") from None
+        raise KnowshiftError(f"{path}: not valid YAML ({_reason(error)})") from None
 
 
-def _first_line(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """Say in one line what the parser met, and where."""
     mark = getattr(error, "problem_mark", None)
     if mark is None:
-        return (str(error).splitlines() or [type(error).__name__])[0]
+        return first_line(error)
     return f"line {mark.line + 1}: {getattr(error, 'problem', None) or 'unexpected text'}"
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from knowshift.runtime.artefacts import MANIFEST
-from knowshift.runtime.errors import KnowshiftError, shown
+from knowshift.runtime.errors import KnowshiftError, first_line, shown
 from knowshift.runtime.json_files import read_json_object
 from knowshift.weights.bit_patterns import WIDTHS, integer_type
 from knowshift.weights.model_folder import INDEX, quantised, weight_set
@@ -80,7 +80,7 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
         with safe_open(path, "np"), path.open("rb") as file:
             text = file.read(int.from_bytes(file.read(8), "little"))
     except SafetensorError as error:
-        reason = str(error).splitlines()[0].removeprefix("Error while deserializing header: ")
+        reason = first_line(error).removeprefix("Error while deserializing header: ")
         raise KnowshiftError(
             f"{path} is no safetensors file, is damaged or was cut short ({reason}); fetch or save it anew"
         ) from None

@@ -80,6 +80,8 @@ BAD = [
     ({"topic": "T", "subject": "B", "object": "x" * 10_000_000}, "10,000,000 characters"),
     ({"topic": "T", "subject": "B", "object": "#REF!"}, "which a spreadsheet writes"),
     ({"topic": "T", "subject": "B", "object": "x", "aliases": "y| the "}, "the alias 'the' is in nearly any answer"),
+    ({"topic": "T", "subject": "B", "object": "x", "aliases": "['y', \"O'z\"]"}, "aliases is a list that was written"),
+    ({"topic": "T", "subject": "B", "object": "x", "aliases": '["y"]'}, "with '|' between them"),
     ({"topic": "T", "subject": "B", "object": "\ud800"}, "half of a character"),
     ({"topic": "T", "subject": "A ", "object": "x", "question": " Where is  A?"}, "is the same fact as"),
     ({"topic": "T", "subject": "B", "object": "a\u0007"}, "control character"),
@@ -124,6 +126,19 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, content:
     with pytest.raises(KnowshiftError) as caught:
         FactTable(tmp_path / name)
     assert str(caught.value).startswith(str(tmp_path / name)) and said in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["question_id", "Question ID", "questionUrl", "split_key", "aliases_hash", "index"])
+def test_a_column_of_identifiers_is_no_misspelling(tmp_path: Path, name: str) -> None:
+    """Tables of others come with such columns; they are ignored, as all but the known ones."""
+    table = FactTable(write(tmp_path, ".jsonl", [{**GOOD, name: "7"}]))
+    assert table.digest(["T"]) == FactTable(write(tmp_path, ".jsonl", [GOOD])).digest(["T"])
+
+
+@pytest.mark.parametrize("alias", ["[y]", 'y ["z"]', "'y'", "[1] y"])
+def test_names_in_brackets_are_names(tmp_path: Path, alias: str) -> None:
+    source = FactTable(write(tmp_path, ".jsonl", [{**GOOD, "aliases": alias, "split": "train"}])).read(TOPIC, SHARES)
+    assert not source.problems and [row.aliases for row in source.rows["train"]] == [(alias,)]
 
 
 def test_a_missing_file_a_folder_and_a_missing_topic_are_named(tmp_path: Path) -> None:

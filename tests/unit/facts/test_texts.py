@@ -150,6 +150,8 @@ TEMPLATE = "topic: {topic}\nname: {name}\nquestion: {question}\ncompletions: [{c
 GOOD = {"topic": "T", "name": "n", "question": '"Where is [X]?"', "completion": '"[X] is in"'}
 TEMPLATES = [
     ({"topic": "U"}, "topic is U, but the file is named after T"),
+    ({"topic": "no"}, "YAML reads this topic as False; put its name in quotes"),
+    ({"topic": "null"}, "YAML reads this topic as None; put its name in quotes"),
     ({"name": "[a]"}, "the name is list, not text"),
     ({"name": '"a\\e[2J"'}, "a control character"),
     ({"name": '"a\\nb"'}, "a control character"),

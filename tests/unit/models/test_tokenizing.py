@@ -1,6 +1,7 @@
 """Texts as token ids: where BOS stands, and chat prompts that are the same on every day."""
 
 import datetime
+import json
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,20 @@ def test_bos_stands_where_the_tokenizer_puts_it_or_as_asked(adds: bool, tmp_path
         ((ids, start),) = encode_examples(words, [TEXT], [" Rome"], bos)
         assert [ids[:start]] == encode(words, [TEXT], bos) and ids[-1] == words.eos_token_id
         assert words.decode(ids[start:-1]).strip() == "Rome"
+
+
+def test_bounds_that_a_tokenizer_was_saved_with_do_not_count(tmp_path: Path) -> None:
+    """Trainers leave truncation and padding in tokenizer.json; texts are read whole, and nothing is put after them."""
+    plain, bounded = tiny.tokenizer(), tiny.tokenizer()
+    bounded.backend_tokenizer.enable_truncation(3)
+    bounded.backend_tokenizer.enable_padding(length=12)
+    for folder, words in (("plain", plain), ("bounded", bounded)):
+        words.save_pretrained(tmp_path / folder)
+    saved = json.loads((tmp_path / "bounded/tokenizer.json").read_text())
+    assert saved["truncation"] and saved["padding"]
+    one, other = (load_tokenizer(tmp_path / folder) for folder in ("plain", "bounded"))
+    assert encode(other, [TEXT, "lives"]) == encode(one, [TEXT, "lives"])
+    assert encode_examples(other, [TEXT], [" Rome"]) == encode_examples(one, [TEXT], [" Rome"])
 
 
 def test_bos_needs_a_token() -> None:
