@@ -193,9 +193,9 @@ rule finetune:
         f"{RESULTS}/logs/finetune/{{model}}.{{run}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/finetune/{{model}}.{{run}}.tsv"
-    priority: before_the_longest
     wildcard_constraints:
         run=GRID_RUN,
+    priority: before_the_longest
     conda:
         "../envs/knowshift.yaml"
     threads: 1
