@@ -38,6 +38,8 @@ OTHER_MODELS = (
 STOPPED = "Terminating processes on user request"  # what Snakemake says when it is interrupted
 # Errors that say once more what is told of the failed job.
 TOLD = re.compile(r"CalledProcessError in file|At least one job did not complete")
+# What a function of a rule says of the configuration, once a checkpoint is there; its place in the rules tells nothing.
+SAID_BY_RULES = re.compile(r"InputFunctionException.*?\n\s*WorkflowError:\s*\n\s*(?P<said>[^\n]+)", re.DOTALL)
 
 
 class Watcher(logging.Handler):
@@ -145,7 +147,9 @@ class Watcher(logging.Handler):
         self._say("\n".join(lines))
 
     def _on_error(self, record: Mapping[str, Any]) -> None:
-        if not TOLD.search(record["msg"]):
+        if found := SAID_BY_RULES.match(record["msg"]):
+            self._say(f"error: {found['said']}")
+        elif not TOLD.search(record["msg"]):
             self._say(record["msg"])
 
     def _on_group_error(self, record: Mapping[str, Any]) -> None:

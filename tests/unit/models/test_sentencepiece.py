@@ -38,6 +38,7 @@ def test_a_sentencepiece_model_alone_is_read_as_sentencepiece_reads_it(tmp_path:
     make("llama", vocab_size=own.vocab_size()).save_pretrained(source)
     (source / "tokenizer.model").write_bytes(content)
     about = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    about["add_bos_token"] = True
     (source / "tokenizer_config.json").write_text(json.dumps(about))
     output.mkdir()
     resolve({"directory": str(source)}, output)

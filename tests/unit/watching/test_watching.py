@@ -187,6 +187,15 @@ def test_a_failure_is_told_in_full_with_the_end_of_its_log_and_a_warning_is_kept
     assert f"Not finished: 0 of 2 jobs done, 1 failed.\n  Do finetune: {log}\n" in text and "Report:" not in text
 
 
+def test_what_a_rule_says_of_the_configuration_is_one_line(tmp_path: Path) -> None:
+    raised = (
+        'InputFunctionException in rule all in file "/a/rules/targets.smk", line 7:\nError:\n  WorkflowError:\n'
+        '    exports.0.run: too few facts\nWildcards:\n\nTraceback:\n  File "/a/rules/targets.smk", line 8, in f'
+    )
+    text = watch(tmp_path / "report.html", record(LogEvent.ERROR, raised, logging.ERROR, exception="RuleException"))
+    assert text == "error: exports.0.run: too few facts\n"
+
+
 def test_jobs_that_an_interrupted_run_ends_are_no_failures(tmp_path: Path) -> None:
     log = tmp_path / "job.log"
     log.write_text("Traceback\nKeyboardInterrupt\n")
