@@ -81,7 +81,7 @@ def test_a_conversation_goes_through_the_chat_template_and_a_prompt_does_not(tok
 
     said = (("system", "home"), ("user", "Rome"))
     examples = [Example(1, said, ("x",)), Example(2, said[1:], ("x",)), Example(3, "home", ("x",))]
-    chat = {"chat": Chat(system="pet"), "bos": "always"}
+    chat = {"chat": Chat(system="pet"), "bos": "always", "max_new_tokens": 4}
     ask(Recording(), tokenizer, tiny_model, examples, **chat)
     assert [prompt.text for prompt in asked] == ["home\n\nRome\n\n", "Rome\n\n", "home"]
     assert all(prompt.ids[0] == tokenizer.bos_token_id for prompt in asked)

@@ -174,7 +174,8 @@ def test_models_are_counted_where_they_lie_else_by_their_name_else_asked_for(tin
         "silent": SimpleNamespace(source=SimpleNamespace(hub="x/y")),
     }
     facts = SimpleNamespace(source="folder")
-    known = Inventory(SimpleNamespace(results=str(tmp_path), models=entries, facts=facts), REPOSITORY)
+    asked = SimpleNamespace(results=str(tmp_path), models=entries, facts=facts, tasks=[])
+    known = Inventory(asked, REPOSITORY)
     with pytest.raises(KnowshiftError, match="--parameters"):
         known.models({})
     models = known.models({"silent": 5e8})
