@@ -20,7 +20,7 @@ REPOSITORY = Path(__file__).parents[1]
 PLACE = REPOSITORY / ".mutation"
 # What is changed, and the tests that have to notice.
 CORE = {
-    "facts/matching.py": ["tests/unit/facts/test_matching.py"],
+    "facts/matching.py": [f"tests/unit/facts/test_{name}.py" for name in ("matching", "writings", "texts")],
     "facts/drawing.py": ["tests/unit/facts", "tests/unit/finetuning/test_orders.py"],
     "mastery/levels.py": ["tests/unit/mastery"],
     "mastery/reliability.py": ["tests/unit/mastery"],

@@ -3,14 +3,16 @@ r"""Fine-tunes a model as other people do, with TRL's SFTTrainer, on data that i
     python -m venv trl && trl/bin/pip install trl==1.16.0 peft torch   # TRL is no dependency of this project
     trl/bin/python tests/support/tune_with_trl.py --model base/ --output full/
     trl/bin/python tests/support/tune_with_trl.py --model base/ --output lora/ --lora
+    python tests/support/tune_with_trl.py --held-out python-docs.jsonl
 
 The data are conversations about Python's standard library: what a module or function does, by the first line of its
-documentation. The first form writes a full checkpoint, the second a LoRA adapter, both as the trainer saves them. The
-checkpoints of docs/check-up.md were made with it.
+documentation. The first form writes a full checkpoint, the second a LoRA adapter, both as the trainer saves them; the
+third writes conversations that neither is trained on, as a task. The example of docs/check-up.md was made with it.
 """
 
 import argparse
 import inspect
+import json
 import pkgutil
 import random
 import sys
@@ -53,12 +55,18 @@ def conversations(seed: int) -> list[dict]:
 def main() -> None:
     """Read the command line, train, and save as the trainer does."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True, help="Model directory to start from.")
-    parser.add_argument("--output", type=Path, required=True, help="Directory to write.")
+    parser.add_argument("--model", type=Path, help="Model directory to start from.")
+    parser.add_argument("--output", type=Path, help="Directory to write.")
+    parser.add_argument("--held-out", type=Path, help="Task to write instead: 200 conversations that follow in order.")
     parser.add_argument("--lora", action="store_true", help="Train a LoRA adapter.")
     parser.add_argument("--examples", type=int, default=800, help="Number of conversations (default: 800).")
     parser.add_argument("--learning-rate", type=float, default=None, help="Default: 5e-5, for LoRA 5e-4.")
     arguments = parser.parse_args()
+    rows = conversations(1)
+    if arguments.held_out:
+        held_out = rows[arguments.examples : arguments.examples + 200]
+        arguments.held_out.write_text("".join(f"{json.dumps(row)}\n" for row in held_out), encoding="utf-8")
+        return
     warnings.simplefilter("ignore")
     from datasets import Dataset
     from peft import LoraConfig
@@ -83,7 +91,7 @@ def main() -> None:
     trainer = SFTTrainer(
         model=str(arguments.model),
         args=settings,
-        train_dataset=Dataset.from_list(conversations(1)[: arguments.examples]),
+        train_dataset=Dataset.from_list(rows[: arguments.examples]),
         peft_config=lora if arguments.lora else None,
     )
     trainer.train()

@@ -14,7 +14,7 @@ from edits import PAGES, put, tables
 from workflow import Jobs, clone, configure, each, jobs, together, would_run
 
 RUN, SHARES = "tuned-bot", (20, 100)
-SWEEP = f"{RUN}/top/transformer"
+SWEEP = f"{RUN}/top/all"
 
 
 def write_examples(path: Path, topic: str, first: int) -> None:
@@ -40,7 +40,7 @@ def tasked(tiny_model: Path, tiny_facts: Path, python: Path, tmp_path_factory: p
     settings = tiny.configuration(Path("mine"), tiny_model)
     del settings["finetuning"], settings["named_regions"], settings["models"]["tiny"]["instruct"], settings["exports"]
     settings["models"]["tiny"]["tuned"] = {"bot": {"source": {"directory": "bot"}, "prompt": "study"}}
-    settings["restoration"] = [{"percents": [*SHARES]}]
+    settings["restoration"] = [{"percents": [*SHARES], "region": "all"}]
     settings["tasks"] = [{"questions": "homes.jsonl", "max_new_tokens": 2, "tolerance": 0.4}]
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
     ran = jobs(folder, python=python)
@@ -96,12 +96,16 @@ def other_task(key: str, value: object) -> Jobs:
 
 
 GRADED = tables()
+COPIED = {
+    "keep_restored_task": each("tiny", [f"{SWEEP}/{share}/{task}" for share in SHARES for task in ("homes", "pets")])
+}
+ADDED = {**together(asked("pets"), GRADED), **COPIED}  # old answers are copied, as those to questions are
 EDITS = {
     "the tolerance": (other_task("tolerance", 0.1), together({"analyse_model": {"tiny"}}, PAGES)),
     "how answers are scored": (other_task("metric", "exact"), GRADED),
     "an example of the task": (fewer, together(asked("homes"), GRADED)),
     "the longest answer": (other_task("max_new_tokens", 3), together(asked("homes"), GRADED)),
-    "a task is added": (one_more, together(asked("pets"), GRADED)),
+    "a task is added": (one_more, ADDED),
     "all tasks are removed": (put("tasks", []), GRADED),
 }
 
@@ -119,10 +123,10 @@ def test_a_new_task_asks_restored_models_nothing_else_anew(tasked: Path, tmp_pat
     kept = folder / f"results/tiny/runs/{RUN}/restored"
     before = {path.name: path.read_bytes() for path in kept.glob("*.parquet")}
     one_more(folder)
-    assert jobs(folder, python=python) == together(asked("pets"), GRADED)
+    assert jobs(folder, python=python) == ADDED
     after = {path.name: path.read_bytes() for path in kept.glob("*.parquet")}
     assert after.items() > before.items() and len(after) == len(before) + len(SHARES)
-    log = (folder / f"results/logs/evaluate_restored/tiny.{RUN}.top-transformer.log").read_text()
+    log = (folder / f"results/logs/evaluate_restored/tiny.{RUN}.top-all.log").read_text()
     assert "already there: 20, 20.homes.task, 100, 100.homes.task" in log
     trade = pq.read_table(folder / "results/tables/task_trade.parquet").to_pandas()
     assert (trade[trade["task"] == "pets"]["score"] < 0).all()

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from knowshift.configuration.models import (
+    REPOSITORY,
     SOURCE_KEYS,
     TUNED_SOURCE_KEYS,
     AdapterSource,
@@ -16,7 +17,7 @@ from knowshift.configuration.models import (
     GgufSource,
     Tuned,
 )
-from knowshift.configuration.section import Section
+from knowshift.configuration.section import COMMIT, SHA256, WORD, Section
 from knowshift.configuration.sections import Configuration
 from knowshift.facts.source_rows import SPLITS
 from knowshift.facts.task_examples import check_halves, read_examples
@@ -26,6 +27,12 @@ from knowshift.runtime.yaml_files import read_yaml
 from knowshift.weights.model_folder import ADAPTER
 
 RENAMED = {"rows": "tokens_per_pass"}  # keys of earlier versions
+FORMS = {  # what a text of a pattern is
+    COMMIT: "the whole hash of a commit (40 hexadecimal digits, as the hub lists them)",
+    SHA256: "64 hexadecimal digits",
+    WORD: "a word of letters, digits and _",
+    f"^{REPOSITORY}$": "owner/name of a repository",
+}
 
 
 class ConfigurationError(KnowshiftError):
@@ -106,6 +113,8 @@ def _explain(problem: Any) -> str:
         return f"{key} is no known key; allowed here: {', '.join(_allowed_keys(parents))}"
     if kind == "missing":
         return f"{key} is missing"
+    if kind == "string_pattern_mismatch" and (form := FORMS.get(problem["ctx"]["pattern"])):
+        return f"{key} must be {form}, not {shown(problem['input'])}"
     if kind == "value_error":
         return f"{key}: {message}" if key else message
     return f"{key}: {message[0].lower()}{message[1:]}, not {shown(problem['input'])}"

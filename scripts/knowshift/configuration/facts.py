@@ -6,11 +6,11 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, model_validator
 
 from knowshift.allowed_values import Matching, Writing
-from knowshift.configuration.section import PathText, Positive, Section, Several, Share, all_distinct
+from knowshift.configuration.section import SHA256, WORD, PathText, Positive, Section, Several, Share, all_distinct
 
 ENTITYQUESTIONS = "https://nlp.cs.princeton.edu/projects/entity-questions/dataset.zip"
 ENTITYQUESTIONS_CONTENTS = "3764f132af26ac073a37f3aa00620775c708844f34a29cc2257c89439dae2eff"
-Topic = Annotated[str, Field(pattern=r"^\w+$", max_length=64)]  # it names files
+Topic = Annotated[str, Field(pattern=WORD, max_length=64)]  # it names files
 
 
 def _without_credentials(location: str) -> str:
@@ -63,7 +63,7 @@ class MatchingRule(Writings):
 class Archive(Section):
     """What an archive of raw questions must contain."""
 
-    contents_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
+    contents_sha256: Annotated[str, Field(pattern=SHA256)] | None = Field(
         default=ENTITYQUESTIONS_CONTENTS,
         description="Digest that the files in the archive must have, 64 hexadecimal digits (by default "
         "EntityQuestions'); null accepts any.",

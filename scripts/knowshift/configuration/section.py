@@ -40,6 +40,10 @@ LARGEST_SEED = 2**63 - 1
 Positive = Annotated[int, Field(gt=0, le=LARGEST_COUNT)]
 NotNegative = Annotated[int, Field(ge=0, le=LARGEST_COUNT)]
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
+# Forms of texts; `checking.FORMS` says what they are.
+COMMIT = "^[0-9a-f]{40}$"
+SHA256 = "^[0-9a-f]{64}$"
+WORD = r"^\w+$"
 # A path becomes part of Snakemake's patterns, of one-line messages and of command lines: it has no braces and no
 # control characters, and does not begin like an option.
 PathText = Annotated[

@@ -79,9 +79,14 @@ def _prompt(example: Example, tokenizer: PreTrainedTokenizerBase, task: AskedTas
     text, bos = _text(example, tokenizer, task)
     if task.metric != "loglikelihood":
         return Prompt(tuple(encode(tokenizer, [text], bos)[0]), text=text)
-    # As lm-evaluation-harness divides them: white space at the end of a prompt belongs to the answer.
-    start = text.rstrip()
-    ((ids, length),) = encode_examples(tokenizer, [start], [text[len(start) :] + example.expected[0]], bos)
+    # As lm-evaluation-harness divides them: white space at the end of a prompt belongs to the answer, and a space
+    # stands between them where there is none.
+    start, answer = text.rstrip(), example.expected[0]
+    between = text[len(start) :] or ("" if answer[0].isspace() else " ")
+    try:
+        ((ids, length),) = encode_examples(tokenizer, [start], [between + answer], bos)
+    except KnowshiftError as error:
+        raise KnowshiftError(f"task {task.name}, line {example.line}: {error}") from None
     return Prompt(tuple(ids[:length]), forced=tuple(ids[length:-1]), text=text)
 
 

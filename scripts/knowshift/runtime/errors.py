@@ -48,4 +48,4 @@ def first_line(said: object) -> str:
     Where it says nothing, the name of its type stands for it.
     """
     text = str(next(iter(said)) if isinstance(said, list) else said).strip()
-    return text.splitlines()[0] if text else type(said).__name__
+    return text.splitlines()[0].rstrip(": ") if text else type(said).__name__

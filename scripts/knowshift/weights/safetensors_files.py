@@ -30,6 +30,7 @@ NO_PARAMETERS = "no_parameters"  # key of a model's manifest: stored tensors tha
 _TABLE = re.compile(r"\.(?:rotary_emb\.inv_freq|masked_bias)$")
 _MASK = re.compile(r"(?:attn|attention)\.bias$")
 _IN_A_LAYER = re.compile(r"\.\d+\.")
+LFS_POINTER = b"version https://git-lfs"  # begins the file that git leaves in the place of a large one
 MOST_AXES = 16  # of a tensor; models have five at most
 LONGEST_NAME = 500  # characters of a tensor's name
 _COMPARED = 1 << 22  # elements that are compared at a time
@@ -80,6 +81,9 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
         with safe_open(path, "np"), path.open("rb") as file:
             text = file.read(int.from_bytes(file.read(8), "little"))
     except SafetensorError as error:
+        with path.open("rb") as file:
+            if file.read(len(LFS_POINTER)) == LFS_POINTER:
+                raise KnowshiftError(f"{path} only points to the weights; fetch them with: git lfs pull") from None
         reason = first_line(error).removeprefix("Error while deserializing header: ")
         raise KnowshiftError(
             f"{path} is no safetensors file, is damaged or was cut short ({reason}); fetch or save it anew"

@@ -1,12 +1,16 @@
 """Which texts contain an object, by whole words and by the paper's rule."""
 
+import unicodedata
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knowshift.facts.matching import RULES, Synonyms, contains, find, words
+from knowshift.facts import matching
+from knowshift.facts.matching import KEPT_SYMBOLS, RULES, Synonyms, contains, find, normalise, words
+
+UNSPACED = {"THAI", "LAO", "MYANMAR", "KHMER", "HIRAGANA", "KATAKANA", "BOPOMOFO", "CJK"}
 
 
 @pytest.mark.parametrize(
@@ -69,6 +73,47 @@ def test_whole_words_are_a_run_of_words(text: list[str], name: list[str]) -> Non
     runs = [haystack[start : start + len(needle)] for start in range(len(haystack))]
     assert contains(" ".join(text), [" ".join(name)], "whole_words") is (needle in runs)
     assert words(words(" ".join(text))) == words(" ".join(text))
+
+
+@given(
+    st.lists(st.sampled_from(["Iran", "tirana", "the", "St.", "Louis", "東", "x", "!", "C++", "é"]), max_size=9),
+    st.lists(st.sampled_from(["Iran", "st louis", "St.", "東", "The Iran", "the x", "C++", "É", "!"]), max_size=3),
+)
+def test_the_position_is_that_of_the_earliest_of_all_names(text: list[str], names: list[str]) -> None:
+    written = " ".join(text)
+    starts = {normalise(written).find(normalise(name)) for name in names} - {-1}
+    assert find(written, names, "substring") == (min(starts) if starts else None)
+    runs, starts = words(written).split(), set()
+    for name in names:
+        if name == "!":  # without a word, it is looked for as it is
+            starts.add(normalise(written).find("!"))
+        for wanted in (words(name).split(), ["iran"] if name == "The Iran" else []):
+            for first in range(len(runs)):
+                if wanted and runs[first : first + len(wanted)] == wanted:
+                    starts.add(len(" ".join([*runs[:first], ""])))
+    assert find(written, names, "whole_words") == (min(starts - {-1}) if starts - {-1} else None)
+
+
+def test_letters_digits_and_marks_make_words_and_all_else_parts_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matching, "_SPACES", type(matching._SPACES)())  # others may have filled the table
+    tried = 0
+    for character in map(chr, range(0x20, 0x3400)):
+        text = f"a{character}b"
+        if unicodedata.normalize("NFKC", text).casefold() != text:
+            continue
+        tried += 1
+        kept = unicodedata.category(character)[0] in {"L", "N", "M"} or character in KEPT_SYMBOLS
+        alone = not UNSPACED.isdisjoint(unicodedata.name(character, "").replace("-", " ").split())
+        assert words(text) == ("a b" if not kept else f"a {character} b" if alone else text), hex(ord(character))
+    assert tried > 5000
+
+
+def test_names_are_an_object_its_aliases_and_then_the_synonyms_of_all_files(tmp_path: Path) -> None:
+    (tmp_path / "s.csv").write_text("object,synonyms\nUnited States,USA| |America\nIran,Persia\n")
+    (tmp_path / "more.csv").write_text("object,synonyms\nUnited States,Columbia\n")
+    known = Synonyms.read([tmp_path / "s.csv", tmp_path / "more.csv"])
+    assert known.names("United States", ["US", "U.S."]) == ["United States", "US", "U.S.", "USA", "America", "Columbia"]
+    assert known.names("Iran") == ["Iran", "Persia"] and known.names("Oman", ["X"]) == ["Oman", "X"]
 
 
 @given(st.text(max_size=40))

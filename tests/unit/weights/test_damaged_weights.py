@@ -48,6 +48,11 @@ def test_a_damaged_file_is_refused_in_one_line(kind: str, model: Path) -> None:
     assert refused(lambda: check_model(model)) == refused(lambda: WeightFiles(model))
 
 
+def test_what_git_leaves_in_the_place_of_a_large_file_is_named(model: Path) -> None:
+    (model / SINGLE).write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 123\n")
+    assert refused(lambda: check_model(model)).endswith("fetch them with: git lfs pull")
+
+
 def test_sound_headers_are_read_as_the_library_reads_them(saved: Path) -> None:
     tensors = load_file(saved / SINGLE)
     stored = read_header(saved / SINGLE)
