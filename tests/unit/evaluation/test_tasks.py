@@ -60,9 +60,10 @@ def test_log_probabilities_are_those_of_the_first_expected_answer(engine, tokeni
         Example(1, PROMPTS[0], (" Paris",)),
         Example(2, PROMPTS[0] + " ", ("Paris",)),  # white space at the end belongs to the answer
         Example(3, PROMPTS[1], (" Rome lives in Oslo", " Cairo")),
+        Example(4, PROMPTS[0], ("Paris",)),  # and a space stands where there is none
     ]
     rows = ask(engine, tokenizer, tiny_model, examples, metric="loglikelihood")
-    for row, text in zip(rows, (" Paris", " Paris", " Rome lives in Oslo"), strict=True):
+    for row, text in zip(rows, (" Paris", " Paris", " Rome lives in Oslo", " Paris"), strict=True):
         prompt = examples[row["example"] - 1].asked.rstrip()
         ids, start = tokenizer(prompt + text)["input_ids"], len(tokenizer(prompt)["input_ids"])
         with torch.inference_mode():
