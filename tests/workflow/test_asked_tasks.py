@@ -18,12 +18,13 @@ SWEEP = f"{RUN}/top/all"
 
 
 def write_examples(path: Path, topic: str, first: int) -> None:
-    """Write completions of facts as examples of a task, half of them in a conversation."""
+    """Write completions of facts as examples of a task, half of those about homes in a conversation."""
     rows = []
     for number, (of, split, name, true, _) in enumerate(tiny.facts()):
         if (of, split) == (topic, "train") and number >= first:
             text = f"{name} lives in" if topic == "home" else f"{name} keeps a"
-            asked = {"messages": [{"role": "user", "content": text}]} if number % 2 else {"prompt": text}
+            talk = number % 2 and topic == "home"  # the tiny tokenizer parts no word at an empty line
+            asked = {"messages": [{"role": "user", "content": text}]} if talk else {"prompt": text}
             rows.append({**asked, "expected": true})
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
 
