@@ -36,6 +36,7 @@ MODULES = {
     "tasks": tasks,
     "training": training,
 }
+OF_ALL = (ELSEWHERE, TASKS, "parameters")  # modules whose figures hold models that were fine-tuned elsewhere too
 ABSENT = {"absent": True}  # `usermeta` of a figure whose cells were not run
 
 
@@ -47,7 +48,7 @@ def figures(frames: Frames) -> dict[str, str]:
     """
     here = trained_here(frames)
     charts = {
-        entry.name: getattr(MODULES[entry.module], entry.name)(frames if entry.module in (ELSEWHERE, TASKS) else here)
+        entry.name: getattr(MODULES[entry.module], entry.name)(frames if entry.module in OF_ALL else here)
         for entry in FIGURES
     }
     return {name: specification(_no_data() if chart is None else chart) for name, chart in charts.items()}
