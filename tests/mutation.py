@@ -28,7 +28,7 @@ CORE = {
     "finetuning/orders.py": ["tests/unit/finetuning/test_orders.py"],
     "restoration/selection.py": ["tests/unit/restoration/test_selection.py"],
     "restoration/selection_passes.py": ["tests/unit/restoration/test_selection.py"],
-    "restoration/sort_keys.py": ["tests/unit/restoration/test_selection.py"],
+    "restoration/sort_keys.py": ["tests/unit/restoration/test_sort_keys.py"],
     "restoration/relative_changes.py": ["tests/unit/restoration/test_selection.py"],
     "weights/bit_patterns.py": ["tests/unit/weights/test_bit_patterns.py"],
     "weights/delta_codec.py": ["tests/unit/weights/test_delta_codec.py"],
