@@ -35,7 +35,7 @@ CORE = {
     "weights/deltas.py": ["tests/unit/weights/test_deltas.py"],
     "weights/regions.py": ["tests/unit/weights/test_regions.py"],
     "weights/versions.py": ["tests/unit/weights/test_deltas.py"],
-    "analysis/contrasts.py": ["tests/unit/analysis/test_contrasts.py"],
+    "analysis/contrasts.py": [f"tests/unit/analysis/test_{name}.py" for name in ("contrasts", "crossed_variance")],
     "analysis/estimates.py": ["tests/unit/analysis"],
     "analysis/rank_tests.py": ["tests/unit/analysis"],
     "analysis/confidence.py": ["tests/unit/analysis/test_confidence.py"],
