@@ -10,6 +10,10 @@ BENCH_TUNED = $(BENCH_MODEL)/exports/full-level0-64-s1/top-transformer-0
 
 CONFIG = config.yaml
 CORE = *
+# Files of tests run side by side, each process on one thread; each takes up to 4 GB.
+JOBS = $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
+PYTEST = OMP_NUM_THREADS=1 python -m pytest
+BESIDE = --numprocesses $(JOBS) --dist loadfile
 
 .PHONY: run plan test test-fast test-slurm smoke lint format lock schema bench mutation clean help
 
@@ -20,10 +24,10 @@ plan: $(INSTALLED) ## what an experiment will take (CONFIG=configs/paper.yaml), 
 	$(BIN)/python scripts/plan.py --config $(CONFIG)
 
 test: $(INSTALLED) ## all tests, the whole pipeline on a tiny model included
-	. $(BIN)/activate && python -m pytest
+	. $(BIN)/activate && $(PYTEST) $(BESIDE)
 
 test-fast: $(INSTALLED) ## the unit tests that are not slow, in under two minutes
-	. $(BIN)/activate && python -m pytest -m "not slow" tests/unit
+	. $(BIN)/activate && $(PYTEST) $(BESIDE) -m "not slow" tests/unit
 
 test-slurm: $(VENV)/.installed-slurm ## the workflow on a real SLURM cluster, set up on this machine (root on Debian)
 	. $(BIN)/activate && python -m pytest -m slurm --timeout 1200 tests/slurm

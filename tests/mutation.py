@@ -33,11 +33,11 @@ CORE = {
     "weights/bit_patterns.py": ["tests/unit/weights/test_bit_patterns.py"],
     "weights/delta_codec.py": ["tests/unit/weights/test_delta_codec.py"],
     "weights/deltas.py": ["tests/unit/weights/test_deltas.py"],
-    "weights/regions.py": ["tests/unit/weights/test_regions.py"],
+    "weights/regions.py": [f"tests/unit/weights/test_{name}.py" for name in ("regions", "patterns")],
     "weights/versions.py": ["tests/unit/weights/test_deltas.py"],
-    "analysis/contrasts.py": ["tests/unit/analysis/test_contrasts.py"],
+    "analysis/contrasts.py": [f"tests/unit/analysis/test_{name}.py" for name in ("contrasts", "crossed_variance")],
     "analysis/estimates.py": ["tests/unit/analysis"],
-    "analysis/rank_tests.py": ["tests/unit/analysis"],
+    "analysis/rank_tests.py": [f"tests/unit/analysis/test_{name}.py" for name in ("contrasts", "rank_power")],
     "analysis/confidence.py": ["tests/unit/analysis/test_confidence.py"],
 }
 UNNOTICED = {0, 5, 33}  # exit status of the tests of a mutant that mutmut keeps: all passed, or there were none

@@ -3,7 +3,14 @@
 import pytest
 
 from knowshift.runtime.errors import KnowshiftError
-from knowshift.weights.regions import in_region, layer_and_module, layers_of, names_in_region
+from knowshift.weights.regions import (
+    LONGEST_PATTERN,
+    check_pattern,
+    in_region,
+    layer_and_module,
+    layers_of,
+    names_in_region,
+)
 from made_up_weights import NAMES
 
 
@@ -17,7 +24,10 @@ def test_regions_of_names() -> None:
     assert names_in_region(NAMES, "0") == NAMES[:2] and names_in_region(NAMES, "1") == NAMES[2:3]
     assert names_in_region(NAMES, "0-1") == names_in_region(NAMES, "0,1") == names_in_region(NAMES, "transformer")
     assert names_in_region(NAMES, r"(q|v)_proj\.weight$") == NAMES[1:2]
-    assert layers_of("0,5,7-9") == {0, 5, 7, 8, 9} and layers_of("layers") is None
+    assert layers_of("0,5,7-9") == {0, 5, 7, 8, 9} and layers_of("2-2") == {2} and layers_of("layers") is None
+    assert names_in_region(NAMES, "all") == NAMES
+    assert layer_and_module("model.embed_tokens.weight") == (None, "model.embed_tokens")
+    assert layer_and_module("scale") == (None, "scale")
 
 
 @pytest.mark.parametrize(
@@ -51,6 +61,12 @@ def test_experts_are_one_module_however_they_are_stored() -> None:
     assert layer_and_module(alone) == (1, "mlp.experts.up_proj")
     assert layer_and_module(fused) == (1, "mlp.experts.gate_up_proj")
     assert layer_and_module("vision_tower.encoder.layers.0.mlp.fc1.weight")[0] is None
+
+
+def test_a_regular_expression_may_be_as_long_as_said_and_no_longer() -> None:
+    check_pattern("a" * LONGEST_PATTERN)
+    with pytest.raises(KnowshiftError, match=f"of {LONGEST_PATTERN + 1:,} characters; at most {LONGEST_PATTERN}"):
+        check_pattern("a" * (LONGEST_PATTERN + 1))
 
 
 @pytest.mark.parametrize(
