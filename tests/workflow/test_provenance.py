@@ -71,7 +71,7 @@ def test_scripts_share_modules_without_sharing_digests(code: Path) -> None:
 
 
 def test_what_a_model_is_generated_with_counts_wherever_it_is_asked(code: Path) -> None:
-    asking = {"probe_mastery", "evaluate_base", "evaluate", "evaluate_restored"}
+    asking = {"probe_mastery", "evaluate_base", "evaluate", "evaluate_restored", "evaluate_tasks"}
     assert (
         changed(code, "knowshift/generation/kv_cache.py", "add_(attention_mask)", "add_(attention_mask * 1)") == asking
     )
