@@ -18,7 +18,7 @@ from transformers import AutoConfig, PreTrainedConfig
 from knowshift.models.loading import load_tokenizer, loading_options
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.weights.counterparts import input_embedding, pair_tensors
-from knowshift.weights.model_folder import ADAPTER, INDEX, SINGLE, quantised, read_config, weight_set
+from knowshift.weights.model_folder import ADAPTER, INDEX, SINGLE, files_beside, quantised, read_config, weight_set
 from knowshift.weights.safetensors_files import StoredTensor, WeightFiles, read_piece
 from knowshift.weights.safetensors_files import write_safetensors as write_file
 
@@ -215,17 +215,23 @@ class Checkpoint:
 
 
 def copy_tokenizer(source: Path, output: Path) -> None:
-    """Copy the files of a tokenizer, its chat template among them, into an existing directory."""
-    for path in sorted({path for pattern in TOKENIZER for path in source.glob(pattern) if path.is_file()}):
+    """Copy the files of a tokenizer, its chat template among them, into an existing directory.
+
+    Raises:
+        KnowshiftError: as `files_beside`.
+    """
+    for path in files_beside(source, TOKENIZER):
         shutil.copyfile(path, output / path.name)
 
 
 def copy_files(folder: Path, output: Path) -> None:
-    """Copy configuration and tokenizer of a model, without its weights, into an existing directory."""
-    for pattern in _SETTINGS:
-        for path in sorted(folder.glob(pattern)):
-            shutil.copyfile(path, output / path.name)
-    copy_tokenizer(folder, output)
+    """Copy configuration and tokenizer of a model, without its weights, into an existing directory.
+
+    Raises:
+        KnowshiftError: as `files_beside`.
+    """
+    for path in files_beside(folder, (*_SETTINGS, *TOKENIZER)):
+        shutil.copyfile(path, output / path.name)
 
 
 def _pieces(tensor: StoredTensor) -> Iterator[np.ndarray]:

@@ -263,6 +263,12 @@ def unknown(folder: Path) -> None:
     elsewhere.configure(folder, model_type="no_such_model")
 
 
+def linked(folder: Path) -> None:
+    secret = folder.parent / "secret"
+    secret.write_text("a file of the user's")
+    (folder / "tokenizer_notes.txt").symlink_to(secret)
+
+
 def broken(folder: Path) -> None:
     (folder / "config.json").write_text("{")
 
@@ -281,6 +287,7 @@ REFUSED: dict[str, tuple[Callable | None, Callable | None, str]] = {
     "partial": (None, partial, "only .*tiny has the tensor model.norm.weight"),
     "both": (None, both, "holds an adapter .* beside the weights"),
     "unknown": (None, unknown, "transformers cannot read .*config.json"),
+    "linked": (None, linked, "tokenizer_notes.txt is a link to .*secret, which lies outside"),
     "broken": (None, broken, "config.json: not valid JSON"),
 }
 
