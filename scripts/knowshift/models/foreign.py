@@ -16,7 +16,7 @@ import numpy as np
 from transformers import AutoConfig, PreTrainedConfig
 
 from knowshift.models.loading import load_tokenizer, loading_options
-from knowshift.runtime.errors import KnowshiftError
+from knowshift.runtime.errors import KnowshiftError, first_line
 from knowshift.weights.counterparts import input_embedding, pair_tensors
 from knowshift.weights.model_folder import ADAPTER, INDEX, SINGLE, files_beside, quantised, read_config, weight_set
 from knowshift.weights.safetensors_files import StoredTensor, WeightFiles, read_piece
@@ -135,7 +135,7 @@ def _config(folder: Path) -> PreTrainedConfig:
         return AutoConfig.from_pretrained(folder, **options)
     except (ValueError, OSError) as error:
         raise KnowshiftError(
-            f"transformers cannot read {folder / 'config.json'}: {str(error).splitlines()[0]}"
+            f"transformers cannot read {folder / 'config.json'}: {first_line(error)}"
         ) from None
 
 
