@@ -134,9 +134,7 @@ def _config(folder: Path) -> PreTrainedConfig:
     try:
         return AutoConfig.from_pretrained(folder, **options)
     except (ValueError, OSError) as error:
-        raise KnowshiftError(
-            f"transformers cannot read {folder / 'config.json'}: {first_line(error)}"
-        ) from None
+        raise KnowshiftError(f"transformers cannot read {folder / 'config.json'}: {first_line(error)}") from None
 
 
 class Checkpoint:
