@@ -26,7 +26,7 @@ plan: $(INSTALLED) ## what an experiment will take (CONFIG=configs/paper.yaml), 
 test: $(INSTALLED) ## all tests, the whole pipeline on a tiny model included
 	. $(BIN)/activate && $(PYTEST) $(BESIDE)
 
-test-fast: $(INSTALLED) ## the unit tests that are not slow, in under two minutes
+test-fast: $(INSTALLED) ## the unit tests that are not slow, in three minutes on 2 cores
 	. $(BIN)/activate && $(PYTEST) $(BESIDE) -m "not slow" tests/unit
 
 test-slurm: $(VENV)/.installed-slurm ## the workflow on a real SLURM cluster, set up on this machine (root on Debian)
