@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cli.engines import open_engine
 from knowshift.allowed_values import Bos, Writing
-from knowshift.evaluation.answering import answer_questions, leading_logits
+from knowshift.evaluation.answering import answer_questions, first_lines, leading_logits
 from knowshift.evaluation.options import AskingOptions, RunOptions
 from knowshift.evaluation.questions import cell_questions
 from knowshift.evaluation.schemas import GRADED_OUTCOMES, LEADING_LOGITS, OUTCOMES
@@ -124,10 +124,7 @@ class AskedModel:
             assert isinstance(self._prompt, PromptTemplate)  # a pre-trained model has no chat template
             prompt = self._prompt.with_examples(pairs)
             model = self.engine, self._tokenizer
-            outcomes = answer_questions(*model, part, prompt, self._decoding, tick, self._bos)
-            lines = [text.lstrip("\n").partition("\n")[0] for text in outcomes["output"].to_pylist()]
-            column = OUTCOMES.get_field_index("output")
-            return outcomes.set_column(column, OUTCOMES.field(column), pa.array(lines, pa.string()))
+            return first_lines(answer_questions(*model, part, prompt, self._decoding, tick, self._bos))
 
         about = {"examples": examples["fact_id"].to_pylist()}
         self._write(questions if pairs else questions.slice(0, 0), output, OUTCOMES, make, inputs, about)

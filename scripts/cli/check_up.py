@@ -14,8 +14,8 @@ from transformers import PreTrainedTokenizerBase
 from cli.engines import open_engine
 from knowshift.allowed_values import Bos
 from knowshift.configuration.check_up import CheckUp
-from knowshift.evaluation.answering import answer_questions
-from knowshift.evaluation.check_up import Report, first_lines, pair_answers, split_examples
+from knowshift.evaluation.answering import answer_questions, first_lines
+from knowshift.evaluation.check_up import Report, pair_answers, split_examples
 from knowshift.evaluation.user_questions import as_questions, grade_outcomes, read_question_file
 from knowshift.facts.templates import PromptTemplate, read_prompt_template
 from knowshift.generation.interface import Decoding

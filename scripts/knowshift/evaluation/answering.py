@@ -73,6 +73,13 @@ def answer_questions(
     return pa.table(columns, names=OUTCOMES.names).cast(OUTCOMES)
 
 
+def first_lines(outcomes: pa.Table) -> pa.Table:
+    """Cut answers at their first line break, where an answer after examples ends."""
+    lines = [text.lstrip("\n").partition("\n")[0] for text in outcomes["output"].to_pylist()]
+    column = outcomes.schema.get_field_index("output")
+    return outcomes.set_column(column, outcomes.schema.field(column), pa.array(lines, pa.string()))
+
+
 def leading_logits(
     engine: GenerationEngine,
     tokenizer: PreTrainedTokenizerBase,

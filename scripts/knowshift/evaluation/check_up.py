@@ -48,13 +48,6 @@ def split_examples(rows: Sequence[dict[str, Any]], count: int, seed: int, path: 
     return examples, asked
 
 
-def first_lines(outcomes: pa.Table) -> pa.Table:
-    """Cut answers at their first line break, where an answer after examples ends."""
-    lines = [text.lstrip("\n").partition("\n")[0] for text in outcomes["output"].to_pylist()]
-    column = outcomes.schema.get_field_index("output")
-    return outcomes.set_column(column, outcomes.schema.field(column), pa.array(lines, pa.string()))
-
-
 def pair_answers(rows: Sequence[dict[str, Any]], base: pa.Table, tuned: pa.Table, rule: str) -> pa.Table:
     """Put the graded answers of both models side by side, in the schema `CHECK_UP`.
 
