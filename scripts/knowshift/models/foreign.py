@@ -8,7 +8,7 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -183,10 +183,11 @@ class Checkpoint:
 
         Args:
             output: an existing directory.
+
+        Raises:
+            KnowshiftError: as `files_beside`.
         """
-        for pattern in _SETTINGS:
-            for path in sorted(self.tuned.glob(pattern)):
-                shutil.copyfile(path, output / path.name)
+        _copy(self.tuned, output, _SETTINGS)
         if not (output / "generation_config.json").is_file() and (self.base / "generation_config.json").is_file():
             shutil.copyfile(self.base / "generation_config.json", output / "generation_config.json")
         copy_tokenizer(self.tuned if has_tokenizer(self.tuned) else self.base, output)
@@ -218,8 +219,7 @@ def copy_tokenizer(source: Path, output: Path) -> None:
     Raises:
         KnowshiftError: as `files_beside`.
     """
-    for path in files_beside(source, TOKENIZER):
-        shutil.copyfile(path, output / path.name)
+    _copy(source, output, TOKENIZER)
 
 
 def copy_files(folder: Path, output: Path) -> None:
@@ -228,7 +228,12 @@ def copy_files(folder: Path, output: Path) -> None:
     Raises:
         KnowshiftError: as `files_beside`.
     """
-    for path in files_beside(folder, (*_SETTINGS, *TOKENIZER)):
+    _copy(folder, output, (*_SETTINGS, *TOKENIZER))
+
+
+def _copy(source: Path, output: Path, patterns: Iterable[str]) -> None:
+    """Copy the files beside a model's weights whose names match a pattern."""
+    for path in files_beside(source, patterns):
         shutil.copyfile(path, output / path.name)
 
 

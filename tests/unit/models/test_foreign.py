@@ -269,6 +269,11 @@ def linked(folder: Path) -> None:
     (folder / "tokenizer_notes.txt").symlink_to(secret)
 
 
+def licensed(folder: Path) -> None:
+    linked(folder)
+    (folder / "tokenizer_notes.txt").rename(folder / "LICENSE.txt")
+
+
 def broken(folder: Path) -> None:
     (folder / "config.json").write_text("{")
 
@@ -288,6 +293,7 @@ REFUSED: dict[str, tuple[Callable | None, Callable | None, str]] = {
     "both": (None, both, "holds an adapter .* beside the weights"),
     "unknown": (None, unknown, "transformers cannot read .*config.json"),
     "linked": (None, linked, "tokenizer_notes.txt is a link to .*secret, which lies outside"),
+    "licensed": (None, licensed, "LICENSE.txt is a link to .*secret, which lies outside"),
     "broken": (None, broken, "config.json: not valid JSON"),
 }
 
