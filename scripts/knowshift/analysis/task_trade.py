@@ -17,10 +17,12 @@ from knowshift.analysis.task_scores import TaskScores
 def tabulate_trade(study: Study) -> pa.Table:
     """Compare knowledge and scores of the models of every cell, in the schema `TASK_TRADE`."""
     rows = []
+    # What is recommended of a cell keeps all tasks, so it is the same in the rows of each.
+    decided = [(one, decide(study, candidates_of(study, one))) for one in study.conditions] if study.tasks else []
     for task in study.tasks:
         rows.append(_of_base(study, task))
-        for condition in study.conditions:
-            rows += _of_condition(study, task, condition)
+        for condition, decision in decided:
+            rows += _of_condition(study, task, condition, decision and decision[1])
     return table(rows, TASK_TRADE)
 
 
@@ -41,11 +43,10 @@ def _of_base(study: Study, task: TaskScores) -> dict:
     }
 
 
-def _of_condition(study: Study, task: TaskScores, condition: Condition) -> list[dict]:
-    """The rows of a cell: with nothing restored, and of each restored model."""
+def _of_condition(study: Study, task: TaskScores, condition: Condition, taken: Candidate | None) -> list[dict]:
+    """The rows of a cell: with nothing restored, and of each restored model; one of them may be recommended."""
     own = [one for one in study.restorations if one.condition == condition and one.percent]
     models = [Candidate(condition), *(Candidate(condition, one) for one in own)]
-    decided = decide(study, candidates_of(study, condition))
     test, dev = study.panels["test"], study.panels.get("dev")
     rows = []
     for model in models:
@@ -64,7 +65,7 @@ def _of_condition(study: Study, task: TaskScores, condition: Condition) -> list[
                 "knowledge_dev": known(dev.known_level_mean(keys)) if dev else None,
                 **interval_columns("knowledge", _knowledge(test, keys)),
                 **interval_columns("knowledge_change", _knowledge(test, keys) - _knowledge(test, plain)),
-                "chosen": decided is not None and decided[1] == model,
+                "chosen": taken == model,
             }
         )
     for row, best in zip(rows, on_frontier([(row["knowledge"], row["score"]) for row in rows]), strict=True):
