@@ -1,7 +1,7 @@
 # Measure which parameters moved most, and restore a share of them to their values before training.
 #   needs   MODEL/base/, MODEL/runs/RUN/delta/, MODEL/mastery.parquet
 #   makes   MODEL/runs/RUN/changes/, MODEL/runs/RUN/restored/, MODEL/runs/RUN/restored-DTYPE/, MODEL/exports/
-from knowshift.allowed_values import HISTOGRAM_STRATEGIES
+from knowshift.allowed_values import STRATEGY_TRAITS
 
 if workflow.is_main_process and (names := SETTINGS.narrow_answers()):
     logger.warning(
@@ -46,7 +46,7 @@ rule measure_changes:
 
 def histogram_of(wildcards):
     """List the stored histogram that a selection by relative change starts from; other strategies need none."""
-    if wildcards.strategy not in HISTOGRAM_STRATEGIES:
+    if not STRATEGY_TRAITS[wildcards.strategy].from_histogram:
         return []
     return [f"{RESULTS}/{wildcards.model}/runs/{wildcards.run}/changes/{wildcards.region}.histogram.parquet"]
 

@@ -125,7 +125,7 @@ def answer_shares(arguments: Namespace, shares: Sequence[Share], folder: Path) -
             about = {"strategy": options.strategy, "region": options.region, "percent": options.percent}
             asked = AskedModel(arguments, options, load, device)  # first: it says whether the model's code is trusted
             if not selection.exists():
-                write_table(selection, models().selections[options.percent].tensors, SELECTION, about)
+                write_table(selection, models().undoings[options.percent].tensors, SELECTION, about)
             asked.answer(questions, answers, arguments.delta, arguments.mastery, arguments.order, about=about)
             del asked
             gc.collect()  # or this share's engine would still be in memory when the next one is made
@@ -177,7 +177,8 @@ def main() -> None:
     arguments, options = parser.read()
     shares = list_shares(arguments, options)
     output, unfinished = arguments.output, hidden_beside(arguments.output, "unfinished")
-    check_replaceable(output, [arguments.model, arguments.delta, arguments.mastery, arguments.prompt])
+    read = [arguments.model, arguments.delta, arguments.mastery, arguments.prompt]
+    check_replaceable(output, read)
     output.parent.mkdir(parents=True, exist_ok=True)
     with holding(hidden_beside(output, "lock")):
         # The output is there if another copy of this job made it while this one waited.

@@ -23,7 +23,7 @@ def main() -> None:
     with quick_imports():
         from knowshift.randomness import derive_seed
         from knowshift.restoration.export import export_restored
-        from knowshift.restoration.selection import select
+        from knowshift.restoration.strategies import undo
         from knowshift.runtime.artefacts import check_replaceable, whole_directory
         from knowshift.weights.deltas import open_versions
 
@@ -31,12 +31,13 @@ def main() -> None:
     check_replaceable(arguments.output, inputs)
     versions = open_versions(arguments.base, arguments.tuned, arguments.delta)
     seed = derive_seed(options.seed, "restore")
-    (selection,) = select(versions, options.strategy, options.region, [options.percent], seed, arguments.threads)
+    chosen = (options.strategy, options.region, [options.percent], seed, arguments.threads)
+    (undoing,) = undo(versions, *chosen)
     after = "/".join((arguments.tuned or arguments.delta).parts[-3:])
     about = {"name": arguments.output.name, "after": after, **options.model_dump()}
     manifest = {"kind": "model", "restored": options.model_dump()}
     with whole_directory(arguments.output, manifest, inputs) as directory:
-        export_restored(directory, arguments.base, arguments.tuned or arguments.base, versions, selection, about)
+        export_restored(directory, arguments.base, arguments.tuned or arguments.base, versions, undoing, about)
 
 
 if __name__ == "__main__":

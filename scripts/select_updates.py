@@ -24,14 +24,15 @@ def main() -> None:
     with quick_imports():
         from knowshift.randomness import derive_seed
         from knowshift.restoration.schemas import SELECTIONS
-        from knowshift.restoration.selection import select, tabulate_selections
+        from knowshift.restoration.strategies import tabulate_undoings, undo
         from knowshift.runtime.parquet import write_table
         from knowshift.weights.deltas import open_versions
 
     versions = open_versions(arguments.base, arguments.tuned, arguments.delta)
     seed = derive_seed(options.seed, "restore")
-    selections = select(versions, options.strategy, options.region, options.percents, seed, arguments.threads)
-    write_table(arguments.output, tabulate_selections(selections), SELECTIONS, options.model_dump())
+    chosen = (options.strategy, options.region, options.percents, seed, arguments.threads)
+    undoings = undo(versions, *chosen)
+    write_table(arguments.output, tabulate_undoings(undoings), SELECTIONS, options.model_dump())
 
 
 if __name__ == "__main__":
