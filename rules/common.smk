@@ -21,7 +21,7 @@ from knowshift.canonical import canonical_json, plain_number
 from knowshift.facts.source_rows import PROBED_SPLITS
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.runtime.yaml_files import read_yaml
-from knowshift.finetuning.grid import Cell, cells, feasible, is_restored
+from knowshift.finetuning.grid import Cell, cells, cells_read, feasible, is_restored
 from knowshift.weights.delta_format import DELTA_FORMAT
 from knowshift.weights.regions import LAYERS
 from snakemake.logging import logger

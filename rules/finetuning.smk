@@ -203,11 +203,13 @@ rule diff_weights:
 
 def kept_runs():
     """Return a regular expression for the runs whose delta is kept because something restores or exports them."""
-    kept = {(entry.model, entry.run) for entry in SETTINGS.exports}
+    read = [(entry.model, entry.strategy, Cell.parse(entry.run)) for entry in SETTINGS.exports]
     for model in SETTINGS.models:
         for cell in PLANNED_CELLS:
-            if any(is_restored(entry, model, cell) for entry in SETTINGS.restoration):
-                kept.add((model, cell.run))
+            strategies = [entry.strategy for entry in SETTINGS.restoration if is_restored(entry, model, cell)]
+            read += [(model, strategy, cell) for strategy in strategies]
+    seeds = SETTINGS.finetuning.seeds
+    kept = {(model, other.run) for model, strategy, cell in read for other in cells_read(strategy, cell, seeds)}
     return "|".join(f"(?<={re.escape(f'/{model}/runs/')}){run}" for model, run in sorted(kept)) or "(?!)"
 
 

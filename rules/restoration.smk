@@ -51,6 +51,22 @@ def histogram_of(wildcards):
     return [f"{RESULTS}/{wildcards.model}/runs/{wildcards.run}/changes/{wildcards.region}.histogram.parquet"]
 
 
+def others_of(wildcards, name):
+    """List a file or folder of each run of another seed that a strategy compares with; most compare with none."""
+    _, *others = cells_read(wildcards.strategy, Cell.parse(wildcards.run), SETTINGS.finetuning.seeds)
+    return [f"{RESULTS}/{wildcards.model}/runs/{cell.run}/{name}" for cell in others]
+
+
+def other_manifests(wildcards):
+    """List the manifests of the deltas of other seeds that a strategy compares with."""
+    return others_of(wildcards, "delta.json")
+
+
+def other_deltas(wildcards):
+    """List the deltas of other seeds that a strategy compares with; what counts of them is in their manifests."""
+    return ancient(others_of(wildcards, "delta"))
+
+
 def restored_part(wildcards):
     """Return the strategy, the region, and the percent of it that are restored; no percent for all shares together."""
     percent = {"percent": float(wildcards.percent)} if "percent" in wildcards.keys() else {}
@@ -137,6 +153,8 @@ rule evaluate_restored:
         order=order_of,
         prompt=located(SETTINGS.facts.prompt),
         histogram=histogram_of,
+        others=other_deltas,
+        other_manifests=other_manifests,
     output:
         shares=temp(directory(f"{RESTORED}.shares")),
     log:
@@ -165,7 +183,7 @@ rule evaluate_restored:
     shell:
         "{resources.python} {params.script:q} --model {params.base:q} --delta {input.delta:q}"
         " --mastery {input.mastery:q} --order {input.order:q} --prompt {input.prompt:q} --histogram {input.histogram:q}"
-        " --spec {params.spec:q} --percents {params.percents:q}"
+        " --others {input.others:q} --spec {params.spec:q} --percents {params.percents:q}"
         " --threads {threads} --gpus {resources.gpu} --chunk {resources.chunk} --code {params.code}"
         " --kept {params.kept:q} --output {output.shares:q} 2> {log:q}"
 
@@ -195,6 +213,7 @@ rule keep_restored:
         order=order_of,
         prompt=located(SETTINGS.facts.prompt),
         histogram=histogram_of,
+        other_manifests=other_manifests,
         shares=evaluated_shares,
     output:
         outcomes=f"{RESTORED}-{{percent}}.parquet",
@@ -230,6 +249,8 @@ rule export_model:
         base=rules.resolve_model.output.manifest,
         delta=ancient(rules.diff_weights.output.delta),
         manifest=rules.diff_weights.output.manifest,
+        others=other_deltas,
+        other_manifests=other_manifests,
     output:
         manifest=f"{RESULTS}/{{model}}/exports/{{run}}/{{strategy}}-{{region}}-{{percent}}/manifest.json",
     log:
@@ -248,8 +269,8 @@ rule export_model:
     message:
         "Export {wildcards.run} with {wildcards.percent} % ({wildcards.strategy}, {wildcards.region}) restored"
     shell:
-        "python {params.script:q} --base {params.base:q} --delta {input.delta:q} --spec {params.spec:q}"
-        " --threads {threads} --output {params.folder:q} 2> {log:q}"
+        "python {params.script:q} --base {params.base:q} --delta {input.delta:q} --others {input.others:q}"
+        " --spec {params.spec:q} --threads {threads} --output {params.folder:q} 2> {log:q}"
 
 
 def exported_models():

@@ -72,6 +72,7 @@ class Share:
 def list_shares(arguments: Namespace, options: Options) -> list[Share]:
     """List the shares that are asked for, rising, each of them once."""
     files = [getattr(arguments, name) for name in ("model", "prompt", "delta", "mastery", "order", "histogram")]
+    files += arguments.others or []
     shared = {"code": arguments.code, "inputs": input_digests(*files)}
     rest, shares = options.model_dump(exclude={"percents"}), []
     for percent in sorted({*options.percents}):
@@ -114,6 +115,7 @@ def answer_shares(arguments: Namespace, shares: Sequence[Share], folder: Path) -
             derive_seed(first.seed, "restore"),
             arguments.threads or 1,
             read_table(arguments.histogram, HISTOGRAM) if arguments.histogram else None,
+            arguments.others or [],
         )
 
     with lease_device(arguments.device, arguments.threads) as device:
@@ -167,6 +169,7 @@ def main() -> None:
         required=False,
         bare=True,
     )
+    parser.others()
     parser.new_folder("--output", "Folder of tables to write (Parquet).")
     parser.add_argument(
         "--kept",
@@ -177,7 +180,7 @@ def main() -> None:
     arguments, options = parser.read()
     shares = list_shares(arguments, options)
     output, unfinished = arguments.output, hidden_beside(arguments.output, "unfinished")
-    read = [arguments.model, arguments.delta, arguments.mastery, arguments.prompt]
+    read = [arguments.model, arguments.delta, arguments.mastery, arguments.prompt, *(arguments.others or [])]
     check_replaceable(output, read)
     output.parent.mkdir(parents=True, exist_ok=True)
     with holding(hidden_beside(output, "lock")):

@@ -18,6 +18,7 @@ def main() -> None:
     """Read the command line, select, and write the model."""
     parser = CommandLine(__doc__, Options)
     parser.versions()
+    parser.others()
     parser.new_folder("--output", "Model directory to write.")
     arguments, options = parser.read()
     with quick_imports():
@@ -25,14 +26,15 @@ def main() -> None:
         from knowshift.restoration.export import export_restored
         from knowshift.restoration.strategies import undo
         from knowshift.runtime.artefacts import check_replaceable, whole_directory
-        from knowshift.weights.deltas import open_versions
+        from knowshift.weights.deltas import open_others, open_versions
 
-    inputs = [path for path in (arguments.base, arguments.tuned, arguments.delta) if path]
+    inputs = [path for path in (arguments.base, arguments.tuned, arguments.delta, *(arguments.others or [])) if path]
     check_replaceable(arguments.output, inputs)
     versions = open_versions(arguments.base, arguments.tuned, arguments.delta)
     seed = derive_seed(options.seed, "restore")
+    beside = open_others(arguments.base, arguments.others or [])
     chosen = (options.strategy, options.region, [options.percent], seed, arguments.threads)
-    (undoing,) = undo(versions, *chosen)
+    (undoing,) = undo(versions, *chosen, others=beside)
     after = "/".join((arguments.tuned or arguments.delta).parts[-3:])
     about = {"name": arguments.output.name, "after": after, **options.model_dump()}
     manifest = {"kind": "model", "restored": options.model_dump()}

@@ -19,6 +19,7 @@ def main() -> None:
     """Read the command line, select, and write the table."""
     parser = CommandLine(__doc__, Options)
     parser.versions()
+    parser.others()
     parser.new_file("--output", "Table to write (Parquet), a row per share and tensor.")
     arguments, options = parser.read()
     with quick_imports():
@@ -26,12 +27,13 @@ def main() -> None:
         from knowshift.restoration.schemas import SELECTIONS
         from knowshift.restoration.strategies import tabulate_undoings, undo
         from knowshift.runtime.parquet import write_table
-        from knowshift.weights.deltas import open_versions
+        from knowshift.weights.deltas import open_others, open_versions
 
     versions = open_versions(arguments.base, arguments.tuned, arguments.delta)
     seed = derive_seed(options.seed, "restore")
+    beside = open_others(arguments.base, arguments.others or [])
     chosen = (options.strategy, options.region, options.percents, seed, arguments.threads)
-    undoings = undo(versions, *chosen)
+    undoings = undo(versions, *chosen, others=beside)
     write_table(arguments.output, tabulate_undoings(undoings), SELECTIONS, options.model_dump())
 
 

@@ -46,7 +46,8 @@ def count_models(settings: Configuration) -> int:
                 total += len(settings.models) * len(seeds)
                 for entry in settings.restoration:
                     cell = {"methods": method, "data": data, "sizes": size}
-                    if all(value in (getattr(entry, key) or [value]) for key, value in cell.items()):
+                    listed = all(value in (getattr(entry, key) or [value]) for key, value in cell.items())
+                    if listed and entry.takes_size(size):
                         restored = len(set(entry.seeds) & set(seeds)) if entry.seeds else len(seeds)
                         for model in entry.models or settings.models:
                             further = {*entry.more_dtypes} - {settings.answering_dtype(model)}

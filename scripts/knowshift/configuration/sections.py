@@ -7,11 +7,12 @@ JSON schema that editors use follows from them (`make schema`):
 """
 
 import json
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from knowshift.allowed_values import Dtype
+from knowshift.allowed_values import STRATEGY_TRAITS, Dtype
 from knowshift.configuration.evaluation import Divergence, Evaluation
 from knowshift.configuration.facts import ENTITYQUESTIONS, Facts
 from knowshift.configuration.finetuning import GRID_KEYS, METHOD, Finetuning
@@ -82,6 +83,8 @@ class Configuration(Seeded):
                 for value in getattr(entry, key) or ():
                     if value not in allowed:
                         raise ValueError(f"restoration.{number}.{key}: {value} is not in the grid, which has {allowed}")
+            if STRATEGY_TRAITS[entry.strategy].other_seeds:
+                self._check_seeds(f"restoration.{number}", entry.strategy, "sizes", entry.sizes or ())
             for model in entry.models or self.models:
                 if self.answering_dtype(model) != "float32" and "float32" in entry.more_dtypes:
                     raise ValueError(
@@ -100,7 +103,29 @@ class Configuration(Seeded):
         for number, entry in enumerate(self.exports):
             if entry.model not in self.models:
                 raise ValueError(f"exports.{number}.model: {entry.model} is not among {list(self.models)}")
+            if STRATEGY_TRAITS[entry.strategy].other_seeds:
+                self._check_seeds(f"exports.{number}", entry.strategy, "run", entry.run.split("-")[2:3])
         return self
+
+    def _check_seeds(self, where: str, strategy: str, key: str, sizes: Sequence[int | str]) -> None:
+        """Check that a strategy which compares models of several seeds finds several.
+
+        Args:
+            where: the entry that it stands in.
+            strategy: its name.
+            key: the key of the entry that gives the sizes.
+            sizes: the training set sizes that the entry names.
+        """
+        if len(self.finetuning.seeds) < 2:
+            raise ValueError(
+                f"{where}.strategy: {strategy} compares the models of several seeds, and finetuning.seeds has one; add"
+                " a seed, or choose another strategy"
+            )
+        if "all" in sizes:
+            raise ValueError(
+                f"{where}.{key}: the size all is trained with one seed only, and {strategy} compares the models of"
+                " several"
+            )
 
     def answering_dtype(self, model: str) -> Dtype:
         """Return the number format that a model is asked in, before and after fine-tuning and restored."""

@@ -1,10 +1,11 @@
 """The grid of an experiment: one cell for each fine-tuned model, and which cells have enough facts to be run."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
+from knowshift.allowed_values import STRATEGY_TRAITS
 from knowshift.configuration.restoration import Restoration
 from knowshift.finetuning.orders import data_levels
 from knowshift.finetuning.schemas import CELLS
@@ -77,9 +78,24 @@ def feasible(planned: Sequence[Cell], levels: pa.Table) -> list[Cell]:
 
 
 def is_restored(entry: Restoration, model: str, cell: Cell) -> bool:
-    """Tell whether an entry under `restoration` applies to a cell of a model; a list that is null takes all."""
+    """Tell whether an entry under `restoration` applies to a cell of a model; a list that is null takes all.
+
+    A strategy that compares the models of several seeds takes no cell that has one seed only.
+    """
     asked = {"models": model, "methods": cell.method, "data": cell.data, "sizes": cell.size, "seeds": cell.seed}
-    return all(value in (getattr(entry, key) or [value]) for key, value in asked.items())
+    return entry.takes_size(cell.size) and all(
+        value in (getattr(entry, key) or [value]) for key, value in asked.items()
+    )
+
+
+def other_seeds(cell: Cell, seeds: Sequence[int]) -> list[Cell]:
+    """Return the cells that differ from a cell in their seed alone, in the order of the seeds."""
+    return [replace(cell, seed=seed) for seed in seeds if seed != cell.seed] if cell.size != "all" else []
+
+
+def cells_read(strategy: str, cell: Cell, seeds: Sequence[int]) -> list[Cell]:
+    """Return the cells whose deltas a restoration of a cell reads: its own, and those that a strategy compares with."""
+    return [cell, *(other_seeds(cell, seeds) if STRATEGY_TRAITS[strategy].other_seeds else [])]
 
 
 def describe(planned: Sequence[Cell], levels: pa.Table) -> pa.Table:

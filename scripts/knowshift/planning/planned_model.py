@@ -1,12 +1,13 @@
 """The part of an experiment that one model takes: the cells that are trained, restored and exported."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from knowshift.configuration.finetuning import GRID_KEYS
-from knowshift.finetuning.grid import Cell, cells, is_restored
+from knowshift.finetuning.grid import Cell, cells, cells_read, is_restored
 from knowshift.planning.fact_counts import FactCounts, TopicSize
 
 
@@ -36,6 +37,14 @@ class RestoredModel:
     region: str
     percent: float
     dtype: str
+
+
+class Sweep(NamedTuple):
+    """A process that undoes several shares of a fine-tuned model's update in one way, and asks each restored model."""
+
+    cell: Cell
+    strategy: str
+    shares: int
 
 
 class PlannedModel:
@@ -71,7 +80,8 @@ class PlannedModel:
     @cached_property
     def trained(self) -> list[Cell]:
         """The cells that are trained: all runs, and cells that only an export asks for."""
-        exported = [Cell.parse(entry.run) for entry in self.exports]
+        seeds = self.experiment.finetuning.seeds
+        exported = [cell for entry in self.exports for cell in cells_read(entry.strategy, Cell.parse(entry.run), seeds)]
         return list(dict.fromkeys([*self.runs, *exported]))
 
     @cached_property
@@ -88,15 +98,24 @@ class PlannedModel:
         )
         return list(dict.fromkeys(every))
 
+    @cached_property
+    def sweeps_made(self) -> list[Sweep]:
+        """The processes that evaluate restored models: one for all shares of a cell, strategy, region and format."""
+        counts = Counter((other.cell, other.strategy, other.region, other.dtype) for other in self.restored)
+        return [Sweep(cell, strategy, shares) for (cell, strategy, _, _), shares in counts.items()]
+
     @property
     def sweeps(self) -> int:
-        """How many processes evaluate restored models: one for all shares of a cell, strategy, region and format."""
-        return len({(other.cell, other.strategy, other.region, other.dtype) for other in self.restored})
+        """How many processes evaluate restored models."""
+        return len(self.sweeps_made)
 
     @cached_property
     def kept_deltas(self) -> list[Cell]:
         """The trained cells whose delta stays on disk."""
         if self.experiment.finetuning.keep_deltas == "all":
             return self.trained
-        needed = {model.cell for model in self.restored} | {Cell.parse(entry.run) for entry in self.exports}
+        read = [(model.strategy, model.cell) for model in self.restored]
+        read += [(entry.strategy, Cell.parse(entry.run)) for entry in self.exports]
+        seeds = self.experiment.finetuning.seeds
+        needed = {other for strategy, cell in read for other in cells_read(strategy, cell, seeds)}
         return [cell for cell in self.trained if cell in needed]

@@ -30,6 +30,8 @@ al., EMNLP 2025 (arXiv:2509.16596).
 SELECTED = """Of the {n:,} parameters in
 the region `{region}`, {k_count:,} ({percent:g} %) have their values from before fine-tuning again, chosen by the
 strategy `{strategy}`: {undoes}"""
+COMPUTED = """Of the changes to the {n:,}
+parameters in the region `{region}`, {percent:g} % were undone by the strategy `{strategy}`: {undoes}"""
 
 
 def export_restored(
@@ -49,7 +51,8 @@ def export_restored(
     write_model(output, base, files, versions.dtypes, lambda name: _pieces(versions, undoing, name))
     dtypes = sorted(set(versions.dtypes.values()))
     counts = {"n": undoing.parameters, "k_count": undoing.selected, "threshold": undoing.threshold}
-    undone = SELECTED.format(undoes=STRATEGY_TRAITS[about["strategy"]].undoes, **counts, **about)
+    traits = STRATEGY_TRAITS[about["strategy"]]
+    undone = (SELECTED if traits.selects else COMPUTED).format(undoes=traits.undoes, **counts, **about)
     before, base_model = _origin(base)
     card = CARD.format(
         undone=undone, dtypes=" and ".join(dtypes), before=before, base_model=base_model, **counts, **about

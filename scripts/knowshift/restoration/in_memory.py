@@ -33,6 +33,7 @@ class RestoredModels:
         seed: the seed of what is random in the strategy.
         threads: how many threads work.
         histogram: the histogram of this region's relative changes, see `undo`.
+        others: delta directories of other seeds, see `undo`.
 
     Attributes:
         undoings: what each share undoes, by its percent.
@@ -51,6 +52,7 @@ class RestoredModels:
         seed: int,
         threads: int = 1,
         histogram: pa.Table | None = None,
+        others: Sequence[Path] = (),
     ) -> None:
         # Imported here because it loads llvmlite: a process of vLLM imports this module too, and fails beside llvmlite.
         from knowshift.restoration.strategies import undo
@@ -69,7 +71,8 @@ class RestoredModels:
 
         shapes = {name: stored[name].shape for name in source.names()}
         self._versions = Versions(shapes, dtypes, read, source.base.no_parameters)
-        found = undo(self._versions, strategy, region, percents, seed, threads, histogram)
+        beside = [Delta(other, base).versions() for other in others]
+        found = undo(self._versions, strategy, region, percents, seed, threads, histogram, beside)
         self.undoings = dict(zip(percents, found, strict=True))
 
     def make(self, percent: float, dtype: str, device: torch.device | str, last: bool = False) -> PreTrainedModel:

@@ -11,9 +11,11 @@ import numpy as np
 
 from knowshift.randomness import counter_bits, derive_seed
 from knowshift.restoration.relative_changes import RelativeChanges, relative_changes
-from knowshift.weights.versions import Piece
+from knowshift.weights.bit_patterns import as_float32
+from knowshift.weights.versions import Piece, Versions
 
 LARGEST = 0x7FFFFFFF  # the largest key
+MOST_OTHERS = 0x7F  # models that the upper bits of a key can count
 
 Integers = TypeVar("Integers", int, np.ndarray)
 
@@ -93,6 +95,16 @@ class Absolute(SortKeys):
         return self.from_changes(np.abs(changes.after - changes.before).view(np.int32))
 
 
+class Smallest(Absolute):
+    """The complement of the float32 bits of |after - before|: what TIES trims (Yadav et al. 2023)."""
+
+    unchanged_key = LARGEST
+
+    def from_changes(self, bits: Integers) -> Integers:
+        """Turn the float32 bits of absolute changes into keys."""
+        return LARGEST - bits
+
+
 @dataclass(frozen=True)
 class Random(SortKeys):
     """A counter under the seed and the tensor's name, so that any element's key can be had alone.
@@ -112,3 +124,31 @@ class Random(SortKeys):
         counters = np.arange(piece.start, piece.start + changes.r.size, dtype=np.uint64)
         stream = np.array(derive_seed(self.seed, "restore", piece.name), np.uint64)
         return (counter_bits(stream, counters) >> np.uint64(33)).astype(np.int32)
+
+
+@dataclass(frozen=True)
+class SignAgreeing(SortKeys):
+    """How many models of other seeds do not share the sign of the change, and among equals the smaller change.
+
+    The upper 7 bits count the models, and the lower 24 are the complement of the upper bits of |after - before|. The
+    sign of an unchanged parameter is 0, which a model shares that has not changed it either.
+
+    Attributes:
+        others: the base beside a fine-tuned model of each other seed.
+    """
+
+    by_value = False
+    others: tuple[Versions, ...]
+
+    def change_at(self, key: int) -> float | None:
+        """Return None: the change does not decide alone."""
+        return None
+
+    def _keys(self, piece: Piece, changes: RelativeChanges) -> np.ndarray:
+        change = changes.after - changes.before
+        signs, apart = np.sign(change), np.zeros(len(change), np.int32)
+        for other in self.others:
+            base, tuned = other.read(piece.name, piece.start, piece.start + len(change))
+            before, after = (as_float32(side, other.dtypes[piece.name]) for side in (base, tuned))
+            apart += np.sign(after - before) != signs
+        return (apart << 24) | ((LARGEST - np.abs(change).view(np.int32)) >> 7)

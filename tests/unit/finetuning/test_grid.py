@@ -4,7 +4,8 @@ from itertools import product
 
 import pytest
 
-from knowshift.finetuning.grid import Cell, cells
+from knowshift.configuration.restoration import Restoration
+from knowshift.finetuning.grid import Cell, cells, cells_read, is_restored, other_seeds
 
 METHODS, KINDS, SIZES, SEEDS = ["full", "lora"], ["level0", "level2", "mixed"], [8, 32, "all"], [1, 2]
 
@@ -36,3 +37,15 @@ def test_lifting_a_restriction_only_adds_cells() -> None:
     assert set(few) < set(all_cells)
     assert [cell for cell in all_cells if cell in set(few)] == few
     assert {cell.data for cell in set(all_cells) - set(few)} == {"level0"}
+
+
+def test_a_strategy_that_compares_seeds_reads_the_other_seeds_of_a_cell() -> None:
+    every = cells(METHODS, KINDS, SIZES, [3, 1, 2])
+    for cell in every:
+        others = other_seeds(cell, [3, 1, 2])
+        same = [one for one in every if (one.method, one.data, one.size) == (cell.method, cell.data, cell.size)]
+        assert others == [one for one in same if one != cell]
+        assert cells_read("top", cell, [3, 1, 2]) == [cell]
+        assert cells_read("sign_agreeing", cell, [3, 1, 2]) == [cell, *others]
+        assert is_restored(Restoration(strategy="sign_agreeing"), "m", cell) == bool(others) == (cell.size != "all")
+        assert is_restored(Restoration(strategy="smallest"), "m", cell)

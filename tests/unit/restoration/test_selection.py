@@ -48,7 +48,7 @@ def check_against_the_reference(members: list[Triple], strategy: str, percents: 
 
 
 @pytest.mark.parametrize("ties", [False, True])
-@pytest.mark.parametrize("strategy", ["top", "bottom", "absolute"])
+@pytest.mark.parametrize("strategy", ["top", "bottom", "absolute", "smallest"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 def test_selections_are_those_of_a_full_sort(strategy: str, dtype: torch.dtype, ties: bool) -> None:
     check_against_the_reference(triples(dtype=dtype, ties=ties), strategy, [0, 0.1, 1, 3, 20, 50, 97.5, 100])
@@ -64,7 +64,7 @@ def test_selections_are_those_of_a_full_sort(strategy: str, dtype: torch.dtype, 
         max_size=4,
     ),
     dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float16]),
-    strategy=st.sampled_from(["top", "bottom", "absolute"]),
+    strategy=st.sampled_from(["top", "bottom", "absolute", "smallest"]),
     percents=st.lists(st.floats(0, 100), min_size=1, max_size=4),
     small=st.booleans(),
     tabled=st.booleans(),
@@ -94,7 +94,7 @@ def test_a_stored_histogram_saves_a_pass_and_changes_nothing() -> None:
         undo(every, "top", "mlp", [5], histogram=histogram)
 
 
-@pytest.mark.parametrize("strategy", ["top", "bottom", "absolute", "random"])
+@pytest.mark.parametrize("strategy", ["top", "bottom", "absolute", "smallest", "random"])
 def test_selections_are_nested_and_end_at_base_and_tuned(strategy: str) -> None:
     every = triples()
     nothing, few, more, whole = (undone(every, one) for one in undo(held(every), strategy, "all", [0, 10, 40, 100], 5))
@@ -162,7 +162,7 @@ def test_few_changes_are_counted_like_many(dtype: torch.dtype, fewest: int, monk
     monkeypatch.setattr(knowshift.restoration.distinct_values, "FEWEST", fewest)
     met = knowshift.restoration.distinct_values.PairTable().distinct(held(members), Segment(LAYER, 0, 5000))
     assert (met is not None) == (dtype == torch.bfloat16 and not fewest)
-    for strategy in ("top", "bottom", "absolute"):
+    for strategy in ("top", "bottom", "absolute", "smallest"):
         check_against_the_reference(members, strategy, [1, 5, 50])
     histogram, tensors = measure_changes(held(members), "all")
     bins, counts = np.unique(plain_changes(members).numpy().view(np.int32) >> 11, return_counts=True)

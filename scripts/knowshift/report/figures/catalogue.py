@@ -16,6 +16,7 @@ from knowshift.report.figures import (
     restoration,
     theme,
     training,
+    undoing,
 )
 from knowshift.report.frames import Frames
 
@@ -31,6 +32,7 @@ MODULES = {
     "parameters": parameters,
     "restoration": restoration,
     "training": training,
+    "undoing": undoing,
 }
 ABSENT = {"absent": True}  # `usermeta` of a figure whose cells were not run
 

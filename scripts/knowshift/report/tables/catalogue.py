@@ -2,7 +2,7 @@
 
 from knowshift.report.contents import TABLES
 from knowshift.report.frames import Frames
-from knowshift.report.tables import confidence, knowledge, parameters, scores, summary
+from knowshift.report.tables import confidence, knowledge, parameters, scores, summary, undoing
 from knowshift.report.tables.layout import PrintedTable
 
 # Modules that `contents` names. Each of their public functions lays out one printed table.
@@ -12,6 +12,7 @@ MODULES = {
     "parameters": parameters,
     "scores": scores,
     "summary": summary,
+    "undoing": undoing,
 }
 
 
