@@ -72,8 +72,8 @@ def list_contests(study: Study) -> list[Contest]:
         tried = {one.strategy for one in every}
         shared = set.intersection(*(set(one.runs) for one in every))
         runs = tuple(run for run in condition.runs if run in shared)
-        if not runs:
-            continue
+        if not runs or all(one.percent in (0, 100) for one in every):
+            continue  # whole blocks of layers that went back are no way with shares to choose from
         # The model with 100 % undone is the same one whichever way leads to it.
         last = next((one.strategy for one in every if one.percent == 100), None)
         ways = {}
