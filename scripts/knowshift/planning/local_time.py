@@ -42,7 +42,7 @@ SAVE_PASSES = 80.0  # bytes moved in the time in which a byte of a checkpoint is
 UNPACKED = 4.0  # bytes of a delta that are decompressed in the time in which one is compressed
 COMPARED = 6.9  # bytes compressed in the time in which diff_weights deals with a byte of the weights
 RANKED = 480.0  # bytes moved in the time in which a parameter is ranked by its relative change
-DECOMPOSED = 30.0  # products per parameter and hidden unit in the time in which the changes of a matrix are decomposed
+DECOMPOSED = 2.5  # products of a matrix with a square one in the time in which its changes are decomposed
 DEQUANTISED = 80.0  # bytes moved in the time in which a byte of a quantised model's weights is made
 # Jobs on tables, in starts of a process that imports pandas.
 TABLE_STARTS = {
@@ -176,7 +176,9 @@ def _undoing_seconds(model: PlannedModel, unpack: float, speed: MachineSpeed) ->
     hidden = (parameters * 128 / 12) ** (1 / 3)  # as in `sizing.training_bytes`
     for sweep in model.sweeps_made:
         if sweep.strategy == "low_rank":
-            seconds += DECOMPOSED * parameters * hidden * 2 / speed.plain_products["float32"]
+            # Two products of half the width cut the changes down, once for the table and once for the model.
+            products = DECOMPOSED + sweep.shares
+            seconds += products * parameters * hidden * 2 / speed.plain_products["float32"]
         others = len(cells_read(sweep.strategy, sweep.cell, model.experiment.finetuning.seeds)) - 1
         seconds += others * unpack * (2 + sweep.shares)  # two passes choose, and each model is made by one
     return seconds
