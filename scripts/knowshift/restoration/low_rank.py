@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 
 from knowshift.randomness import derive_seed
 from knowshift.restoration.blending import stored_bits
@@ -64,6 +63,8 @@ def decompose(matrix: np.ndarray, count: int | None, seed: int) -> Directions:
     """
     total = float(np.square(matrix, dtype=np.float64).sum())
     if count is not None:
+        import torch  # only here: loading it takes longer than comparing two small models
+
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             left, values, _ = torch.svd_lowrank(torch.from_numpy(matrix), count, POWER_ITERATIONS)

@@ -11,7 +11,7 @@ from knowshift.report.frames import Frames
 MARKS = {
     "top": ("#0b6fb0", "circle"),
     "bottom": ("#7a7a7a", "triangle-down"),
-    "absolute": ("#3f93d6", "square"),
+    "absolute": ("#4f93bd", "square"),
     "smallest": ("#c8501c", "triangle-up"),
     "random": ("#7a7a7a", "cross"),
     "sign_agreeing": ("#6a55b0", "diamond"),
