@@ -35,7 +35,7 @@ def test_the_json_schema_is_current() -> None:
 
 
 def test_every_setting_that_says_what_torch_computes_in_is_listed(raw: dict) -> None:
-    raw["restoration"][0]["more_dtypes"] = ["bfloat16"]
+    raw["restoration"][0] |= {"more_dtypes": ["bfloat16"], "strategy": "sign_agreeing", "sizes": None}
     assert "bfloat16" in checking.check(raw, REPOSITORY).computing_dtypes().values()
     raw["evaluation"]["engine"] = "vllm"
     assert not any(key.startswith("restoration") for key in checking.check(raw, REPOSITORY).computing_dtypes())
@@ -243,6 +243,31 @@ def test_a_mistake_is_named_with_what_is_allowed(raw: dict, key: str, value: obj
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
+        ({"finetuning.seeds": [1]}, "restoration.0.strategy: sign_agreeing compares the models of several seeds, and"),
+        ({"restoration.0.sizes": [8, "all"]}, "restoration.0.sizes: the size all is trained with one seed only, and"),
+        (
+            {
+                "restoration.0.strategy": "top",
+                "exports.0.strategy": "sign_agreeing",
+                "exports.0.run": "full-mixed-all-s1",
+            },
+            "exports.0.run: the size all is trained with one seed only, and sign_agreeing compares",
+        ),
+    ],
+)
+def test_a_strategy_that_compares_seeds_needs_several(raw: dict, changes: dict, said: str) -> None:
+    change(raw, "restoration.0.strategy", "sign_agreeing")
+    checking.check(raw, REPOSITORY)
+    for key, value in changes.items():
+        change(raw, key, value)
+    with pytest.raises(checking.ConfigurationError) as caught:
+        checking.check(raw, REPOSITORY)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
         ({"mastery.samples": 100_000, "mastery.max_new_tokens": 100}, ["20,000,000", "1,000,000"]),
         ({"finetuning.seeds": list(range(30_000))}, ["fine-tuned and restored models", "100,000"]),
         ({"restoration.0.percents": [number / 1000 for number in range(100_000)]}, ["fine-tuned and restored models"]),
@@ -273,7 +298,7 @@ def test_no_configuration_of_the_project_needs_consent(name: str) -> None:
 
 
 def test_models_are_counted_as_a_plan_counts_them(raw: dict) -> None:
-    raw["restoration"][0]["more_dtypes"] = ["bfloat16"]
+    raw["restoration"][0] |= {"more_dtypes": ["bfloat16"], "strategy": "sign_agreeing", "sizes": None}
     settings = checking.check(raw, REPOSITORY)
     topics = {
         name: TopicSize("in_domain", {"train": 9000, "dev": 10, "test": 10}, 9000, 10.0, 10.0, 5.0)

@@ -19,7 +19,7 @@ from knowshift.models.foreign import Checkpoint, differing_settings
 from knowshift.models.tuned import load_tuned
 from knowshift.restoration.export import export_restored
 from knowshift.restoration.in_memory import RestoredModels
-from knowshift.restoration.selection import select
+from knowshift.restoration.strategies import undo
 from knowshift.runtime.artefacts import whole_directory
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.weights.deltas import diff_weights, open_versions
@@ -52,10 +52,10 @@ def delta_of(base: Path, tuned: Path, output: Path) -> Path:
 def exported(base: Path, tuned: Path, delta: Path | None, percent: float, region: str, output: Path) -> Path:
     """The folder of a restored model; weights after training come from a delta, or else from the folder `tuned`."""
     versions = open_versions(base, None if delta else tuned, delta)
-    (selection,) = select(versions, "top", region, [percent])
+    (undoing,) = undo(versions, "top", region, [percent])
     about = {"name": "x", "after": "y", "strategy": "top", "region": region, "percent": percent, "seed": 1}
     output.mkdir()
-    export_restored(output, base, tuned, versions, selection, about)
+    export_restored(output, base, tuned, versions, undoing, about)
     return output
 
 

@@ -43,16 +43,18 @@ def mastery(facts: int) -> pa.Table:
 
 @pytest.fixture(scope="module")
 def inputs(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a model, a delta to it, a histogram of its relative changes, and facts to ask about."""
+    """A folder with a model, deltas of two seeds to it, a histogram of the first's changes, and facts to ask about."""
     root = tmp_path_factory.mktemp("inputs")
     weights, draw = load_file(tiny_model / "model.safetensors"), torch.Generator().manual_seed(1)
-    moved = {name: value + 0.05 * torch.randn(value.shape, generator=draw) for name, value in sorted(weights.items())}
     shutil.copytree(tiny_model, root / "base")
-    (root / "tuned").mkdir()
-    save_file(moved, root / "tuned/model.safetensors")
-    facts: dict = {}
-    with whole_directory(root / "delta", facts) as delta:
-        facts |= diff_weights(root / "base", root / "tuned", delta)
+    for name in ("delta", "other"):
+        moved = {key: value + 0.05 * torch.randn(value.shape, generator=draw) for key, value in sorted(weights.items())}
+        tuned = root / f"tuned-{name}"
+        tuned.mkdir()
+        save_file(moved, tuned / "model.safetensors")
+        facts: dict = {}
+        with whole_directory(root / name, facts) as delta:
+            facts |= diff_weights(root / "base", tuned, delta)
     histogram, _ = measure_changes(open_versions(root / "base", delta=root / "delta"), "transformer")
     write_table(root / "histogram.parquet", histogram, HISTOGRAM)
     write_table(root / "mastery.parquet", mastery(15), MASTERY)
@@ -96,16 +98,17 @@ def names(percents: list[float]) -> set[str]:
     return {f"{plain_number(percent)}{end}" for percent in percents for end in (".parquet", ".selection.parquet")}
 
 
-@pytest.mark.parametrize("strategy", ["top", "bottom", "absolute", "random"])
+@pytest.mark.parametrize("strategy", ["top", "bottom", "absolute", "random", "interpolate", "sign_agreeing"])
 def test_shares_evaluated_together_are_those_evaluated_alone(
     evaluate: Evaluate, inputs: Path, tmp_path: Path, strategy: str
 ) -> None:
-    together = evaluate("together", SHARES, strategy=strategy)
+    others = ["--others", str(inputs / "other")] if strategy == "sign_agreeing" else []
+    together = evaluate("together", SHARES, *others, strategy=strategy)
     assert set(together) == names(SHARES)
     for percent in SHARES:
-        alone = evaluate(f"alone-{percent}", [percent], strategy=strategy)
+        alone = evaluate(f"alone-{percent}", [percent], *others, strategy=strategy)
         assert alone == {name: together[name] for name in names([percent])}
-    more = ["--histogram", str(inputs / "histogram.parquet")] if strategy in ("top", "bottom") else []
+    more = ["--histogram", str(inputs / "histogram.parquet")] if strategy in ("top", "bottom") else others
     assert evaluate("histogram", SHARES, *more, strategy=strategy) == together
     about = table_metadata(read_table(tmp_path / "together/20.5.parquet"))
     assert about == {"strategy": strategy, "region": "transformer", "percent": 20.5}
