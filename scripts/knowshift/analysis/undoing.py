@@ -237,7 +237,8 @@ def _way_rows(
         row["p"] = None
         if point:
             number = mine.index(point)
-            row |= {"matched_percent": point.percent, "matched_taught": known(curves[way].taught[number].value)}
+            taught = known(curves[way].taught[number].value) if curves[way].taught else None
+            row |= {"matched_percent": point.percent, "matched_taught": taught}
             row |= interval_columns("matched_knowledge", curves[way].knowledge[number])
         if point and other and way != reference:
             apart = known_facts.answers(point).astype(np.int8) - known_facts.answers(other)
@@ -263,16 +264,17 @@ def best_on_dev(study: Study, points: Sequence[Point]) -> Point | None:
 def matched_on_dev(study: Study, contest: Contest, points: Sequence[Point]) -> Point | None:
     """The point best on dev of those that still answer `TAUGHT_KEPT` of the taught facts that the tuned model does.
 
-    Nothing undone is one of them. It is None without dev questions, or if no training set was asked.
+    If no training set was asked, as of a model that was fine-tuned elsewhere, it is the best of those that keep the
+    tasks. Nothing undone is one of them. It is None without dev questions, or if neither was asked.
     """
     dev, taught = study.panels.get("dev"), taught_of(study, contest, points)
-    if dev is None or not taught:
+    if dev is None or not (taught or study.tasks):
         return None
-    enough = [
-        point
-        for point, share in zip(points, taught, strict=True)
-        if share.value >= TAUGHT_KEPT * taught[0].value - 1e-12
-    ]
+    if taught:
+        least = TAUGHT_KEPT * taught[0].value - 1e-12
+        enough = [point for point, share in zip(points, taught, strict=True) if share.value >= least]
+    else:
+        enough = [point for point in points if all(task.keeps(point.keys) for task in study.tasks)]
     return max(enough, key=lambda point: (round(dev.known_level_mean(point.keys), 12), -point.percent))
 
 

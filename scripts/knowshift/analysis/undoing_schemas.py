@@ -32,7 +32,13 @@ UNDOING_WAYS = pa.schema(
         field("reference", TEXT, "the way that this one is compared with"),
         *interval_fields("area", "mean share of known facts over the taught facts lost on the way to 100 %"),
         *interval_fields("over_reference", "area less the reference's"),
-        field("matched_percent", REAL, "best on dev of the shares that keep 90 % of the taught facts", null=True),
+        field(
+            "matched_percent",
+            REAL,
+            "best on dev of the shares that keep 90 % of the taught facts; if these were not asked, of those that keep"
+            " the tasks",
+            null=True,
+        ),
         field("matched_taught", REAL, _TAUGHT, null=True),
         *interval_fields("matched_knowledge", "share of known facts there"),
         *interval_fields("matched_gain", "that share less the reference's"),

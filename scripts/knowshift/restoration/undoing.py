@@ -153,7 +153,7 @@ class Tabulated:
         """The rows as a table."""
         return pa.Table.from_pylist(list(self.rows), schema=SELECTION)
 
-    @cached_property
+    @property
     def names(self) -> frozenset[str]:
         """The tensors of the region."""
         return frozenset(row["tensor"] for row in self.rows)

@@ -243,31 +243,6 @@ def test_a_mistake_is_named_with_what_is_allowed(raw: dict, key: str, value: obj
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"finetuning.seeds": [1]}, "restoration.0.strategy: sign_agreeing compares the models of several seeds, and"),
-        ({"restoration.0.sizes": [8, "all"]}, "restoration.0.sizes: the size all is trained with one seed only, and"),
-        (
-            {
-                "restoration.0.strategy": "top",
-                "exports.0.strategy": "sign_agreeing",
-                "exports.0.run": "full-mixed-all-s1",
-            },
-            "exports.0.run: the size all is trained with one seed only, and sign_agreeing compares",
-        ),
-    ],
-)
-def test_a_strategy_that_compares_seeds_needs_several(raw: dict, changes: dict, said: str) -> None:
-    change(raw, "restoration.0.strategy", "sign_agreeing")
-    checking.check(raw, REPOSITORY)
-    for key, value in changes.items():
-        change(raw, key, value)
-    with pytest.raises(checking.ConfigurationError) as caught:
-        checking.check(raw, REPOSITORY)
-    assert said in str(caught.value) and "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
         ({"mastery.samples": 100_000, "mastery.max_new_tokens": 100}, ["20,000,000", "1,000,000"]),
         ({"finetuning.seeds": list(range(30_000))}, ["fine-tuned and restored models", "100,000"]),
         ({"restoration.0.percents": [number / 1000 for number in range(100_000)]}, ["fine-tuned and restored models"]),

@@ -95,3 +95,7 @@ def test_a_strategy_that_compares_seeds_reads_the_other_seeds_of_a_cell() -> Non
         assert cells_read("sign_agreeing", cell, [3, 1, 2]) == [cell, *others]
         assert is_restored(Restoration(strategy="sign_agreeing"), "m", cell) == bool(others) == (cell.size != "all")
         assert is_restored(Restoration(strategy="smallest"), "m", cell)
+    elsewhere = TunedCell("bot")
+    assert not is_restored(Restoration(strategy="sign_agreeing"), "m", elsewhere) and not other_seeds(elsewhere, [1, 2])
+    assert is_restored(Restoration(strategy="smallest"), "m", elsewhere)
+    assert cells_read("sign_agreeing", elsewhere, [1, 2]) == [elsewhere]

@@ -64,7 +64,8 @@ def undoing_ways(frames: Frames) -> PrintedTable:
     title = (
         "Ways to undo a part of an update, in percent of the facts known before training that are answered, with 95 %"
         " intervals over facts. Mean over the curve: between nothing and all undone, over the taught facts that are"
-        " lost. 90 % kept: the share best on dev of those that keep 90 % of the taught facts. Blue is above the"
+        " lost. 90 % kept: the share best on dev of those that keep 90 % of the taught facts (of a model that was"
+        " fine-tuned elsewhere: of those that keep its tasks). Blue is above the"
         " reference, orange below; bold where a paired permutation test tells them apart after Holm's correction"
         " (p < 0.05)."
     )

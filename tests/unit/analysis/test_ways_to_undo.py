@@ -8,6 +8,7 @@ import pytest
 
 from knowshift.analysis.answer_matrix import Answerer, Answers
 from knowshift.analysis.study import BASE, Study
+from knowshift.analysis.task_scores import Half, TaskScores
 from knowshift.analysis.undoing import choose_shares, list_contests, tabulate_rules, tabulate_undoing
 from knowshift.analysis.undoing_schemas import UNDOING, UNDOING_RULES, UNDOING_WAYS
 
@@ -128,6 +129,42 @@ def test_what_was_not_asked_is_null() -> None:
     assert ways["area"].isna().all() and points["percent"].max() == 60
     for table in tables(make({None: TRUTH[None]})):
         assert table.empty
+
+
+@pytest.mark.parametrize("with_task", [True, False])
+def test_a_model_from_elsewhere_is_compared_by_the_tasks_that_it_keeps(with_task: bool) -> None:
+    here = make(TRUTH)
+    (kept, other), run = SEEDS, "tuned-bot"
+    answers = {
+        name: {**given, **{key._replace(run=run): one for key, one in given.items() if key.run.endswith(f"s{kept}")}}
+        for name, given in here.answers.items()
+        if name != "training_set"
+    }
+    fine = {None: True, ("top", 20.0): True, ("top", 60.0): True, ("top", 100.0): False, ("interpolate", 20.0): False}
+    asked = [key for key in answers["test"] if key != BASE]
+    column = [fine.get((key.strategy, key.percent) if key.strategy else None, True) for key in asked]
+    half = Half({key: number for number, key in enumerate(asked)}, np.tile(np.array(column, float), (10, 1)), 1)
+    task = TaskScores("support", "contains", 0.05, {"dev": half, "test": half})
+    runs = [{"run": f"full-mixed-32-s{seed}", "seed": seed, "method": "full", "size": "32"} for seed in (kept, other)]
+    cells = pd.DataFrame([*runs, {"run": run, "method": "tuned", "data": "bot"}]).assign(state="run")
+    cells = cells.fillna({"data": "mixed"}).assign(facts=32)
+    answers["training_set"] = dict(here.answers["training_set"])
+    study = Study(cells, answers, LEVELS, 1, [task] if with_task else [])
+    points, ways = tables(study)
+    own, mine = points[points["method"] == "tuned"], ways[ways["method"] == "tuned"].set_index("strategy")
+    assert own["taught"].isna().all() and own["frontier"].isna().all() and own["size"].isna().all() and len(own) == 8
+    assert mine["area"].isna().all() and mine["matched_taught"].isna().all()
+    assert mine["best_percent"].to_dict() == {"top": 60, "interpolate": 20}
+    if with_task:  # best on dev of those that keep the task; of interpolate, 0 and 60 % are equal on dev
+        assert mine["matched_percent"].to_dict() == {"top": 60, "interpolate": 0}
+        gain, p = mine.loc["interpolate", ["matched_gain", "p"]]
+        assert gain == pytest.approx(0.4 - 0.7) and p < 1e-3
+    else:
+        assert mine["matched_percent"].isna().all() and mine["p"].isna().all()
+    # What was fine-tuned here is compared as it would be alone.
+    alone = tables(here)[1].drop(columns=["p", "p_corrected"])
+    beside = ways[ways["method"] == "full"].drop(columns=["p", "p_corrected"]).reset_index(drop=True)
+    pd.testing.assert_frame_equal(beside, alone, check_dtype=False)
 
 
 def test_ways_are_compared_on_the_runs_that_all_of_them_have() -> None:
