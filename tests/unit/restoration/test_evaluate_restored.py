@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from argparse import Namespace
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -23,6 +24,7 @@ from knowshift.restoration.in_memory import RestoredModels
 from knowshift.restoration.schemas import HISTOGRAM
 from knowshift.runtime.artefacts import whole_directory
 from knowshift.runtime.parquet import read_table, table_metadata, write_table
+from knowshift.runtime.resumption import digest_of
 from knowshift.weights.deltas import diff_weights, open_versions
 
 SHARES = [0.0, 5.0, 20.5, 100.0]
@@ -213,3 +215,19 @@ def test_tasks_are_asked_in_the_same_process_and_a_changed_one_alone(
 def test_a_command_line_without_shares_takes_the_papers() -> None:
     _, options = CommandLine("", evaluate_restored.Options).read(["--strategy", "top"])
     assert options.percents == [1, 3, 5, 10, 20, 40, 60]
+
+
+def test_answers_to_questions_and_tasks_depend_on_the_models_that_are_compared(tmp_path: Path) -> None:
+    names = ("model", "prompt", "delta", "mastery", "order", "histogram", "files")
+    for name in (*names, "other", "another", "examples"):
+        (tmp_path / name).write_text(name)
+    paths = {name: tmp_path / name for name in names}
+    spec = {"per_level": {"test": 2}, "percents": [5, 20], "tasks": [{"name": "t"}], "strategy": "sign_agreeing"}
+    options = evaluate_restored.Options.model_validate(spec)
+    keys = []
+    for others in ([tmp_path / "other"], [tmp_path / "other", tmp_path / "another"], None):
+        given = Namespace(**paths, others=others, task_files=[tmp_path / "examples"], code="1")
+        keys.append({share.name: digest_of(share.key) for share in evaluate_restored.list_shares(given, options)})
+    assert [*keys[0]] == ["5", "5.t.task", "20", "20.t.task"]
+    for name in keys[0]:
+        assert len({one[name] for one in keys}) == 3
