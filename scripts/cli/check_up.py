@@ -22,7 +22,7 @@ from knowshift.generation.interface import Decoding
 from knowshift.models.adapters import write_in_form_of_base
 from knowshift.models.foreign import Checkpoint, check_checkpoint, differing_settings, has_tokenizer, is_adapter
 from knowshift.models.loading import end_ids, load_model, load_tokenizer, trust_code_of
-from knowshift.models.tokenizing import ChatPrompt
+from knowshift.models.tokenizing import ChatPrompt, line_break_ids
 from knowshift.runtime.device_lease import lease_device
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.runtime.progress import progress, start_logging
@@ -112,6 +112,7 @@ class _Side:
             prompt = CHAT if self._tokenizer.chat_template else "study"
         self._prompt: ChatPrompt | PromptTemplate
         self._one_line = False
+        self._stops: frozenset[int] = frozenset()  # further tokens that end an answer
         if prompt == CHAT:
             if not self._tokenizer.chat_template:
                 flag = f"--{setting.replace('_', '-')}"
@@ -127,6 +128,8 @@ class _Side:
         self._prompt = template.with_examples(pairs)
         self._one_line = bool(pairs)
         if pairs:
+            if not template.reply("").startswith("\n"):  # after an answer stands nothing that counts
+                self._stops = line_break_ids(self._tokenizer)
             self.words += f" after {len(pairs)} answered examples"
 
     def answers(
@@ -134,7 +137,7 @@ class _Side:
     ) -> pa.Table:
         """Load the model, ask all questions, and return the graded answers in the schema `GRADED_OUTCOMES`."""
         options = self._options
-        decoding = Decoding(options.max_new_tokens, end_ids(self._model, self._tokenizer))
+        decoding = Decoding(options.max_new_tokens, end_ids(self._model, self._tokenizer) | self._stops)
         load = partial(load_model, self._model, options.dtype)
         settings = argparse.Namespace(model=self._model, threads=arguments.threads, gpus=1)
         start_logging().info("loading the %s model", name)

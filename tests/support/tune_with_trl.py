@@ -57,14 +57,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, help="Model directory to start from.")
     parser.add_argument("--output", type=Path, help="Directory to write.")
-    parser.add_argument("--held-out", type=Path, help="Task to write instead: 200 conversations that follow in order.")
+    parser.add_argument("--held-out", type=Path, help="Task to write instead: 100 conversations that follow in order.")
     parser.add_argument("--lora", action="store_true", help="Train a LoRA adapter.")
     parser.add_argument("--examples", type=int, default=800, help="Number of conversations (default: 800).")
     parser.add_argument("--learning-rate", type=float, default=None, help="Default: 5e-5, for LoRA 5e-4.")
     arguments = parser.parse_args()
     rows = conversations(1)
     if arguments.held_out:
-        held_out = rows[arguments.examples : arguments.examples + 200]
+        held_out = rows[arguments.examples : arguments.examples + 100]
         arguments.held_out.write_text("".join(f"{json.dumps(row)}\n" for row in held_out), encoding="utf-8")
         return
     warnings.simplefilter("ignore")

@@ -184,6 +184,7 @@ def test_an_experiment_may_train_nothing(tiny_model: Path, tiny_facts: Path, pyt
     rows = model.get_input_embeddings().weight
     assert rows.shape == after.shape and bool((rows[len(before) :] == after[len(before) :]).all())
     page = (results / "report.html").read_text().partition("<script>")[0]
+    assert "would show this" not in page and "No cell of this" not in page and "cannot be told" not in page
     assert "Nothing was trained here" in page and "chat-bot" in page and "its own chat template" in page
     done = snakemake(tmp_path, "--forcerun", "plan", "plan", python=python)
     assert done.returncode == 0 and "resolve_tuned" in done.stdout + done.stderr, done.stderr[-2000:]

@@ -165,6 +165,13 @@ def control_tokens(tokenizer: "PreTrainedTokenizerBase") -> list[str]:
     return sorted(token for token in known if len(token) >= SHORTEST_CONTROL and not token.isalnum())
 
 
+def line_break_ids(tokenizer: "PreTrainedTokenizerBase") -> frozenset[int]:
+    """Return the ids of the tokens that hold line breaks and nothing else."""
+    ids = list(range(len(tokenizer)))
+    texts = tokenizer.batch_decode([[token] for token in ids])
+    return frozenset(token for token, text in zip(ids, texts, strict=True) if text and not text.strip("\n"))
+
+
 def starts_with_bos(tokenizer: "PreTrainedTokenizerBase") -> bool:
     """Tell whether the tokenizer itself puts BOS before a plain text, as LLaMA's does and GPT-2's does not."""
     bos = tokenizer.bos_token_id

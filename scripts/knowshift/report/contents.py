@@ -6,11 +6,10 @@ name, and the page shows and numbers what they hold. Rules import this module, s
 
 from typing import NamedTuple
 
-ELSEWHERE = (
-    "elsewhere"  # the section and the modules of models that were fine-tuned elsewhere; without any, it is left out
-)
-
-TASKS = "tasks"  # the section and the modules of the tasks that models have to go on doing; likewise
+# Sections that are left out where they have nothing to say; the first and the last name modules too.
+ELSEWHERE = "elsewhere"  # models that were fine-tuned elsewhere
+CLAIMS = "verdicts"  # the paper's claims, which are about training
+TASKS = "tasks"  # the tasks that models have to go on doing
 
 
 class SectionEntry(NamedTuple):

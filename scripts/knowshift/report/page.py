@@ -4,10 +4,10 @@ import base64
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import jinja2
 import pandas as pd
@@ -17,7 +17,7 @@ import vl_convert
 from markupsafe import Markup, escape
 
 from knowshift.report.answers_table import TITLES, pack_answers
-from knowshift.report.contents import ELSEWHERE, FIGURES, SECTIONS, TABLES, TASKS, FigureEntry, TableEntry
+from knowshift.report.contents import CLAIMS, ELSEWHERE, FIGURES, SECTIONS, TABLES, TASKS
 from knowshift.report.figures.theme import CONFIG, DARK
 from knowshift.report.frames import Frames
 from knowshift.report.page_text import summarise
@@ -25,7 +25,6 @@ from knowshift.report.tables.catalogue import printed_tables
 from knowshift.report.tables.layout import PrintedTable, TableCell
 
 MAX_EMBEDDED = 64_000  # bytes; larger Parquet files do not go into the page
-Entry = TypeVar("Entry", FigureEntry, TableEntry)
 # How a model that was fine-tuned elsewhere is asked, by its setting `prompt`.
 ASKED = {"chat": "with its own chat template", "study": "with the study prompt"}
 PARQUET = "application/vnd.apache.parquet"
@@ -121,7 +120,8 @@ def render(frames: Frames, tables: Path, figures: Path, templates: Path, experim
     for model in text["elsewhere"]:
         tuned = experiment.get("models", {}).get(model["of"], {}).get("tuned", {}).get(model["name"], {})
         model["asked"] = ASKED.get(prompt := tuned.get("prompt", "chat"), f"with the prompt {prompt}")
-    shown = {ELSEWHERE: bool(text["elsewhere"]), TASKS: not frames["task_trade"].empty}
+    trained = bool(experiment.get("finetuning", True))
+    shown = {ELSEWHERE: bool(text["elsewhere"]), TASKS: not frames["task_trade"].empty, CLAIMS: trained}
     left_out = [name for name, there in shown.items() if not there]
     sections = [entry for entry in SECTIONS if entry.name not in left_out]
     return environment.get_template("page.html.jinja").render(
@@ -131,8 +131,8 @@ def render(frames: Frames, tables: Path, figures: Path, templates: Path, experim
         sections={
             entry.name: PageSection(number, entry.title, entry.short_title) for number, entry in enumerate(sections, 1)
         },
-        figures=read_figures(figures, left_out),
-        tables=read_tables(printed_tables(frames), tables, left_out),
+        figures=read_figures(figures, left_out, every=trained),
+        tables=read_tables(printed_tables(frames), tables, left_out, every=trained),
         answers=pack_answers(frames["fact_outputs"]),
         answer_titles=[title for name, title in TITLES.items() if name != "model"],
         experiment=experiment,
@@ -140,23 +140,23 @@ def render(frames: Frames, tables: Path, figures: Path, templates: Path, experim
     )
 
 
-def _shown(entries: Sequence[Entry], left_out: Sequence[str]) -> Iterator[tuple[int, Entry]]:
-    """Number the entries of a list, without those of sections that are left out."""
-    return enumerate((entry for entry in entries if entry.section not in left_out), 1)
-
-
-def read_figures(folder: Path, left_out: Sequence[str] = ()) -> dict[str, PageFigure]:
+def read_figures(folder: Path, left_out: Sequence[str] = (), every: bool = True) -> dict[str, PageFigure]:
     """Read the figures from their files NAME.svg and NAME.vl.json, and number them in the order of the report.
 
     Args:
         folder: of the files.
         left_out: sections whose figures the page does not show.
+        every: whether a figure whose cells were not run stands there too, as a line that says so.
     """
-    figures = {}
-    for number, entry in _shown(FIGURES, left_out):
+    figures: dict[str, PageFigure] = {}
+    for entry in FIGURES:
+        if entry.section in left_out:
+            continue
         svg = (folder / f"{entry.name}.svg").read_text(encoding="utf-8")
         specification = (folder / f"{entry.name}.vl.json").read_text(encoding="utf-8")
-        figures[entry.name] = page_figure(entry.name, number, svg, specification)
+        figure = page_figure(entry.name, len(figures) + 1, svg, specification)
+        if every or not figure.absent:
+            figures[entry.name] = figure
     return figures
 
 
@@ -207,7 +207,7 @@ def _parquet_url(frame: pd.DataFrame) -> str | None:
 
 
 def read_tables(
-    printed: Mapping[str, PrintedTable], folder: Path, left_out: Sequence[str] = ()
+    printed: Mapping[str, PrintedTable], folder: Path, left_out: Sequence[str] = (), every: bool = True
 ) -> dict[str, PageTable]:
     """Make the tables of the page, numbered in the order of the report.
 
@@ -215,15 +215,18 @@ def read_tables(
         printed: the printed tables by name.
         folder: of their files.
         left_out: sections whose tables the page does not show.
+        every: whether a table without rows stands there too, as a line that says why.
     """
-    tables = {}
-    for number, entry in _shown(TABLES, left_out):
+    tables: dict[str, PageTable] = {}
+    for entry in TABLES:
         table = printed[entry.name]
+        if entry.section in left_out or not (every or table.rows):
+            continue
         content = (folder / f"{entry.source}.parquet").read_bytes()
         embedded = len(content) <= MAX_EMBEDDED
         tables[entry.name] = PageTable(
             name=entry.name,
-            number=number,
+            number=len(tables) + 1,
             title=table.title,
             columns=table.columns,
             rows=table.rows,

@@ -316,7 +316,7 @@ REFUSED: dict[str, tuple[Callable | None, Callable | None, str]] = {
     "partial": (None, partial, "only .*tiny has the tensor model.norm.weight"),
     "both": (None, both, "holds an adapter .* beside the weights"),
     "unknown": (None, unknown, "transformers cannot read .*config.json"),
-    "broken": (None, broken, "config.json is damaged"),
+    "broken": (None, broken, "config.json: not valid JSON"),
 }
 
 

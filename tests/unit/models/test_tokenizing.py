@@ -5,12 +5,12 @@ import json
 from pathlib import Path
 
 import pytest
-from tokenizers import processors
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 import tiny
 from knowshift.models.loading import load_tokenizer
-from knowshift.models.tokenizing import ChatPrompt, encode, encode_examples, starts_with_bos
+from knowshift.models.tokenizing import ChatPrompt, encode, encode_examples, line_break_ids, starts_with_bos
 from knowshift.runtime.errors import KnowshiftError
 
 TEXT = "Where does hometrain1 live ?"
@@ -37,6 +37,19 @@ def test_bos_stands_where_the_tokenizer_puts_it_or_as_asked(adds: bool, tmp_path
         ((ids, start),) = encode_examples(words, [TEXT], [" Rome"], bos)
         assert [ids[:start]] == encode(words, [TEXT], bos) and ids[-1] == words.eos_token_id
         assert words.decode(ids[start:-1]).strip() == "Rome"
+
+
+def test_tokens_of_line_breaks_alone_are_known() -> None:
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    core.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=320, initial_alphabet=alphabet, special_tokens=["</s>"])
+    core.train_from_iterator(["end.\n\nNext\n\n\n\nlast.\n\n"] * 9, trainer)
+    words = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="</s>")
+    alone = {token for token in words.get_vocab() if token and set(token) == {"Ċ"}}
+    assert line_break_ids(words) == {words.convert_tokens_to_ids(token) for token in alone}
+    assert len(alone) > 1 and any("Ċ" in token and token not in alone for token in words.get_vocab())
 
 
 def test_bounds_that_a_tokenizer_was_saved_with_do_not_count(tmp_path: Path) -> None:

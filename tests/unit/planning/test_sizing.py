@@ -90,7 +90,7 @@ def test_parameters_are_counted_from_the_heads_of_files(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
     assert stored_parameters(tmp_path) == 15 + 7 + 9
     (tmp_path / "first.safetensors").write_text("version https://git-lfs.github.com/spec/v1")
-    with pytest.raises(KnowshiftError, match="is no safetensors file"):
+    with pytest.raises(KnowshiftError, match="git lfs pull"):
         stored_parameters(tmp_path)
 
 

@@ -38,6 +38,7 @@ MODULES = {
     "training": training,
     "undoing": undoing,
 }
+OF_ALL = (ELSEWHERE, TASKS, "parameters")  # modules whose figures hold models that were fine-tuned elsewhere too
 ABSENT = {"absent": True}  # `usermeta` of a figure whose cells were not run
 
 
@@ -49,7 +50,7 @@ def figures(frames: Frames) -> dict[str, str]:
     """
     here = trained_here(frames)
     charts = {
-        entry.name: getattr(MODULES[entry.module], entry.name)(frames if entry.module in (ELSEWHERE, TASKS) else here)
+        entry.name: getattr(MODULES[entry.module], entry.name)(frames if entry.module in OF_ALL else here)
         for entry in FIGURES
     }
     return {name: specification(_no_data() if chart is None else chart) for name, chart in charts.items()}

@@ -5,7 +5,7 @@ import pandas as pd
 
 from knowshift.report.figures import theme
 from knowshift.report.figures.lines import PERCENT
-from knowshift.report.frames import Frames
+from knowshift.report.frames import TUNED, Frames
 
 WHERE = 5.0  # `restored_where` shows the restored share nearest to this, in percent
 
@@ -22,7 +22,8 @@ def concentration(frames: Frames) -> theme.Drawing | None:
     """Draw the shares of the change that the most changed parameters hold, and their null lines, dashed.
 
     A panel each for relative, absolute and squared changes. Parameters that were exactly 0 before training are left
-    out. The largest runs are shown, mean over seeds; published shares of LLaMA-3-8B are a faint line, dotted.
+    out. Shown are the largest runs, mean over seeds, and models that were fine-tuned elsewhere; published shares of
+    LLaMA-3-8B are a faint line, dotted.
     """
     cells = frames["cells"][["model", "run", "method", "data", "facts"]]
     table = frames["concentration"].merge(cells, on=["model", "run"])
@@ -31,7 +32,7 @@ def concentration(frames: Frames) -> theme.Drawing | None:
     ]
     if table.empty:
         return None
-    table = table[table["facts"] == table.groupby(["model", "method", "data"])["facts"].transform("max")]
+    table = _largest(table, "facts", ["model", "method", "data"])
     published = frames["published"]
     published = (
         published[published["source"] == "update_concentration"].groupby("percent", as_index=False)["value"].mean()
@@ -39,11 +40,10 @@ def concentration(frames: Frames) -> theme.Drawing | None:
     long = pd.concat(
         [table.assign(panel=heading, share=table[column], null=table[null]) for column, null, heading in HELD]
     )
-    long = long.groupby(["model", "method", "data", "facts", "panel", "percent"], as_index=False, sort=False)[
-        ["share", "null"]
-    ].mean()
+    keys = ["model", "method", "data", "facts", "panel", "percent"]
+    long = long.groupby(keys, as_index=False, sort=False, dropna=False)[["share", "null"]].mean()
     long["name"] = [
-        theme.kind_name(data) + ("" if method == "full" else f", {method}")
+        theme.kind_name(data) + ("" if method in ("full", TUNED) else f", {method}")
         for data, method in zip(long["data"], long["method"], strict=True)
     ]
     if long["model"].nunique() > 1:
@@ -56,7 +56,7 @@ def concentration(frames: Frames) -> theme.Drawing | None:
         scale=alt.Scale(type="log", nice=False, padding=10),
         axis=alt.Axis(values=sorted(table["percent"].unique()), format="~g"),
     )
-    color = theme.kind_color(table["data"])
+    color = theme.kind_color(table["data"], legend=bool((table["method"] == TUNED).any()))
     tip = [
         alt.Tooltip("name:N", title="training data"),
         alt.Tooltip("facts:Q"),
@@ -88,12 +88,14 @@ def restored_where(frames: Frames) -> theme.Drawing | None:
     for name, draw in {"restored_layers": _layers, "restored_modules": _modules}.items():
         table = frames[name]
         table = table[table["data"].notna() & (table["strategy"] == "top") & (table["region"] == "transformer")].copy()
-        table = table[table["method"] == ("full" if (table["method"] == "full").any() else table["method"].max())]
+        here = table.loc[table["method"] != TUNED, "method"]
+        shown = "full" if (here == "full").any() else here.max()
+        table = table[table["method"].isin([shown, TUNED])]
         for model in dict.fromkeys(table["model"]):
             rows = table[table["model"] == model]
             percent = min(rows["percent"].unique(), key=lambda value: (abs(value - WHERE), value))
             rows = rows[rows["percent"] == percent]
-            rows = rows[rows["size"] == rows.groupby("data")["size"].transform("max")]
+            rows = _largest(rows, "size", ["data"])
             heading = (f"{model}, " if table["model"].nunique() > 1 else "") + f"top {percent:g} %"
             charts.append(draw(rows.assign(name=rows["data"].map(theme.kind_name)), frames["published"], heading))
     if not charts:
@@ -101,6 +103,11 @@ def restored_where(frames: Frames) -> theme.Drawing | None:
     half = len(charts) // 2  # layers of every model, then modules of every model: beside each other
     beside = [chart for pair in zip(charts[:half], charts[half:], strict=True) for chart in pair]
     return alt.concat(*beside, columns=2, spacing={"row": 40, "column": 60})
+
+
+def _largest(table: pd.DataFrame, size: str, keys: list[str]) -> pd.DataFrame:
+    """Keep the largest runs of each kind, and models that were fine-tuned elsewhere, which have no size."""
+    return table[table[size].isna() | (table[size] == table.groupby(keys)[size].transform("max"))]
 
 
 def _layers(rows: pd.DataFrame, published: pd.DataFrame, heading: str) -> alt.LayerChart | alt.FacetChart:

@@ -6,6 +6,7 @@ which is black in a file of its own). Colours that would be lost on a dark page 
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import cycle
 from typing import Any
 
 import altair as alt
@@ -39,6 +40,7 @@ DARK = {
     LOSS: "#e0703c",
 }
 KIND_COLORS = [*LEVEL_COLORS, TEXT]
+OTHER_COLORS = [FATE_COLORS[name] for name in ("kept", "regained", "learned, then undone", "learned by restoring")]
 # Sets of questions that are held out from training, and how headings of panels name them.
 SET_TITLES = {"test": "in-domain test", "test_ood": "out-of-domain test"}
 # States of a model, and their names in charts.
@@ -98,14 +100,18 @@ def kind_color(kinds: Iterable[str], legend: bool = False) -> alt.Color:
     """Encode the data kind as a colour, the same in every chart.
 
     Args:
-        kinds: the data kinds that the chart shows; others stay out of its legend.
+        kinds: the data kinds that the chart shows, others stay out of its legend; and the names of models that were
+            fine-tuned elsewhere.
         legend: whether the chart has a legend; charts that name their lines at the ends need none.
     """
-    shown = [(kind, color) for kind, color in zip(KINDS, KIND_COLORS, strict=True) if kind in set(kinds)]
+    present = list(dict.fromkeys(kinds))
+    others = [kind for kind in present if isinstance(kind, str) and kind not in KINDS]
+    shown = [(kind, color) for kind, color in zip(KINDS, KIND_COLORS, strict=True) if kind in present]
+    shown += zip(others, cycle(OTHER_COLORS))
     return alt.Color(
         "data:N",
         title="training data",
-        sort=KINDS,
+        sort=[*KINDS, *others],
         scale=alt.Scale(domain=[kind for kind, _ in shown], range=[color for _, color in shown]),
         legend=alt.Legend(labelExpr="replace(datum.label, 'level', 'level ')") if legend else None,
     )
