@@ -28,6 +28,7 @@ from knowshift.finetuning.grid import (
     available_facts,
     cell_of,
     cells,
+    cells_read,
     feasible,
     is_restored,
     tuned_cells,

@@ -261,11 +261,14 @@ rule diff_weights:
 
 def kept_runs():
     """Return a regular expression for the runs whose delta is kept because something restores or exports them."""
-    kept = {(entry.model, entry.run) for entry in SETTINGS.exports}
+    read = [(entry.model, entry.strategy, cell_of(entry.run)) for entry in SETTINGS.exports]
     for model in SETTINGS.models:
         for cell in [*PLANNED_CELLS, *TUNED_CELLS[model]]:
-            if is_restored_by_some(model, cell.run):
-                kept.add((model, cell.run))
+            strategies = [entry.strategy for entry in SETTINGS.restoration if is_restored(entry, model, cell)]
+            read += [(model, strategy, cell) for strategy in strategies]
+    kept = {
+        (model, other.run) for model, strategy, cell in read for other in cells_read(strategy, cell, SETTINGS.seeds)
+    }
     return "|".join(f"(?<={re.escape(f'/{model}/runs/')}){re.escape(run)}" for model, run in sorted(kept)) or "(?!)"
 
 
@@ -279,3 +282,19 @@ if KEEP_DELTAS == "restored":
             manifest=f"{RESULTS}/{{model}}/runs/{{run}}/delta.json",
         wildcard_constraints:
             run=kept_runs(),
+
+
+def others_of(wildcards, name):
+    """List a file or folder of each run of another seed that a strategy compares with; most compare with none."""
+    _, *others = cells_read(wildcards.strategy, cell_of(wildcards.run), SETTINGS.seeds)
+    return [f"{RESULTS}/{wildcards.model}/runs/{cell.run}/{name}" for cell in others]
+
+
+def other_manifests(wildcards):
+    """List the manifests of the deltas of other seeds that a strategy compares with."""
+    return others_of(wildcards, "delta.json")
+
+
+def other_deltas(wildcards):
+    """List the deltas of other seeds that a strategy compares with; what counts of them is in their manifests."""
+    return ancient(others_of(wildcards, "delta"))

@@ -1,7 +1,7 @@
 # Measure which parameters moved most, and restore a share of them to their values before training.
 #   needs   MODEL/base/, MODEL/runs/RUN/delta/, MODEL/mastery.parquet
 #   makes   MODEL/runs/RUN/changes/, MODEL/runs/RUN/restored/, MODEL/runs/RUN/restored-DTYPE/, MODEL/exports/
-from knowshift.allowed_values import HISTOGRAM_STRATEGIES
+from knowshift.allowed_values import STRATEGY_TRAITS
 
 if workflow.is_main_process and (names := SETTINGS.narrow_answers()):
     logger.warning(
@@ -47,7 +47,7 @@ rule measure_changes:
 
 def histogram_of(wildcards):
     """List the stored histogram that a selection by relative change starts from; other strategies need none."""
-    if wildcards.strategy not in HISTOGRAM_STRATEGIES:
+    if not STRATEGY_TRAITS[wildcards.strategy].from_histogram:
         return []
     return [f"{RESULTS}/{wildcards.model}/runs/{wildcards.run}/changes/{wildcards.region}.histogram.parquet"]
 
@@ -140,6 +140,8 @@ rule evaluate_restored:
         prompt=prompt_of,
         files=files_of_tuned,
         histogram=histogram_of,
+        others=other_deltas,
+        other_manifests=other_manifests,
     output:
         shares=temp(directory(f"{RESTORED}.shares")),
     log:
@@ -171,7 +173,7 @@ rule evaluate_restored:
     shell:
         "{resources.python} {params.script:q} --model {params.base:q} --delta {input.delta:q} --files {input.files:q}"
         " --mastery {input.mastery:q} --order {input.order:q} --prompt {input.prompt:q} --histogram {input.histogram:q}"
-        " --spec {params.spec:q} --percents {params.percents:q}"
+        " --others {input.others:q} --spec {params.spec:q} --percents {params.percents:q}"
         " --tasks {params.tasks:q} --task-files {params.task_files:q}"
         " --threads {threads} --gpus {resources.gpu} --chunk {resources.chunk} --code {params.code}"
         " --kept {params.kept:q} --output {output.shares:q} 2> {log:q}"
@@ -202,6 +204,7 @@ rule keep_restored:
         order=order_of,
         prompt=prompt_of,
         histogram=histogram_of,
+        other_manifests=other_manifests,
         shares=evaluated_shares,
     output:
         outcomes=f"{RESTORED}-{{percent}}.parquet",
@@ -238,6 +241,8 @@ rule export_model:
         delta=ancient(rules.diff_weights.output.delta),
         manifest=rules.diff_weights.output.manifest,
         files=files_of_tuned,
+        others=other_deltas,
+        other_manifests=other_manifests,
     output:
         manifest=f"{RESULTS}/{{model}}/exports/{{run}}/{{strategy}}-{{region}}-{{percent}}/manifest.json",
     log:
@@ -257,7 +262,7 @@ rule export_model:
         "Export {wildcards.run} with {wildcards.percent} % ({wildcards.strategy}, {wildcards.region}) restored"
     shell:
         "python {params.script:q} --base {params.base:q} --delta {input.delta:q} --files {input.files:q}"
-        " --spec {params.spec:q}"
+        " --others {input.others:q} --spec {params.spec:q}"
         " --threads {threads} --output {params.folder:q} 2> {log:q}"
 
 

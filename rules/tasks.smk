@@ -129,6 +129,7 @@ rule keep_restored_task:
     input:
         base=rules.resolve_model.output.manifest,
         manifest=rules.diff_weights.output.manifest,
+        other_manifests=other_manifests,
         questions=task_file,
         shares=evaluated_tasks,
     output:

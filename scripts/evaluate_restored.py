@@ -88,7 +88,9 @@ class Share:
 def list_shares(arguments: Namespace, options: Options) -> list[Share]:
     """List the shares that are asked for, rising, each of them once, and after each the tasks that it is asked."""
     names = ("model", "prompt", "delta", "mastery", "order", "histogram", "files")
-    shared = {"code": arguments.code, "inputs": input_digests(*(getattr(arguments, name) for name in names))}
+    others = arguments.others or []
+    inputs = input_digests(*(getattr(arguments, name) for name in names), *others)
+    shared = {"code": arguments.code, "inputs": inputs}
     rest, shares = options.model_dump(exclude={"percents", "tasks"}), []
     files = arguments.task_files or []
     if len(files) != len(options.tasks):
@@ -98,7 +100,7 @@ def list_shares(arguments: Namespace, options: Options) -> list[Share]:
         shares.append(Share(chosen, {**shared, "options": chosen.model_dump()}))
         for task, path in zip(options.tasks, files, strict=True):
             made_with = chosen.model_dump(include=set(TASK_OPTIONS)) | {"task": task.model_dump()}
-            inputs = input_digests(arguments.model, arguments.delta, arguments.files, path)
+            inputs = input_digests(arguments.model, arguments.delta, arguments.files, *others, path)
             shares.append(Share(chosen, {"code": arguments.code, "inputs": inputs, "options": made_with}, task, path))
     return shares
 
@@ -143,6 +145,7 @@ def answer_shares(arguments: Namespace, shares: Sequence[Share], folder: Path) -
             arguments.threads or 1,
             read_table(arguments.histogram, HISTOGRAM) if arguments.histogram else None,
             arguments.files,
+            arguments.others or [],
         )
 
     with lease_device(arguments.device, arguments.threads) as device:
@@ -156,7 +159,7 @@ def answer_shares(arguments: Namespace, shares: Sequence[Share], folder: Path) -
             for share in same:
                 answers, *selection = share.files(unfinished_place(folder, share))
                 if selection and not selection[0].exists():
-                    write_table(selection[0], models().selections[percent].tensors, SELECTION, about)
+                    write_table(selection[0], models().undoings[percent].tensors, SELECTION, about)
                 if share.task and share.examples:
                     place = share.examples, answers
                     # No variable may hold what gives the engine, or the engine would stay in memory.
@@ -206,6 +209,7 @@ def main() -> None:
         required=False,
         bare=True,
     )
+    parser.others()
     parser.file("--task-files", "Examples of each of --tasks (JSON lines).", required=False, many=True)
     parser.new_folder("--output", "Folder of tables to write (Parquet).")
     parser.add_argument(
@@ -217,8 +221,8 @@ def main() -> None:
     arguments, options = parser.read()
     shares = list_shares(arguments, options)
     output, unfinished = arguments.output, hidden_beside(arguments.output, "unfinished")
-    inputs = (arguments.model, arguments.delta, arguments.mastery, arguments.prompt, arguments.files)
-    check_replaceable(output, [path for path in inputs if path])
+    inputs = [arguments.model, arguments.delta, arguments.mastery, arguments.prompt, arguments.files]
+    check_replaceable(output, [path for path in [*inputs, *(arguments.others or [])] if path])
     output.parent.mkdir(parents=True, exist_ok=True)
     with holding(hidden_beside(output, "lock")):
         # The output is there if another copy of this job made it while this one waited.

@@ -19,19 +19,22 @@ def main() -> None:
     """Read the command line, select, and write the table."""
     parser = CommandLine(__doc__, Options)
     parser.versions()
+    parser.others()
     parser.new_file("--output", "Table to write (Parquet), a row per share and tensor.")
     arguments, options = parser.read()
     with quick_imports():
         from knowshift.randomness import derive_seed
         from knowshift.restoration.schemas import SELECTIONS
-        from knowshift.restoration.selection import select, tabulate_selections
+        from knowshift.restoration.strategies import tabulate_undoings, undo
         from knowshift.runtime.parquet import write_table
-        from knowshift.weights.deltas import open_versions
+        from knowshift.weights.deltas import open_others, open_versions
 
     versions = open_versions(arguments.base, arguments.tuned, arguments.delta)
     seed = derive_seed(options.seed, "restore")
-    selections = select(versions, options.strategy, options.region, options.percents, seed, arguments.threads)
-    write_table(arguments.output, tabulate_selections(selections), SELECTIONS, options.model_dump())
+    beside = open_others(arguments.base, arguments.others or [])
+    chosen = (options.strategy, options.region, options.percents, seed, arguments.threads)
+    undoings = undo(versions, *chosen, others=beside)
+    write_table(arguments.output, tabulate_undoings(undoings), SELECTIONS, options.model_dump())
 
 
 if __name__ == "__main__":

@@ -161,6 +161,15 @@ class CommandLine(argparse.ArgumentParser, Generic[Options]):
         self.exactly_one("--tuned", "--delta")
         self.threads()
 
+    def others(self) -> None:
+        """Add the fine-tuned models of other seeds, for scripts that undo a part of an update."""
+        self.folder(
+            "--others",
+            "Deltas or model directories of the same training with other seeds, for strategies that compare with them.",
+            required=False,
+            many=True,
+        )
+
     def threads(self) -> None:
         """Add the number of CPU threads, for scripts that load no model."""
         self.plain(Cores)

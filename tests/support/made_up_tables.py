@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from made_up_knowledge import HELD_OUT, KnowledgeTables
+from made_up_knowledge import HELD_OUT
+from made_up_undoing import UndoingTables
 
 from knowshift.analysis.costs import STAGES
 from knowshift.analysis.published import paper_models, read_published
@@ -68,7 +69,7 @@ PAPER = Grid(
 )  # fmt: skip
 
 
-class Tables(KnowledgeTables):
+class Tables(UndoingTables):
     """The tables of a grid, rows drawn from one seeded stream."""
 
     def __init__(self, grid: Grid) -> None:

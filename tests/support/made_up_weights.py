@@ -55,11 +55,11 @@ def held(members: list[Triple]) -> Versions:
 
 
 def plain_changes(members: list[Triple], strategy: str = "top") -> torch.Tensor:
-    """Compute all changes of a region with torch, in one float32 vector: absolute for absolute, relative otherwise."""
+    """Compute all changes of a region with torch, in one float32 vector: relative, or absolute for two strategies."""
     before = torch.cat([base.reshape(-1).float() for _, base, _ in members])
     after = torch.cat([tuned.reshape(-1).float() for _, _, tuned in members])
     change = (after - before).abs()
-    return change if strategy == "absolute" else change / (before.abs() + 1e-8)
+    return change if strategy in ("absolute", "smallest") else change / (before.abs() + 1e-8)
 
 
 def plain_masks(members: list[Triple], strategy: str, percent: float) -> list[torch.Tensor]:
@@ -70,7 +70,7 @@ def plain_masks(members: list[Triple], strategy: str, percent: float) -> list[to
     """
     change = plain_changes(members, strategy)
     # A stable sort takes the earlier of equals first, which is the order of (tensor name, flat index).
-    order = torch.sort(change, descending=strategy != "bottom", stable=True).indices
+    order = torch.sort(change, descending=strategy not in ("bottom", "smallest"), stable=True).indices
     mask = torch.zeros(len(change), dtype=torch.bool)
     mask[order[: math.floor(Fraction(str(percent)) * len(change) / 100)]] = True
     parts = mask.split([base.numel() for _, base, _ in members])

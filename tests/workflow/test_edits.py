@@ -89,6 +89,10 @@ DRY = {
         restore(strategy="bottom", percents=[20]),
         together(restored(["full-mixed-8-s1/bottom/transformer/20"]), tables()),
     ),
+    "add a strategy that compares with other seeds": (
+        restore(strategy="sign_agreeing", percents=[20]),
+        together(restored(["full-mixed-8-s1/sign_agreeing/transformer/20"]), tables()),
+    ),
     "add a number format that answers": (
         restore(percents=[20], more_dtypes=["bfloat16"]),
         together(

@@ -30,7 +30,7 @@ SEEDS = field("seeds", COUNT, "runs that the row is a mean of")
 SET = field("set", TEXT, "test, test_ood, dev, dev_ood or training_set")
 QUESTIONS = field("questions", COUNT, "facts asked of each run")
 RESTORED = [
-    field("strategy", TEXT, "which parameters were restored: top, bottom, random or absolute"),
+    field("strategy", TEXT, "what was undone first, or how: see docs/method.md"),
     field("region", TEXT),
     field("percent", REAL, "share of the region's parameters restored, in percent"),
 ]

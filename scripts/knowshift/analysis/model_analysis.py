@@ -29,6 +29,7 @@ from knowshift.analysis.study import Study
 from knowshift.analysis.task_scores import read_task_scores
 from knowshift.analysis.task_trade import tabulate_trade
 from knowshift.analysis.training_topics import tabulate_training_topics
+from knowshift.analysis.undoing import tabulate_rules, tabulate_undoing
 from knowshift.analysis.wrong_answers import tabulate_wrong_answers
 from knowshift.evaluation.schemas import DIVERGENCE
 from knowshift.mastery.schemas import MASTERY
@@ -80,12 +81,16 @@ def analyse_model(
     confidence_bins, confidence_errors = tabulate_confidence(study, graded, matching)
     restored_layers, restored_modules = tabulate_where(study, where)
     reliability, regression = tabulate_level_reliability(mastery)
+    undoing, undoing_ways = tabulate_undoing(study, knowledge)
     return {
         "scores": tabulate_scores(study, topics),
         "scores_by_level": tabulate_scores_by_level(study),
         "shifts": shift_table,
         "correlations": correlations,
         "restorations": tabulate_restorations(study, concentration),
+        "undoing": undoing,
+        "undoing_ways": undoing_ways,
+        "undoing_rules": tabulate_rules(study, concentration),
         "strategies": tabulate_strategies(study),
         "restored_layers": restored_layers,
         "restored_modules": restored_modules,

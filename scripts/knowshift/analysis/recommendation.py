@@ -23,6 +23,7 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
+from knowshift.allowed_values import STRATEGY_TRAITS
 from knowshift.analysis.answer_matrix import Answerer, Panel
 from knowshift.analysis.columns import estimate_columns, interval_columns, known, table
 from knowshift.analysis.contrasts import Contrast, crossed
@@ -32,7 +33,7 @@ from knowshift.analysis.scores import references
 from knowshift.analysis.study import BASE, TESTS, Condition, RestoredCondition, Study, reference_columns
 from knowshift.mastery.schemas import LEVELS
 
-CONTROLS = ("random", "bottom")  # strategies that are run to be compared with, never to be recommended
+CONTROLS = tuple(name for name, traits in STRATEGY_TRAITS.items() if traits.control)
 FEW_QUESTIONS = 100  # with fewer dev questions a choice is said to be uncertain
 FEWEST_QUESTIONS = 20  # with fewer test questions no interval is given: t intervals then leave the range of accuracies
 _TAIL = 0.025  # on each side of an interval

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from knowshift.allowed_values import STRATEGY_TRAITS
 from knowshift.analysis.answer_matrix import Answerer, Panel
 from knowshift.analysis.columns import estimate_columns, interval_columns, known, table
 from knowshift.analysis.estimates import Estimate, holm, mean_of, permutation_p, permutations_for
@@ -66,7 +67,7 @@ def mean_undone(held: Mapping[tuple[str, str, float], float], restored: Restored
         held: As `shares_held` gives it.
         restored: The restored condition.
     """
-    if restored.percent in (0, 100):
+    if restored.percent in (0, 100) or STRATEGY_TRAITS[restored.strategy].proportional:
         return restored.percent / 100
     shares = [held.get((run, restored.region, restored.percent)) for run in restored.runs]
     known_shares = [share for share in shares if share is not None]

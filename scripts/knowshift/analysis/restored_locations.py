@@ -24,12 +24,16 @@ def tabulate_where(study: Study, where: pd.DataFrame) -> tuple[pa.Table, pa.Tabl
 def _shares(study: Study, where: pd.DataFrame, part: str) -> list[dict]:
     """Rows of each restored condition and part: its share of the restored parameters, and of all parameters.
 
+    Conditions in which no parameter is set back, such as small shares of whole layers, have no rows.
+
     Args:
         study: As above.
         where: As above.
         part: The column that names the parts, `layer` or `module`.
     """
     keys = ["run", "strategy", "region", "percent"]
+    # Strategies that compute new values set no parameter back.
+    where = where[where.groupby(keys)["restored"].transform("sum") > 0]
     counts = where.groupby([*keys, part], as_index=False).agg({"parameters": "sum", "restored": "sum"})
     totals = counts.groupby(keys)
     counts["share"] = counts["restored"] / totals["restored"].transform("sum")

@@ -11,6 +11,7 @@ from knowshift.analysis import fields
 from knowshift.analysis.fields import field
 from knowshift.analysis.knowledge_schemas import KNOWLEDGE_ANALYSES
 from knowshift.analysis.task_schemas import TASK_ANALYSES
+from knowshift.analysis.undoing_schemas import UNDOING_ANALYSES
 
 _TEXT, _REAL, _COUNT, _BOOL = fields.TEXT, fields.REAL, fields.COUNT, fields.BOOL
 _CELL, _SEEDS, _SET, _QUESTIONS = fields.CELL, fields.SEEDS, fields.SET, fields.QUESTIONS
@@ -314,6 +315,7 @@ ANALYSES: dict[str, pa.Schema] = {
     "shifts": SHIFTS,
     "correlations": CORRELATIONS,
     "restorations": RESTORATIONS,
+    **UNDOING_ANALYSES,
     "strategies": STRATEGIES,
     "restored_layers": RESTORED_LAYERS,
     "restored_modules": RESTORED_MODULES,

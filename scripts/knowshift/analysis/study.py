@@ -72,7 +72,7 @@ class RestoredCondition:
 
     Attributes:
         condition: The fine-tuned models.
-        strategy: Which parameters are restored first: top, bottom, random or absolute.
+        strategy: What is undone first, or how; a key of `STRATEGY_TRAITS`.
         region: The tensors that the share is taken of.
         percent: The share of the region's parameters that is restored, in percent.
         runs: Those runs of the condition that were restored so.

@@ -52,7 +52,8 @@ def count_models(settings: Configuration) -> int:
                     cell = {"methods": method, "data": data, "sizes": size}
                     if entry.tuned and not any(getattr(entry, key) for key in GRID_CHOICES):
                         continue
-                    if all(value in (getattr(entry, key) or [value]) for key, value in cell.items()):
+                    listed = all(value in (getattr(entry, key) or [value]) for key, value in cell.items())
+                    if listed and entry.takes_size(size):
                         restored = len(set(entry.seeds) & set(seeds)) if entry.seeds else len(seeds)
                         for model in entry.models or settings.models:
                             further = {*entry.more_dtypes} - {settings.answering_dtype(model)}
@@ -67,7 +68,7 @@ def _count_elsewhere(settings: Configuration, name: str) -> int:
     """Count the models that were fine-tuned elsewhere from a model, and their restored models."""
     elsewhere, total = settings.models[name].tuned, 0
     for entry in settings.restoration:
-        if name in (entry.models or [name]):
+        if entry.takes_elsewhere and name in (entry.models or [name]):
             every = [] if any(getattr(entry, key) for key in GRID_CHOICES) else elsewhere
             further = {*entry.more_dtypes} - {settings.answering_dtype(name)}
             shares = len(entry.percents) + len(further) * len({0, *entry.percents})

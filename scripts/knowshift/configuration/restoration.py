@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
-from knowshift.allowed_values import Dtype, Strategy
+from knowshift.allowed_values import STRATEGY_TRAITS, Dtype, Strategy
 from knowshift.configuration.finetuning import METHOD, Data
 from knowshift.configuration.models import MODEL_NAME, TUNED
 from knowshift.configuration.section import Percent, Positive, Section, Seed, Several
@@ -77,26 +77,29 @@ class RegionChoice(Section):
     )
 
 
-class StrategyChoice(Section):
-    """Which parameters are restored first."""
+def _strategies() -> str:
+    """Say in a sentence what each strategy does."""
+    selecting = [f"{name} ({one.undoes})" for name, one in STRATEGY_TRAITS.items() if one.selects]
+    computing = [f"{name} ({one.undoes})" for name, one in STRATEGY_TRAITS.items() if not one.selects]
+    return f"What is undone. Set parameters back: {', '.join(selecting)}. Compute new values: {', '.join(computing)}."
 
-    strategy: Strategy = Field(
-        default="top",
-        description="Order in which parameters are restored: top and bottom begin with the largest and the smallest "
-        "relative changes, absolute with the largest absolute changes, random with any.",
-    )
+
+class StrategyChoice(Section):
+    """Which part of an update is undone first, or how it is undone."""
+
+    strategy: Strategy = Field(default="top", description=_strategies())
 
 
 class Selecting(RegionChoice, StrategyChoice):
-    """How the parameters to restore are selected."""
+    """What is undone, and in which region."""
 
 
 class RestoredShare(Section):
     """How much of a region is restored, as one share."""
 
     percent: Percent = Field(
-        description="Percentage of the region's parameters to restore, 0 to 100; 0 leaves the fine-tuned model as it "
-        "is."
+        description="How much of the region's update to undo, in percent of its parameters (interpolate: of every "
+        "change; low_rank: of its squared norm); 0 is the fine-tuned model, 100 the model before training."
     )
 
 
@@ -105,7 +108,8 @@ class RestoredShares(Section):
 
     percents: Several[Percent] = Field(
         default=[1, 3, 5, 10, 20, 40, 60],
-        description="Percentages of the region's parameters to restore, each 0 to 100.",
+        description="How much of the region's update to undo, each in percent of its parameters (interpolate: of every "
+        "change; low_rank: of its squared norm), 0 to 100.",
     )
 
 
@@ -142,6 +146,15 @@ class Restoration(RestoredShares, NamedRegion, Selecting):
         description="Number formats that these restored models, and the same ones with nothing restored, answer in "
         "beside the one of evaluation: an arm of its own, which no claim reads.",
     )
+
+    def takes_size(self, size: int | str) -> bool:
+        """Tell whether the strategy can work on a size: one that compares seeds cannot on `all`, which has one."""
+        return size != "all" or not STRATEGY_TRAITS[self.strategy].other_seeds
+
+    @property
+    def takes_elsewhere(self) -> bool:
+        """Whether the strategy can work on models that were fine-tuned elsewhere, of which there are no other seeds."""
+        return not STRATEGY_TRAITS[self.strategy].other_seeds
 
 
 class Export(RestoredShare, NamedRegion, Selecting):

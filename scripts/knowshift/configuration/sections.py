@@ -7,11 +7,12 @@ JSON schema that editors use follows from them (`make schema`):
 """
 
 import json
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
-from knowshift.allowed_values import Dtype
+from knowshift.allowed_values import STRATEGY_TRAITS, Dtype
 from knowshift.configuration.evaluation import Divergence, Evaluation
 from knowshift.configuration.facts import ENTITYQUESTIONS, Facts
 from knowshift.configuration.finetuning import GRID_KEYS, METHOD, Finetuning
@@ -107,6 +108,10 @@ class Configuration(Seeded):
             if (first := self.restoration.index(entry)) < number:
                 raise ValueError(f"restoration.{number}: is the same as restoration.{first}; leave one of them")
             self._check_choices(number, entry)
+            if STRATEGY_TRAITS[entry.strategy].other_seeds:
+                self._check_seeds(
+                    f"restoration.{number}", entry.strategy, "sizes", entry.sizes or (), entry.tuned or ()
+                )
             for model in entry.models or self.models:
                 if self.answering_dtype(model) != "float32" and "float32" in entry.more_dtypes:
                     raise ValueError(
@@ -139,6 +144,9 @@ class Configuration(Seeded):
             raise ValueError(f"exports.{number}.run: {entry.run} would be trained, and there is no finetuning")
         elif kind not in (methods := ["full", "lora", *grid.variants]):
             raise ValueError(f"exports.{number}.run: its method {kind} is none of {', '.join(methods)}")
+        if STRATEGY_TRAITS[entry.strategy].other_seeds:
+            sizes, tuned = ([], [name]) if kind == TUNED else (entry.run.split("-")[2:3], [])
+            self._check_seeds(f"exports.{number}", entry.strategy, "run", sizes, tuned)
 
     def regions_of(self, model: str) -> list[str]:
         """List the regions that are compared, restored or exported of a model; named ones as what they stand for."""
@@ -170,6 +178,40 @@ class Configuration(Seeded):
             few = max(TRAIN_FACTS, 2 * self.evaluation.few_shot)
             return few if limit is None else min(few, limit)
         return limit
+
+    def _check_seeds(
+        self, where: str, strategy: str, key: str, sizes: Sequence[int | str], elsewhere: Sequence[str]
+    ) -> None:
+        """Check that a strategy which compares models of several seeds finds several.
+
+        Args:
+            where: the entry that it stands in.
+            strategy: its name.
+            key: the key of the entry that gives the sizes.
+            sizes: the training set sizes that the entry names.
+            elsewhere: the models fine-tuned elsewhere that the entry names.
+        """
+        if elsewhere:
+            raise ValueError(
+                f"{where}: {strategy} compares the models of several seeds, and of {elsewhere[0]}, which was"
+                " fine-tuned elsewhere, there is one; choose another strategy for it"
+            )
+        if len(self.seeds) < 2:
+            has = "finetuning.seeds has one; add a seed" if self.seeds else "nothing is trained here; add finetuning"
+            raise ValueError(
+                f"{where}.strategy: {strategy} compares the models of several seeds, and {has}, or choose another"
+                " strategy"
+            )
+        if "all" in sizes:
+            raise ValueError(
+                f"{where}.{key}: the size all is trained with one seed only, and {strategy} compares the models of"
+                " several"
+            )
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds of the grid; none where nothing is trained."""
+        return self.finetuning.seeds if self.finetuning else []
 
     def answering_dtype(self, model: str) -> Dtype:
         """Return the number format that a model is asked in, before and after fine-tuning and restored."""

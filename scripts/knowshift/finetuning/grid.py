@@ -1,10 +1,11 @@
 """The cells of an experiment, one for each fine-tuned model: those of its grid, and those fine-tuned elsewhere."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
+from knowshift.allowed_values import STRATEGY_TRAITS
 from knowshift.configuration.models import TUNED
 from knowshift.configuration.restoration import GRID_CHOICES, Restoration
 from knowshift.finetuning.orders import data_levels
@@ -107,16 +108,32 @@ def is_restored(entry: Restoration, model: str, cell: AnyCell) -> bool:
     """Tell whether an entry under `restoration` applies to a cell of a model.
 
     A list that is null takes all. But an entry that chooses among the cells of one kind, those of the grid or those
-    fine-tuned elsewhere, and says nothing of the other kind, applies to the one kind alone.
+    fine-tuned elsewhere, and says nothing of the other kind, applies to the one kind alone. A strategy that compares
+    the models of several seeds takes no cell that has one seed only.
     """
     if model not in (entry.models or [model]):
         return False
     of_grid = any(getattr(entry, key) for key in GRID_CHOICES)
     if isinstance(cell, TunedCell):
-        return cell.name in entry.tuned if entry.tuned else not of_grid
+        return entry.takes_elsewhere and (cell.name in entry.tuned if entry.tuned else not of_grid)
     asked = {"methods": cell.method, "data": cell.data, "sizes": cell.size, "seeds": cell.seed}
     chosen = all(value in (getattr(entry, key) or [value]) for key, value in asked.items())
-    return chosen and (of_grid or not entry.tuned)
+    return chosen and entry.takes_size(cell.size) and (of_grid or not entry.tuned)
+
+
+def other_seeds(cell: AnyCell, seeds: Sequence[int]) -> list[Cell]:
+    """Return the cells that differ from a cell in their seed alone, in the order of the seeds.
+
+    A model that was fine-tuned elsewhere has none.
+    """
+    if isinstance(cell, TunedCell) or cell.size == "all":
+        return []
+    return [replace(cell, seed=seed) for seed in seeds if seed != cell.seed]
+
+
+def cells_read(strategy: str, cell: AnyCell, seeds: Sequence[int]) -> list[AnyCell]:
+    """Return the cells whose deltas a restoration of a cell reads: its own, and those that a strategy compares with."""
+    return [cell, *(other_seeds(cell, seeds) if STRATEGY_TRAITS[strategy].other_seeds else [])]
 
 
 def describe(planned: Sequence[Cell], levels: pa.Table, elsewhere: Sequence[TunedCell] = ()) -> pa.Table:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from knowshift.allowed_values import HISTOGRAM_STRATEGIES
+from knowshift.allowed_values import STRATEGY_TRAITS
 from knowshift.facts.source_rows import PROBED_SPLITS
 from knowshift.planning.fact_counts import TopicSize
 from knowshift.planning.planned_model import PlannedModel
@@ -56,5 +56,5 @@ def model_jobs(model: PlannedModel, topics: Mapping[str, TopicSize]) -> dict[str
 def _histograms(model: PlannedModel) -> int:
     """Count the pairs of a run and a region whose relative changes are measured."""
     pairs = {(cell, region) for cell in model.runs for region in model.experiment.regions}
-    pairs |= {(other.cell, other.region) for other in model.restored if other.strategy in HISTOGRAM_STRATEGIES}
+    pairs |= {(other.cell, other.region) for other in model.restored if STRATEGY_TRAITS[other.strategy].from_histogram}
     return len(pairs)

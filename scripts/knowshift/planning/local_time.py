@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from knowshift.finetuning.grid import cells_read
 from knowshift.planning import sizing
 from knowshift.planning.accelerators import ACCELERATORS, MOMENT_BYTES, STEP_BYTES, STEP_FLOPS
 from knowshift.planning.fact_counts import TopicSize
@@ -43,6 +44,7 @@ SAVE_PASSES = 80.0  # bytes moved in the time in which a byte of a checkpoint is
 UNPACKED = 4.0  # bytes of a delta that are decompressed in the time in which one is compressed
 COMPARED = 6.9  # bytes compressed in the time in which diff_weights deals with a byte of the weights
 RANKED = 480.0  # bytes moved in the time in which a parameter is ranked by its relative change
+DECOMPOSED = 2.5  # products of a matrix with a square one in the time in which its changes are decomposed
 DEQUANTISED = 80.0  # bytes moved in the time in which a byte of a quantised model's weights is made
 # Jobs on tables, in starts of a process that imports pandas.
 TABLE_STARTS = {
@@ -162,7 +164,7 @@ def _model_seconds(
         if rule in ("evaluate", "evaluate_restored", "evaluate_tasks"):
             per_job += unpack
         seconds[rule] += work.jobs * per_job
-    seconds["evaluate_restored"] += len(model.restored) * rank
+    seconds["evaluate_restored"] += len(model.restored) * rank + _undoing_seconds(model, unpack, speed)
     light = 2 * speed.light_start
     seconds["resolve_model"] = jobs["resolve_model"] * (speed.start + DEQUANTISED * 4 * parameters / speed.copied)
     seconds["resolve_instruct"] = jobs["resolve_instruct"] * (speed.start + DEQUANTISED * stored / speed.copied)
@@ -173,6 +175,20 @@ def _model_seconds(
         seconds[rule] = jobs[rule] * (light + COMPARED * 4 * parameters / speed.compressed)
     seconds["measure_changes"] = jobs["measure_changes"] * (light + unpack + rank)
     seconds["export_model"] = jobs["export_model"] * (light + unpack + rank + load)
+    return seconds
+
+
+def _undoing_seconds(model: PlannedModel, unpack: float, speed: MachineSpeed) -> float:
+    """The seconds that some strategies take beside ranking: they decompose changes, or read other seeds' deltas."""
+    parameters, seconds = model.size.parameters, 0.0
+    hidden = (parameters * 128 / 12) ** (1 / 3)  # as in `sizing.training_bytes`
+    for sweep in model.sweeps_made:
+        if sweep.strategy == "low_rank":
+            # Two products of half the width cut the changes down, once for the table and once for the model.
+            products = DECOMPOSED + sweep.shares
+            seconds += products * parameters * hidden * 2 / speed.plain_products["float32"]
+        others = len(cells_read(sweep.strategy, sweep.cell, model.experiment.seeds)) - 1
+        seconds += others * unpack * (2 + sweep.shares)  # two passes choose, and each model is made by one
     return seconds
 
 

@@ -1,12 +1,13 @@
 """The part of an experiment that one model takes: the cells that are trained, restored and exported."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from knowshift.configuration.finetuning import GRID_KEYS
-from knowshift.finetuning.grid import AnyCell, Cell, TunedCell, cell_of, cells, is_restored, tuned_cells
+from knowshift.finetuning.grid import AnyCell, Cell, TunedCell, cell_of, cells, cells_read, is_restored, tuned_cells
 from knowshift.planning.fact_counts import FactCounts, TopicSize
 
 
@@ -53,6 +54,14 @@ class RestoredModel:
     region: str
     percent: float
     dtype: str
+
+
+class Sweep(NamedTuple):
+    """A process that undoes several shares of a fine-tuned model's update in one way, and asks each restored model."""
+
+    cell: AnyCell
+    strategy: str
+    shares: int
 
 
 class PlannedModel:
@@ -104,8 +113,13 @@ class PlannedModel:
     @cached_property
     def trained(self) -> list[Cell]:
         """The cells that are trained: all runs, and cells that only an export asks for."""
-        exported = [cell for entry in self.exports if isinstance(cell := cell_of(entry.run), Cell)]
+        read = [cell for entry in self.exports for cell in self._cells_read(entry.strategy, cell_of(entry.run))]
+        exported = [cell for cell in read if isinstance(cell, Cell)]
         return list(dict.fromkeys([*self.feasible, *exported]))
+
+    def _cells_read(self, strategy: str, cell: AnyCell) -> list[AnyCell]:
+        """The cells whose deltas a restoration of a cell reads."""
+        return cells_read(strategy, cell, self.experiment.seeds)
 
     @cached_property
     def restored(self) -> list[RestoredModel]:
@@ -121,6 +135,12 @@ class PlannedModel:
         )
         return list(dict.fromkeys(every))
 
+    @cached_property
+    def sweeps_made(self) -> list[Sweep]:
+        """The processes that evaluate restored models: one for all shares of a cell, strategy, region and format."""
+        counts = Counter((other.cell, other.strategy, other.region, other.dtype) for other in self.restored)
+        return [Sweep(cell, strategy, shares) for (cell, strategy, _, _), shares in counts.items()]
+
     @property
     def restored_with_tasks(self) -> list[RestoredModel]:
         """The restored models that are asked tasks: those that answer in the number format of the evaluation."""
@@ -129,8 +149,8 @@ class PlannedModel:
 
     @property
     def sweeps(self) -> int:
-        """How many processes evaluate restored models: one for all shares of a cell, strategy, region and format."""
-        return len({(other.cell, other.strategy, other.region, other.dtype) for other in self.restored})
+        """How many processes evaluate restored models."""
+        return len(self.sweeps_made)
 
     @cached_property
     def kept_deltas(self) -> list[AnyCell]:
@@ -138,7 +158,9 @@ class PlannedModel:
         every: list[AnyCell] = [*self.trained, *self.elsewhere]
         if not self.passing_deltas:
             return every
-        needed = {model.cell for model in self.restored} | {cell_of(entry.run) for entry in self.exports}
+        read = [(model.strategy, model.cell) for model in self.restored]
+        read += [(entry.strategy, cell_of(entry.run)) for entry in self.exports]
+        needed = {other for strategy, cell in read for other in self._cells_read(strategy, cell)}
         return [cell for cell in every if cell in needed]
 
     @property

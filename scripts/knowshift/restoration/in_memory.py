@@ -21,25 +21,26 @@ from knowshift.weights.versions import Versions
 class RestoredModels:
     """A fine-tuned model in memory, from which models with shares of a region restored are made, one after another.
 
-    Base and delta are read once, and all shares are selected in one go. The fine-tuned weights stay in memory until the
+    Base and delta are read once, and all shares are prepared in one go. The fine-tuned weights stay in memory until the
     last model is made; the base is read from disk as needed.
 
     Args:
         base: the model directory before training.
         delta: the delta directory.
-        strategy: what to restore first, see `SortKeys`.
+        strategy: what is undone, see `undo`.
         region: whose parameters are restored, see `regions`.
-        percents: the shares of the region's parameters to restore, each 0 to 100.
-        seed: the seed of the strategy random.
+        percents: the shares to undo, each 0 to 100.
+        seed: the seed of what is random in the strategy.
         threads: how many threads work.
-        histogram: the histogram of this region's relative changes, see `select`.
+        histogram: the histogram of this region's relative changes, see `undo`.
         settings: directory with the fine-tuned model's configuration; None if that is the base's.
+        others: delta directories of other seeds, see `undo`.
 
     Attributes:
-        selections: what each share selects, by its percent.
+        undoings: what each share undoes, by its percent.
 
     Raises:
-        KnowshiftError: see `Delta` and `select`.
+        KnowshiftError: see `Delta` and `undo`.
     """
 
     def __init__(
@@ -53,9 +54,10 @@ class RestoredModels:
         threads: int = 1,
         histogram: pa.Table | None = None,
         settings: Path | None = None,
+        others: Sequence[Path] = (),
     ) -> None:
         # Imported here because it loads llvmlite: a process of vLLM imports this module too, and fails beside llvmlite.
-        from knowshift.restoration.selection import select
+        from knowshift.restoration.strategies import undo
 
         source = Delta(delta, base, threads)
         self._model = with_delta(base, source, settings)
@@ -71,25 +73,26 @@ class RestoredModels:
 
         shapes = {name: stored[name].shape for name in source.names()}
         self._versions = Versions(shapes, dtypes, read, source.base.no_parameters)
-        found = select(self._versions, strategy, region, percents, seed, threads, histogram)
-        self.selections = dict(zip(percents, found, strict=True))
+        beside = [Delta(other, base).versions() for other in others]
+        found = undo(self._versions, strategy, region, percents, seed, threads, histogram, beside)
+        self.undoings = dict(zip(percents, found, strict=True))
 
     def make(self, percent: float, dtype: str, device: torch.device | str, last: bool = False) -> PreTrainedModel:
         """Make the model with one share restored.
 
         Args:
-            percent: the share, one of those that were selected.
+            percent: the share, one of those that were given.
             dtype: the type of the model that is returned; parameters are restored before the cast.
             device: the device of the model that is returned.
             last: make it of the fine-tuned weights themselves, piece by piece in their own memory, instead of a copy.
                 No other model can be made afterwards.
         """
-        selection = self.selections[percent]
+        undoing = self.undoings[percent]
         model = self._model if last else copy.deepcopy(self._model)
         views = self._views(model)
-        for name in views.keys() & selection.ties.keys():
+        for name in views.keys() & undoing.names:
             flat = bits_of(views[name]).reshape(-1)  # in the parameter's own memory, but for parts that lie scattered
-            for start, piece in selection.restored_pieces(self._versions, name):
+            for start, piece in undoing.restored_pieces(self._versions, name):
                 flat[start : start + len(piece)] = piece
             if not views[name].is_contiguous():
                 with torch.no_grad():

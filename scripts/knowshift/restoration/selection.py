@@ -5,20 +5,20 @@ The floor(n * k / 100) parameters with the largest sort keys are selected over a
 weights: one counts keys per bin (a stored histogram can stand for it), one looks into the bins where cuts fall.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
 from knowshift.restoration.concentration import count_of
-from knowshift.restoration.relative_changes import BIN_SHIFT, BINS, LOW, keep_freed_memory
-from knowshift.restoration.schemas import SELECTION, SELECTIONS
+from knowshift.restoration.relative_changes import BIN_SHIFT, BINS, LOW
+from knowshift.restoration.schemas import SELECTION
 from knowshift.restoration.selection_passes import KeySums, count_keys, sum_around_cuts
-from knowshift.restoration.sort_keys import STRATEGY_NAMES, SortKeys
+from knowshift.restoration.sort_keys import SortKeys
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.weights.regions import layer_and_module
-from knowshift.weights.versions import Versions
+from knowshift.weights.versions import Piece, Versions
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,14 @@ class Selection:
     def threshold(self) -> float | None:
         """The change at the cut: |after - before| for absolute, r for top and bottom.
 
-        It is None for random, and where nothing is selected.
+        It is None where changes are not ranked, and where nothing is selected.
         """
-        if self.sort_keys.strategy == "random" or not self.selected:
-            return None
-        return float(np.int32(self.sort_keys.to_changes(self.key)).view(np.float32))
+        return self.sort_keys.change_at(self.key) if self.selected else None
+
+    @property
+    def names(self) -> Set[str]:
+        """The tensors of the region."""
+        return self.ties.keys()
 
     def restored_pieces(self, versions: Versions, name: str) -> Iterator[tuple[int, np.ndarray]]:
         """Yield a tensor of the restored model in consecutive pieces.
@@ -60,6 +63,11 @@ class Selection:
             The flat index of the piece's first element, and its bit patterns (one-dimensional): those before training
             where selected, those after training elsewhere.
         """
+        for piece, mask in self.masked_pieces(versions, name):
+            yield piece.start, np.where(mask, piece.base, piece.tuned)
+
+    def masked_pieces(self, versions: Versions, name: str) -> Iterator[tuple[Piece, np.ndarray]]:
+        """Yield the consecutive pieces of a tensor, and which of their elements are selected (Boolean)."""
         left = self.ties[name]
         for piece in versions.pieces(name, 0, versions.parameters(name)):
             keys, _, _ = self.sort_keys.of_piece(piece, skip_unchanged=False)
@@ -67,26 +75,22 @@ class Selection:
             equal = np.flatnonzero(keys == self.key)[:left]
             mask[equal] = True
             left -= len(equal)
-            yield piece.start, np.where(mask, piece.base, piece.tuned)
+            yield piece, mask
 
 
 def select(
     versions: Versions,
-    strategy: str,
-    region: str,
+    sort_keys: SortKeys,
     percents: Sequence[float],
-    seed: int = 0,
     threads: int = 1,
     histogram: pa.Table | None = None,
 ) -> list[Selection]:
     """Select exactly which parameters to restore, for several shares at once.
 
     Args:
-        versions: the model before and after training.
-        strategy: one of `STRATEGY_NAMES`.
-        region: whose parameters compete, see `regions`.
+        versions: the parameters of the region, which compete, before and after training.
+        sort_keys: the strategy's keys.
         percents: the shares of the region's parameters to restore, 0 to 100.
-        seed: the seed of the strategy random.
         threads: how many threads work.
         histogram: the histogram that `measure_changes` made of this region; it saves top and bottom the first pass.
 
@@ -94,21 +98,15 @@ def select(
         A selection per share.
 
     Raises:
-        KnowshiftError: there is no such strategy, region or share, the histogram is of another region, or a value is
-            not finite.
+        KnowshiftError: the histogram is of another region, or a value is not finite.
     """
-    if strategy not in STRATEGY_NAMES:
-        raise KnowshiftError(f"strategy {strategy!r} is none of {', '.join(STRATEGY_NAMES)}")
-    if odd := [percent for percent in percents if not 0 <= percent <= 100]:
-        raise KnowshiftError(f"{odd[0]} is no share: it must lie between 0 and 100 %")
-    keep_freed_memory()
-    versions, sort_keys, kept = versions.within(region), SortKeys(strategy, seed), {}
+    kept = {}
     if histogram is not None and sort_keys.by_relative_change:
         counts = np.zeros(BINS, np.int64)
-        counts[histogram["bin"].to_numpy()] = histogram["count"].to_numpy()
+        bins = sort_keys.from_changes(histogram["bin"].to_numpy() << BIN_SHIFT) >> BIN_SHIFT
+        counts[bins] = histogram["count"].to_numpy()
         if counts.sum() != (there := sum(map(versions.parameters, versions.shapes))):
-            raise KnowshiftError(f"the histogram is of {counts.sum()} parameters, but the region {region} has {there}")
-        counts = counts[::-1] if strategy == "bottom" else counts
+            raise KnowshiftError(f"the histogram is of {counts.sum()} parameters, but the region has {there}")
     else:
         counts, kept = count_keys(versions, sort_keys, threads)
     parameters = int(counts.sum())
@@ -134,16 +132,6 @@ def select(
         table = pa.Table.from_pylist(rows, schema=SELECTION)
         selections.append(Selection(sort_keys, percent, key, parameters, selected, by_tensor, table))
     return selections
-
-
-def tabulate_selections(selections: Sequence[Selection]) -> pa.Table:
-    """Return what each of some selections restores per tensor, in the schema `SELECTIONS`."""
-    tables = []
-    for one in selections:
-        rows = one.tensors.num_rows
-        first = [pa.repeat(pa.scalar(value, pa.float64()), rows) for value in (one.percent, one.threshold)]
-        tables.append(pa.table([*first, *one.tensors.columns], schema=SELECTIONS))
-    return pa.concat_tables(tables)
 
 
 def _restored_of_tensor(

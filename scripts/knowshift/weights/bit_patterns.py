@@ -50,6 +50,11 @@ def as_float32(bits: np.ndarray, dtype: str) -> np.ndarray:
     return bits.view(dtype).astype(np.float32, copy=False)
 
 
+def from_float32(values: np.ndarray, dtype: str) -> np.ndarray:
+    """Convert float32 values, of any shape, to bit patterns of a type, rounding to the nearest as torch does."""
+    return cast(values.view(np.int32), "float32", dtype)
+
+
 def all_finite(bits: np.ndarray, dtype: str) -> bool:
     """Check that none of the values that these bit patterns stand for is infinite or NaN."""
     if dtype not in _INFINITY:

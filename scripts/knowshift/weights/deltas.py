@@ -281,6 +281,16 @@ class Delta:
             yield name, base, tuned
 
 
+def open_others(base: Path, others: Iterable[Path]) -> list[Versions]:
+    """Open further fine-tuned models of one base, each a delta or a model directory, and check their files.
+
+    Raises:
+        KnowshiftError: one does not belong to the base, or a file is damaged.
+    """
+    kinds = {path: "delta" if any(path.glob("delta-*.safetensors")) else "tuned" for path in others}
+    return [open_versions(base, **{kind: path}) for path, kind in kinds.items()]
+
+
 def open_versions(base: Path, tuned: Path | None = None, delta: Path | None = None) -> Versions:
     """Open a model before and after training, and check the files of directories that have a manifest.
 

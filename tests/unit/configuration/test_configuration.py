@@ -35,7 +35,7 @@ def test_the_json_schema_is_current() -> None:
 
 
 def test_every_setting_that_says_what_torch_computes_in_is_listed(raw: dict) -> None:
-    raw["restoration"][0]["more_dtypes"] = ["bfloat16"]
+    raw["restoration"][0] |= {"more_dtypes": ["bfloat16"], "strategy": "sign_agreeing", "sizes": None}
     assert "bfloat16" in checking.check(raw, REPOSITORY).computing_dtypes().values()
     raw["evaluation"]["engine"] = "vllm"
     assert not any(key.startswith("restoration") for key in checking.check(raw, REPOSITORY).computing_dtypes())
@@ -273,7 +273,7 @@ def test_no_configuration_of_the_project_needs_consent(name: str) -> None:
 
 
 def test_models_are_counted_as_a_plan_counts_them(raw: dict) -> None:
-    raw["restoration"][0]["more_dtypes"] = ["bfloat16"]
+    raw["restoration"][0] |= {"more_dtypes": ["bfloat16"], "strategy": "sign_agreeing", "sizes": None}
     settings = checking.check(raw, REPOSITORY)
     topics = {
         name: TopicSize("in_domain", {"train": 9000, "dev": 10, "test": 10}, 9000, 10.0, 10.0, 5.0)

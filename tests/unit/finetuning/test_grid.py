@@ -6,7 +6,17 @@ import pyarrow as pa
 import pytest
 
 from knowshift.configuration.restoration import Restoration
-from knowshift.finetuning.grid import Cell, TunedCell, cell_of, cells, describe, is_restored, tuned_cells
+from knowshift.finetuning.grid import (
+    Cell,
+    TunedCell,
+    cell_of,
+    cells,
+    cells_read,
+    describe,
+    is_restored,
+    other_seeds,
+    tuned_cells,
+)
 from knowshift.mastery.schemas import LEVEL_COUNTS
 
 METHODS, KINDS, SIZES, SEEDS = ["full", "lora"], ["level0", "level2", "mixed"], [8, 32, "all"], [1, 2]
@@ -73,3 +83,19 @@ def test_cells_that_were_tuned_elsewhere_stand_beside_the_grid() -> None:
     assert [row["state"] for row in rows] == ["infeasible", "run"]
     nothing = {"size": None, "facts": None, "seed": None}
     assert rows[1] == {"run": "tuned-bot", "method": "tuned", "data": "bot", "state": "run", **nothing}
+
+
+def test_a_strategy_that_compares_seeds_reads_the_other_seeds_of_a_cell() -> None:
+    every = cells(METHODS, KINDS, SIZES, [3, 1, 2])
+    for cell in every:
+        others = other_seeds(cell, [3, 1, 2])
+        same = [one for one in every if (one.method, one.data, one.size) == (cell.method, cell.data, cell.size)]
+        assert others == [one for one in same if one != cell]
+        assert cells_read("top", cell, [3, 1, 2]) == [cell]
+        assert cells_read("sign_agreeing", cell, [3, 1, 2]) == [cell, *others]
+        assert is_restored(Restoration(strategy="sign_agreeing"), "m", cell) == bool(others) == (cell.size != "all")
+        assert is_restored(Restoration(strategy="smallest"), "m", cell)
+    elsewhere = TunedCell("bot")
+    assert not is_restored(Restoration(strategy="sign_agreeing"), "m", elsewhere) and not other_seeds(elsewhere, [1, 2])
+    assert is_restored(Restoration(strategy="smallest"), "m", elsewhere)
+    assert cells_read("sign_agreeing", elsewhere, [1, 2]) == [elsewhere]

@@ -14,12 +14,13 @@ import torch
 from architectures import make
 from safetensors.torch import load_file, save_file
 
+from knowshift.allowed_values import STRATEGY_TRAITS
 from knowshift.models.adapters import write_in_form_of_base
 from knowshift.models.foreign import Checkpoint, differing_settings
 from knowshift.models.tuned import load_tuned
 from knowshift.restoration.export import export_restored
 from knowshift.restoration.in_memory import RestoredModels
-from knowshift.restoration.selection import select
+from knowshift.restoration.strategies import undo
 from knowshift.runtime.artefacts import whole_directory
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.weights.deltas import diff_weights, open_versions
@@ -49,13 +50,15 @@ def delta_of(base: Path, tuned: Path, output: Path) -> Path:
     return output
 
 
-def exported(base: Path, tuned: Path, delta: Path | None, percent: float, region: str, output: Path) -> Path:
+def exported(
+    base: Path, tuned: Path, delta: Path | None, percent: float, region: str, output: Path, strategy: str = "top"
+) -> Path:
     """The folder of a restored model; weights after training come from a delta, or else from the folder `tuned`."""
     versions = open_versions(base, None if delta else tuned, delta)
-    (selection,) = select(versions, "top", region, [percent])
-    about = {"name": "x", "after": "y", "strategy": "top", "region": region, "percent": percent, "seed": 1}
+    (undoing,) = undo(versions, strategy, region, [percent], 1)
+    about = {"name": "x", "after": "y", "strategy": strategy, "region": region, "percent": percent, "seed": 1}
     output.mkdir()
-    export_restored(output, base, tuned, versions, selection, about)
+    export_restored(output, base, tuned, versions, undoing, about)
     return output
 
 
@@ -172,6 +175,38 @@ def test_new_rows_and_heads_stay_in_deltas_restored_models_and_exports(
     embedding = expected.get_output_embeddings().weight[before.shape[-1] :]
     assert torch.equal(elsewhere.load(folder).get_output_embeddings().weight[before.shape[-1] :], embedding)
     assert not torch.equal(made[..., : before.shape[-1]], logits(expected)[..., : before.shape[-1]])
+
+
+@pytest.mark.parametrize("strategy", [name for name, one in STRATEGY_TRAITS.items() if not one.other_seeds])
+def test_every_way_to_undo_leaves_new_rows_and_ends_at_the_base(
+    strategy: str, tmp_path: Path, tiny_model: Path
+) -> None:
+    tuned = elsewhere.tune(tiny_model, tmp_path / "tuned", grown_and_untied)
+    ours = brought(tiny_model, tuned, tmp_path / "ours")
+    delta = delta_of(tiny_model, ours, tmp_path / "delta")
+    before, after = (logits(elsewhere.load(folder)) for folder in (tiny_model, tuned))
+    tokens = before.shape[-1]
+    restored, seen = RestoredModels(tiny_model, delta, strategy, "all", [0, 40, 100], 1), {}
+    for percent in (0, 40, 100):
+        seen[percent] = logits(restored.make(percent, "float32", "cpu", last=percent == 100))
+        given = (tiny_model, ours, delta, percent, "all")
+        folder = exported(*given, tmp_path / f"exported {percent}", strategy)
+        assert torch.equal(logits(elsewhere.load(folder)), seen[percent])
+        for name in ("get_input_embeddings", "get_output_embeddings"):
+            rows = [getattr(elsewhere.load(one), name)().weight[tokens:] for one in (folder, tuned)]
+            assert torch.equal(*rows) and len(rows[0]) == 3
+    assert torch.equal(seen[0], after) and torch.equal(seen[100][..., :tokens], before)
+    assert not torch.equal(seen[40], seen[0]) and not torch.equal(seen[40], seen[100])
+
+
+def test_models_of_other_seeds_have_the_same_tensors(tmp_path: Path, tiny_model: Path) -> None:
+    tuned, others = elsewhere.tune(tiny_model, tmp_path / "tuned", elsewhere.untie), []
+    for name, change in {"grown": grown_and_untied, "tied": None}.items():
+        others.append(open_versions(tiny_model, tuned=elsewhere.tune(tiny_model, tmp_path / name, change)))
+    versions = open_versions(tiny_model, tuned=tuned)
+    undo(versions, "sign_agreeing", "all", [20], others=others[:1])
+    with pytest.raises(KnowshiftError, match=r"a model of --others has no tensor lm_head\.weight of this shape"):
+        undo(versions, "sign_agreeing", "all", [20], others=others)
 
 
 def test_an_exported_model_that_is_put_in_again_gives_the_same_delta(tmp_path: Path, tiny_model: Path) -> None:

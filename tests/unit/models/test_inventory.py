@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from knowshift.models.admission import check_admission
 from knowshift.models.inventory import stored_without_parameter
-from knowshift.restoration.selection import select
+from knowshift.restoration.strategies import undo
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.weights.deltas import Delta, diff_weights
 from knowshift.weights.parameter_counts import stored_parameters
@@ -75,7 +75,7 @@ def test_a_table_is_in_no_region_whatever_reads_it(tmp_path: Path) -> None:
     (tmp_path / "delta/manifest.json").write_text(json.dumps({"files": {}, "kind": "delta", **facts}))
     for versions in (versions_in_directories(base, tuned), Delta(tmp_path / "delta", base).versions()):
         assert set(tables) <= set(versions.shapes)  # they are kept, and written back by an export
-        (all_of_them,) = select(versions, "top", "all", [100.0], 1, 1)
+        (all_of_them,) = undo(versions, "top", "all", [100.0], 1, 1)
         assert all_of_them.parameters == parameters
         attention = {"gpt_neox.layers.0.attention.dense.bias", "gpt_neox.layers.0.attention.dense.weight"}
         names = set(versions.within("attention").shapes)

@@ -117,6 +117,19 @@ def test_only_kept_deltas_stay_on_disk_and_unknown_levels_are_said() -> None:
     assert (some.jobs["keep_delta"], some.jobs["diff_weights"], every.jobs["diff_weights"]) == (2, 8, 10)
 
 
+def test_a_strategy_that_compares_seeds_keeps_the_deltas_that_it_reads() -> None:
+    entry = {"data": ["mixed"], "seeds": [1], "percents": [5]}
+    kept = {}
+    for strategy in ("smallest", "sign_agreeing"):
+        others = {"restoration": [{**entry, "strategy": strategy}], "exports": []}
+        plan = small_plan({"m": ModelSize(1e9, 2e9, {})}, others, keep_deltas="restored")
+        kept[strategy] = (plan.jobs["keep_delta"], plan.jobs["keep_restored"])
+    assert kept == {
+        "smallest": (3, 3),
+        "sign_agreeing": (4, 2),
+    }  # all facts of a kind are trained on with one seed only
+
+
 def test_a_kind_of_data_may_have_fewer_sizes() -> None:
     plan = small_plan({"m": ModelSize(1e9, 2e9, {})}, data_sizes={"level0": [50]})
     assert plan.cells == 2 + 5 and plan.jobs["finetune"] == 7

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from argparse import Namespace
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -23,6 +24,7 @@ from knowshift.restoration.in_memory import RestoredModels
 from knowshift.restoration.schemas import HISTOGRAM
 from knowshift.runtime.artefacts import whole_directory
 from knowshift.runtime.parquet import read_table, table_metadata, write_table
+from knowshift.runtime.resumption import digest_of
 from knowshift.weights.deltas import diff_weights, open_versions
 
 SHARES = [0.0, 5.0, 20.5, 100.0]
@@ -43,16 +45,18 @@ def mastery(facts: int) -> pa.Table:
 
 @pytest.fixture(scope="module")
 def inputs(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a model, a delta to it, a histogram of its relative changes, and facts to ask about."""
+    """A folder with a model, deltas of two seeds to it, a histogram of the first's changes, and facts to ask about."""
     root = tmp_path_factory.mktemp("inputs")
     weights, draw = load_file(tiny_model / "model.safetensors"), torch.Generator().manual_seed(1)
-    moved = {name: value + 0.05 * torch.randn(value.shape, generator=draw) for name, value in sorted(weights.items())}
     shutil.copytree(tiny_model, root / "base")
-    (root / "tuned").mkdir()
-    save_file(moved, root / "tuned/model.safetensors")
-    facts: dict = {}
-    with whole_directory(root / "delta", facts) as delta:
-        facts |= diff_weights(root / "base", root / "tuned", delta)
+    for name in ("delta", "other"):
+        moved = {key: value + 0.05 * torch.randn(value.shape, generator=draw) for key, value in sorted(weights.items())}
+        tuned = root / f"tuned-{name}"
+        tuned.mkdir()
+        save_file(moved, tuned / "model.safetensors")
+        facts: dict = {}
+        with whole_directory(root / name, facts) as delta:
+            facts |= diff_weights(root / "base", tuned, delta)
     histogram, _ = measure_changes(open_versions(root / "base", delta=root / "delta"), "transformer")
     write_table(root / "histogram.parquet", histogram, HISTOGRAM)
     write_table(root / "mastery.parquet", mastery(15), MASTERY)
@@ -96,16 +100,17 @@ def names(percents: list[float]) -> set[str]:
     return {f"{plain_number(percent)}{end}" for percent in percents for end in (".parquet", ".selection.parquet")}
 
 
-@pytest.mark.parametrize("strategy", ["top", "bottom", "absolute", "random"])
+@pytest.mark.parametrize("strategy", ["top", "bottom", "absolute", "random", "interpolate", "sign_agreeing"])
 def test_shares_evaluated_together_are_those_evaluated_alone(
     evaluate: Evaluate, inputs: Path, tmp_path: Path, strategy: str
 ) -> None:
-    together = evaluate("together", SHARES, strategy=strategy)
+    others = ["--others", str(inputs / "other")] if strategy == "sign_agreeing" else []
+    together = evaluate("together", SHARES, *others, strategy=strategy)
     assert set(together) == names(SHARES)
     for percent in SHARES:
-        alone = evaluate(f"alone-{percent}", [percent], strategy=strategy)
+        alone = evaluate(f"alone-{percent}", [percent], *others, strategy=strategy)
         assert alone == {name: together[name] for name in names([percent])}
-    more = ["--histogram", str(inputs / "histogram.parquet")] if strategy in ("top", "bottom") else []
+    more = ["--histogram", str(inputs / "histogram.parquet")] if strategy in ("top", "bottom") else others
     assert evaluate("histogram", SHARES, *more, strategy=strategy) == together
     about = table_metadata(read_table(tmp_path / "together/20.5.parquet"))
     assert about == {"strategy": strategy, "region": "transformer", "percent": 20.5}
@@ -210,3 +215,19 @@ def test_tasks_are_asked_in_the_same_process_and_a_changed_one_alone(
 def test_a_command_line_without_shares_takes_the_papers() -> None:
     _, options = CommandLine("", evaluate_restored.Options).read(["--strategy", "top"])
     assert options.percents == [1, 3, 5, 10, 20, 40, 60]
+
+
+def test_answers_to_questions_and_tasks_depend_on_the_models_that_are_compared(tmp_path: Path) -> None:
+    names = ("model", "prompt", "delta", "mastery", "order", "histogram", "files")
+    for name in (*names, "other", "another", "examples"):
+        (tmp_path / name).write_text(name)
+    paths = {name: tmp_path / name for name in names}
+    spec = {"per_level": {"test": 2}, "percents": [5, 20], "tasks": [{"name": "t"}], "strategy": "sign_agreeing"}
+    options = evaluate_restored.Options.model_validate(spec)
+    keys = []
+    for others in ([tmp_path / "other"], [tmp_path / "other", tmp_path / "another"], None):
+        given = Namespace(**paths, others=others, task_files=[tmp_path / "examples"], code="1")
+        keys.append({share.name: digest_of(share.key) for share in evaluate_restored.list_shares(given, options)})
+    assert [*keys[0]] == ["5", "5.t.task", "20", "20.t.task"]
+    for name in keys[0]:
+        assert len({one[name] for one in keys}) == 3

@@ -15,7 +15,7 @@ from knowshift.models.loading import load_model
 from knowshift.models.tuned import load_tuned
 from knowshift.restoration.export import export_restored
 from knowshift.restoration.in_memory import RestoredModels
-from knowshift.restoration.selection import select
+from knowshift.restoration.strategies import undo
 from knowshift.weights.deltas import Delta, diff_weights
 from knowshift.weights.regions import names_in_region
 from knowshift.weights.safetensors_files import WeightFiles
@@ -71,7 +71,7 @@ def check(base: Path, work: Path) -> None:
     versions = Delta(delta, base).versions()
     restored = RestoredModels(base, delta, "top", "all", [0, 20], seed=1)
     for percent in (0, 20):
-        (selection,) = select(versions, "top", "all", [percent], 1)
+        (selection,) = undo(versions, "top", "all", [percent], 1)
         export = work / f"export-{percent}"
         export.mkdir()
         about = {"strategy": "top", "region": "all", "percent": percent, "seed": 1}

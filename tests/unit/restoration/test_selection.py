@@ -14,7 +14,8 @@ import knowshift.weights.versions
 from knowshift.restoration.change_statistics import measure_changes
 from knowshift.restoration.concentration import concentration, count_of
 from knowshift.restoration.schemas import QUANTILES
-from knowshift.restoration.selection import STRATEGY_NAMES, Selection, select
+from knowshift.restoration.strategies import undo
+from knowshift.restoration.undoing import Undoing
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.weights.regions import in_region
 from knowshift.weights.torch_bits import as_tensor, name_of
@@ -22,7 +23,7 @@ from knowshift.weights.versions import Segment
 from made_up_weights import LAYER, Triple, held, plain_changes, plain_masks, triples
 
 
-def undone(members: list[Triple], selection: Selection) -> list[torch.Tensor]:
+def undone(members: list[Triple], selection: Undoing) -> list[torch.Tensor]:
     """The restored tensors of a region."""
     found = []
     for name, _, tuned in members:
@@ -32,7 +33,7 @@ def undone(members: list[Triple], selection: Selection) -> list[torch.Tensor]:
 
 
 def check_against_the_reference(members: list[Triple], strategy: str, percents: list[float], threads: int = 1) -> None:
-    selections = select(held(members), strategy, "all", percents, threads=threads)
+    selections = undo(held(members), strategy, "all", percents, threads=threads)
     for percent, selection in zip(percents, selections, strict=True):
         masks = plain_masks(members, strategy, percent)
         for restored, mask, (_, base, tuned) in zip(undone(members, selection), masks, members, strict=True):
@@ -47,7 +48,7 @@ def check_against_the_reference(members: list[Triple], strategy: str, percents: 
 
 
 @pytest.mark.parametrize("ties", [False, True])
-@pytest.mark.parametrize("strategy", ["top", "bottom", "absolute"])
+@pytest.mark.parametrize("strategy", ["top", "bottom", "absolute", "smallest"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 def test_selections_are_those_of_a_full_sort(strategy: str, dtype: torch.dtype, ties: bool) -> None:
     check_against_the_reference(triples(dtype=dtype, ties=ties), strategy, [0, 0.1, 1, 3, 20, 50, 97.5, 100])
@@ -63,7 +64,7 @@ def test_selections_are_those_of_a_full_sort(strategy: str, dtype: torch.dtype, 
         max_size=4,
     ),
     dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float16]),
-    strategy=st.sampled_from(["top", "bottom", "absolute"]),
+    strategy=st.sampled_from(["top", "bottom", "absolute", "smallest"]),
     percents=st.lists(st.floats(0, 100), min_size=1, max_size=4),
     small=st.booleans(),
     tabled=st.booleans(),
@@ -86,21 +87,17 @@ def test_a_stored_histogram_saves_a_pass_and_changes_nothing() -> None:
     every = held(triples(ties=True))
     histogram, _ = measure_changes(every, "transformer")
     for strategy in ("top", "bottom"):
-        expected = select(every, strategy, "transformer", [5, 60])
-        for one, two in zip(
-            expected, select(every, strategy, "transformer", [5, 60], histogram=histogram), strict=True
-        ):
+        expected = undo(every, strategy, "transformer", [5, 60])
+        for one, two in zip(expected, undo(every, strategy, "transformer", [5, 60], histogram=histogram), strict=True):
             assert one == two
-    with pytest.raises(KnowshiftError, match="but the region mlp has"):
-        select(every, "top", "mlp", [5], histogram=histogram)
+    with pytest.raises(KnowshiftError, match="but the region has"):
+        undo(every, "top", "mlp", [5], histogram=histogram)
 
 
-@pytest.mark.parametrize("strategy", STRATEGY_NAMES)
+@pytest.mark.parametrize("strategy", ["top", "bottom", "absolute", "smallest", "random"])
 def test_selections_are_nested_and_end_at_base_and_tuned(strategy: str) -> None:
     every = triples()
-    nothing, few, more, whole = (
-        undone(every, one) for one in select(held(every), strategy, "all", [0, 10, 40, 100], 5)
-    )
+    nothing, few, more, whole = (undone(every, one) for one in undo(held(every), strategy, "all", [0, 10, 40, 100], 5))
     assert all(torch.equal(a, tuned) for a, (_, _, tuned) in zip(nothing, every, strict=True))
     assert all(torch.equal(a, base) for a, (_, base, _) in zip(whole, every, strict=True))
     for small, large, (_, base, tuned) in zip(few, more, every, strict=True):
@@ -112,7 +109,7 @@ def test_random_selections_follow_the_seed_and_have_no_bias() -> None:
     members = [(LAYER, torch.zeros(400, 500), torch.ones(400, 500))]
 
     def mask(seed: int) -> torch.Tensor:
-        (selection,) = select(held(members), "random", "all", [30], seed)
+        (selection,) = undo(held(members), "random", "all", [30], seed)
         assert selection.tensors["restored"].to_pylist() == [60_000]
         (restored,) = undone(members, selection)
         return restored == 0
@@ -165,7 +162,7 @@ def test_few_changes_are_counted_like_many(dtype: torch.dtype, fewest: int, monk
     monkeypatch.setattr(knowshift.restoration.distinct_values, "FEWEST", fewest)
     met = knowshift.restoration.distinct_values.PairTable().distinct(held(members), Segment(LAYER, 0, 5000))
     assert (met is not None) == (dtype == torch.bfloat16 and not fewest)
-    for strategy in ("top", "bottom", "absolute"):
+    for strategy in ("top", "bottom", "absolute", "smallest"):
         check_against_the_reference(members, strategy, [1, 5, 50])
     histogram, tensors = measure_changes(held(members), "all")
     bins, counts = np.unique(plain_changes(members).numpy().view(np.int32) >> 11, return_counts=True)
@@ -184,7 +181,7 @@ def test_values_that_are_not_finite_are_named(
     monkeypatch.setattr(knowshift.restoration.distinct_values, "FEWEST", fewest)
     every = triples(dtype=dtype)
     every[2][side][3, 4] = math.inf if side == 1 else math.nan
-    for work in (lambda: measure_changes(held(every), "all"), lambda: select(held(every), "absolute", "all", [5])):
+    for work in (lambda: measure_changes(held(every), "all"), lambda: undo(held(every), "absolute", "all", [5])):
         with pytest.raises(KnowshiftError, match=f"{every[2][0]} has values {['before', 'after'][side - 1]} training"):
             work()
     same = torch.full((100,), math.nan, dtype=dtype)  # equal bits

@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 
-from knowshift.restoration.sort_keys import LARGEST, SortKeys
+from knowshift.restoration.sort_keys import LARGEST, Absolute, Bottom, Random, SignAgreeing, Smallest, SortKeys, Top
 from knowshift.weights.versions import Piece
 
 SIZE, WORDS = 300, 1 << 64
@@ -33,7 +33,7 @@ def drawn(seed: int, name: str, index: int) -> int:
 
 @pytest.mark.parametrize(("seed", "name"), [(0, "a.weight"), (0, "b.weight"), (7, "a.weight")])
 def test_a_random_key_is_that_of_its_parameter_wherever_the_tensor_is_cut(seed: int, name: str) -> None:
-    keys = SortKeys("random", seed)
+    keys = Random(seed)
     expected = [drawn(seed, name, index) for index in range(SIZE)]
     for start, stop in ((0, SIZE), (0, 100), (100, SIZE), (SIZE - 1, SIZE)):
         got, changes, left_out = keys.of_piece(piece(name, start, stop))
@@ -41,10 +41,10 @@ def test_a_random_key_is_that_of_its_parameter_wherever_the_tensor_is_cut(seed: 
         assert len(changes) == stop - start and left_out == 0
 
 
-@pytest.mark.parametrize("strategy", ["top", "bottom", "absolute"])
+@pytest.mark.parametrize("keys", [Top(), Bottom(), Absolute(), Smallest()], ids=repr)
 @pytest.mark.parametrize("skip", [True, False])
-def test_other_keys_are_the_bits_of_the_change(strategy: str, skip: bool) -> None:
-    keys, whole = SortKeys(strategy), piece()
+def test_other_keys_are_the_bits_of_the_change(keys: SortKeys, skip: bool) -> None:
+    whole = piece()
     before, after = whole.base.view(np.float32), whole.tuned.view(np.float32)
     shown = [index for index in range(SIZE) if not skip or before[index] != after[index]]
     got, changes, left_out = keys.of_piece(whole, skip)
@@ -53,8 +53,10 @@ def test_other_keys_are_the_bits_of_the_change(strategy: str, skip: bool) -> Non
         distance = np.abs(after[index] - before[index])
         relative = distance / (np.abs(before[index]) + np.float32(1e-8))
         assert np.float32(change) == relative
-        bits = struct.unpack("<i", struct.pack("<f", distance if strategy == "absolute" else relative))[0]
-        assert key == (LARGEST - bits if strategy == "bottom" else bits)
+        ranked = distance if isinstance(keys, Absolute) else relative
+        bits = struct.unpack("<i", struct.pack("<f", ranked))[0]
+        assert key == (LARGEST - bits if isinstance(keys, Bottom | Smallest) else bits)
+        assert keys.change_at(key) == ranked
     if not skip:
         assert got[0] == keys.unchanged_key
     if keys.by_relative_change:
@@ -63,6 +65,7 @@ def test_other_keys_are_the_bits_of_the_change(strategy: str, skip: bool) -> Non
 
 
 def test_what_a_key_depends_on_is_known() -> None:
-    assert [SortKeys(name).by_value for name in ("top", "bottom", "absolute", "random")] == [True, True, True, False]
-    told = [SortKeys(name).by_relative_change for name in ("top", "bottom", "absolute", "random")]
-    assert told == [True, True, False, False]
+    every = [Top(), Bottom(), Absolute(), Smallest(), Random(1), SignAgreeing(())]
+    assert [keys.by_value for keys in every] == [True, True, True, True, False, False]
+    assert [keys.by_relative_change for keys in every] == [True, True, False, False, False, False]
+    assert [keys.change_at(5) for keys in every[4:]] == [None, None]

@@ -18,7 +18,7 @@ from knowshift.models.loading import load_model
 from knowshift.models.tuned import load_tuned
 from knowshift.restoration.concentration import count_of
 from knowshift.restoration.in_memory import RestoredModels
-from knowshift.restoration.selection import select
+from knowshift.restoration.strategies import undo
 from knowshift.runtime.artefacts import read_manifest, whole_directory
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.weights.deltas import Delta, diff_weights, open_versions
@@ -110,7 +110,7 @@ def test_directories_and_deltas_give_the_same_versions(tmp_path: Path, dtypes, m
     expected = held([(n, b.to(dtypes[0]).to(dtypes[1]), t.to(dtypes[1])) for n, b, t in every])
     for versions in (open_versions(base, tuned=tuned), open_versions(base, delta=delta)):
         assert versions.shapes == expected.shapes and versions.dtypes == expected.dtypes
-        assert select(versions, "top", "all", [10, 50], threads=2) == select(expected, "top", "all", [10, 50])
+        assert undo(versions, "top", "all", [10, 50], threads=2) == undo(expected, "top", "all", [10, 50])
 
 
 def test_selecting_loads_no_torch(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_the_benchmarks_reference_restores_as_many_of_each_tensor(tiny_model: Pa
     script = Path(__file__).parents[3] / "benchmarks/restoring_in_memory.py"
     command = [sys.executable, script, "--base", tiny_model, "--tuned", tuned, "--percent", "20"]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    (selection,) = select(versions_in_directories(tiny_model, tuned), "top", "transformer", [20])
+    (selection,) = undo(versions_in_directories(tiny_model, tuned), "top", "transformer", [20])
     rows = selection.tensors.to_pylist()
     assert {row["tensor"]: row["restored"] for row in rows} == {
         name: int(count) for name, count in map(str.split, said.splitlines())
@@ -244,7 +244,7 @@ def test_restored_models_in_memory(tiny_model: Path, tmp_path: Path) -> None:
     model = load_tuned(tiny_model, delta, "float32", "cpu")
     assert all(torch.equal(parameter, expected[name]) for name, parameter in model.named_parameters())
     models = RestoredModels(tiny_model, delta, "top", "all", [100], 0)
-    whole, selection = models.make(100, "float32", "cpu", last=True), models.selections[100].tensors
+    whole, selection = models.make(100, "float32", "cpu", last=True), models.undoings[100].tensors
     assert all(torch.equal(parameter, weights[name]) for name, parameter in whole.named_parameters())
     assert sum(selection["restored"].to_pylist()) == sum(t.numel() for t in weights.values())  # tied ones count once
     ids = torch.tensor([[1, 5, 9]])

@@ -18,6 +18,7 @@ from knowshift.report.figures import (
     tasks,
     theme,
     training,
+    undoing,
 )
 from knowshift.report.frames import Frames, trained_here
 
@@ -35,6 +36,7 @@ MODULES = {
     "restoration": restoration,
     "tasks": tasks,
     "training": training,
+    "undoing": undoing,
 }
 OF_ALL = (ELSEWHERE, TASKS, "parameters")  # modules whose figures hold models that were fine-tuned elsewhere too
 ABSENT = {"absent": True}  # `usermeta` of a figure whose cells were not run

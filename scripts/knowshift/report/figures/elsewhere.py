@@ -13,6 +13,7 @@ LINES = {
     "learned_share": ("answered, of what it does not", theme.FATE_COLORS["learned"]),
     "after": ("answered, of all", theme.GREY),
 }
+MOST_SWEEPS = 5  # strategies and regions, which differ in their dashes; of more, only some are drawn
 
 
 def fates(frames: Frames) -> theme.Drawing | None:
@@ -25,6 +26,9 @@ def fates(frames: Frames) -> theme.Drawing | None:
     restored = table.dropna(subset=["percent"])
     restored = restored.assign(sweep=restored["strategy"] + " " + restored["region"])
     plain = table[table["percent"].isna()].drop(columns=["strategy", "region", "percent"]).assign(percent=0.0)
+    shown = restored.loc[(restored["strategy"] == "top") | restored["chosen"], "sweep"]
+    if restored["sweep"].nunique() > MOST_SWEEPS and len(shown):
+        restored = restored[restored["sweep"].isin(shown)]  # `task_trade` has the others
     sweeps = restored[["panel", "sweep"]].drop_duplicates()
     alone = plain[~plain["panel"].isin(sweeps["panel"])].assign(sweep="")
     table = pd.concat([plain.merge(sweeps, on="panel"), alone, restored])

@@ -31,6 +31,8 @@ def restored(frames: Frames) -> theme.Drawing | None:
     table["line"] = table["size"].map("{:,.0f} facts".format)
     table.loc[~papers, "line"] = table["line"] + ", " + table["strategy"] + " " + table["region"]
     table.loc[table["method"] != "full", "line"] = table["line"] + ", " + table["method"]
+    if table["line"].nunique() > len(LINE_DASHES) and papers.any():
+        table = table[papers].copy()  # `undoing` compares the others
     kinds = [kind for kind in theme.KINDS if kind in set(table["data"])]
     table["kind"] = table["data"].map(theme.kind_name)
     shares = sorted(table["percent"].unique())

@@ -32,6 +32,9 @@ def task_trade(frames: Frames) -> theme.Drawing | None:
     data["what"] = percents.where(data["state"] == RESTORED, data["state"])
     data["mark"] = percents.where(data["state"] == RESTORED, "")  # the legend names the others
     data["where"] = (data["strategy"].fillna("") + " " + data["region"].fillna("")).str.strip()
+    if data.loc[data["state"] == RESTORED, "where"].nunique() > 1:  # names of all would cover each other
+        names = (data["strategy"].fillna("") + " " + data["mark"]).str.strip()
+        data["mark"] = names.where(data["frontier"] | data["chosen"], "")
     data["kept"] = data["keeps"].map({True: KEEPS, False: FAILS}).where(data["state"] != BASE, BASE)
     shares = bool((data["metric"] != "loglikelihood").all())
     floor = data[data["state"] == TUNED]

@@ -2,7 +2,7 @@
 
 from knowshift.report.contents import TABLES
 from knowshift.report.frames import Frames
-from knowshift.report.tables import confidence, elsewhere, knowledge, parameters, scores, summary, tasks
+from knowshift.report.tables import confidence, elsewhere, knowledge, parameters, scores, summary, tasks, undoing
 from knowshift.report.tables.layout import PrintedTable
 
 # Modules that `contents` names. Each of their public functions lays out one printed table.
@@ -14,6 +14,7 @@ MODULES = {
     "scores": scores,
     "summary": summary,
     "tasks": tasks,
+    "undoing": undoing,
 }
 
 

@@ -1,0 +1,165 @@
+"""Cost of every way to undo a part of an update, and agreement with mergekit to the last bit.
+
+    python benchmarks/undoing.py --base base/ --delta delta/ --others delta-of-seed-2/ [--mergekit FOLDER]
+
+cost       processor seconds to read a model and prepare four shares, and of each restored model; peak memory; a
+           process for each way
+agreement  values that differ from mergekit's (0.1.5) for the same weights, densities and draws, over the tensors of
+           the region; FOLDER is what `pip install --no-deps --target FOLDER mergekit==0.1.5` made
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from measuring import machine, show
+
+REPOSITORY = Path(__file__).parents[1]
+sys.path.insert(0, str(REPOSITORY / "scripts"))
+
+from knowshift.allowed_values import STRATEGY_TRAITS  # noqa: E402
+from knowshift.restoration.in_memory import RestoredModels  # noqa: E402
+from knowshift.restoration.strategies import undo  # noqa: E402
+from knowshift.weights.deltas import Delta  # noqa: E402
+from knowshift.weights.torch_bits import as_tensor, bits_of  # noqa: E402
+from knowshift.weights.versions import Versions  # noqa: E402
+
+PERCENTS = [10.0, 30.0, 60.0, 85.0]
+REGION = "transformer"
+
+
+def measure(arguments: argparse.Namespace, strategy: str) -> None:
+    """Print the seconds and the memory of one way."""
+    others = arguments.others if STRATEGY_TRAITS[strategy].other_seeds else []
+    started = time.process_time()
+    models = RestoredModels(arguments.base, arguments.delta, strategy, REGION, PERCENTS, 1, 1, others=others)
+    prepared = time.process_time()
+    for percent in PERCENTS:
+        models.make(percent, "float32", "cpu")
+    made = (time.process_time() - prepared) / len(PERCENTS)
+    print(prepared - started, made, getrusage(RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def cost(arguments: argparse.Namespace) -> None:
+    """Part 1."""
+    rows = []
+    for strategy in STRATEGY_TRAITS:
+        command = [sys.executable, *sys.argv, "--only", strategy]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        prepared, made, memory = map(float, done.stdout.split())
+        rows.append(
+            {"way": strategy, "prepare, processor s": prepared, "each model, processor s": made, "memory MB": memory}
+        )
+    show("undoing-cost", rows, f"{machine('torch', 'numpy')}, 1 thread; four shares; reading the model included")
+
+
+def agreement(arguments: argparse.Namespace) -> None:
+    """Part 2."""
+    sys.path.append(str(arguments.mergekit))
+    versions = Delta(arguments.delta, arguments.base).versions().within(REGION)
+    rows = []
+    for method, compare in {"linear": linear, "dare_linear": dare_linear, "ties": ties}.items():
+        for percent in (20.0, 37.0, 60.0):
+            parameters = different = 0
+            for ours, theirs in compare(versions, percent):
+                assert ours.dtype == theirs.dtype
+                parameters += ours.numel()
+                different += int(np.count_nonzero(bits_of(ours) != bits_of(theirs)))
+            rows.append({"mergekit": method, "percent": percent, "parameters": parameters, "different": different})
+    show("undoing-agreement", rows, machine("torch", "numpy"))
+
+
+Pairs = Iterator[tuple[torch.Tensor, torch.Tensor]]
+
+
+def sides(versions: Versions, name: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """A tensor before and after training."""
+    pieces = list(versions.pieces(name, 0, versions.parameters(name)))
+    bits = (np.concatenate([piece.base for piece in pieces]), np.concatenate([piece.tuned for piece in pieces]))
+    before, after = (as_tensor(side, versions.dtypes[name]).reshape(versions.shapes[name]) for side in bits)
+    return before, after
+
+
+def undone(versions: Versions, strategy: str, percent: float, name: str | None = None) -> dict[str, torch.Tensor]:
+    """Tensors with a part undone, of one tensor alone or of all."""
+    if name is not None:
+        versions = Versions({name: versions.shapes[name]}, versions.dtypes, versions.read)
+    (undoing,) = undo(versions, strategy, "all", [percent], 1)
+    found = {}
+    for one in sorted(undoing.names):
+        bits = np.concatenate([bits for _, bits in undoing.restored_pieces(versions, one)])
+        found[one] = as_tensor(bits, versions.dtypes[one]).reshape(versions.shapes[one])
+    return found
+
+
+def merged(method: str, before: torch.Tensor, after: torch.Tensor, **parameters: Any) -> torch.Tensor:
+    """What a method of mergekit's that works on changes makes of one tensor."""
+    from mergekit.merge_methods import registry  # pyright: ignore[reportMissingImports]
+    from mergekit.merge_methods.base import TensorGroup  # pyright: ignore[reportMissingImports]
+
+    group = TensorGroup.from_tensors([before, after], base_index=0)
+    every = {"int8_mask": False, "lambda": 1.0, "normalize": True, "rescale": False, **parameters}
+    entry = next(entry for entry in group.entries if not entry.is_base).id
+    by_entry = {key: {entry: every.pop(key)} for key in ("weight", "density")}
+    return registry.get(method).merge_group(group, **every, **by_entry)
+
+
+def linear(versions: Versions, percent: float) -> Pairs:
+    """`interpolate` beside mergekit's linear."""
+    from mergekit.merge_methods.base import TensorBatch  # pyright: ignore[reportMissingImports]
+    from mergekit.merge_methods.linear import linear_merge  # pyright: ignore[reportMissingImports]
+
+    weights = torch.tensor([[percent / 100, 1 - percent / 100]])
+    for name, ours in undone(versions, "interpolate", percent).items():
+        before, after = sides(versions, name)
+        yield ours, linear_merge.merge_batch(TensorBatch([before[None], after[None]]), weight=weights)[0]
+
+
+def dare_linear(versions: Versions, percent: float) -> Pairs:
+    """`drop_rescale` beside mergekit's dare_linear, which is given our draw in place of its own."""
+    kept = undone(versions, "random", percent)
+    for name, ours in undone(versions, "drop_rescale", percent).items():
+        before, after = sides(versions, name)
+        mask = (kept[name] != before).float()  # where nothing changed, either value does
+        with mock.patch("torch.bernoulli", lambda probabilities, mask=mask: mask):
+            stays = 1 - percent / 100
+            yield ours, merged("dare_linear", before, after, weight=1 / stays, density=stays, normalize=False)
+
+
+def ties(versions: Versions, percent: float) -> Pairs:
+    """`smallest` within each tensor beside mergekit's ties with one model."""
+    for name in versions.shapes:
+        before, after = sides(versions, name)
+        ours = undone(versions, "smallest", percent, name)[name]
+        yield ours, merged("ties", before, after, weight=1.0, density=1 - percent / 100)
+
+
+def main() -> None:
+    """Read the command line, and measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", type=Path, required=True)
+    parser.add_argument("--delta", type=Path, required=True)
+    parser.add_argument("--others", type=Path, nargs="+", required=True)
+    parser.add_argument("--mergekit", type=Path, help="a folder that holds mergekit 0.1.5")
+    parser.add_argument("--parts", nargs="+", choices=["cost", "agreement"], default=["cost"])
+    parser.add_argument("--only", help="measure one way in this process")
+    arguments = parser.parse_args()
+    if arguments.only:
+        measure(arguments, arguments.only)
+        return
+    if "cost" in arguments.parts:
+        cost(arguments)
+    if "agreement" in arguments.parts:
+        agreement(arguments)
+
+
+if __name__ == "__main__":
+    main()
