@@ -21,6 +21,7 @@ PAGE = [
     for path in sorted(Path(BASE, "resources/report").rglob("*"))
     if path.is_file()
 ]
+TRAININGS = SETTINGS.finetuning.trained_otherwise() if SETTINGS.finetuning else {}
 TABULATED = [*MODEL_TABLES, "mastery", "cells"]  # what tabulate_model writes of a model, apart from `answers`
 
 
@@ -130,6 +131,7 @@ rule analyse_model:
                     if TASKS
                     else {}
                 ),
+                **({"trainings": TRAININGS} if TRAININGS else {}),
             }
         ),
         code=digest("analyse_model"),

@@ -22,6 +22,9 @@ class Options(MatchingRule, Seeded):
     tasks: dict[str, Judged] = Field(
         default={}, description="Metric and tolerance of each task that models have to go on doing, by its name."
     )
+    trainings: dict[str, str] = Field(
+        default={}, description="Methods beside full, each with the setting that it changes, or lora."
+    )
 
 
 def main() -> None:

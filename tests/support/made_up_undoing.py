@@ -7,6 +7,7 @@ from typing import Any
 from made_up_knowledge import HELD_OUT, KnowledgeTables
 
 WAYS = ("top", "interpolate", "drop_rescale")
+OTHERWISE = {"stop_at": ("half", "quarter"), "gentle": ("gentle",)}  # way to train otherwise to its methods
 
 
 def here(cell: dict) -> bool:
@@ -41,6 +42,12 @@ class UndoingTables(KnowledgeTables):
                     lost = {"frontier": not number, **self.change("taught", taught)} if here(head) else {}
                     yield {**head, "strategy": strategy, "percent": percent, **lost, "kept": 0.45,
                            **self.change("knowledge", knowledge), "regained": knowledge - 0.45}  # fmt: skip
+            for way, methods in OTHERWISE.items() if head["method"] == "full" else ():
+                for number, method in enumerate((None, *methods)):
+                    taught, knowledge = 0.95 - 0.2 * number, 0.5 + 0.1 * number
+                    yield {**head, "strategy": way, "percent": None if method else 0.0, "variant": method,
+                           "frontier": False, "kept": 0.45, "regained": knowledge - 0.45,
+                           **self.change("taught", taught), **self.change("knowledge", knowledge)}  # fmt: skip
 
     def undoing_ways(self) -> Iterator[dict]:
         """Rows of the table `undoing_ways`."""
@@ -54,6 +61,11 @@ class UndoingTables(KnowledgeTables):
                        **(area if here(head) else {}), **gain, "p": p, "p_corrected": p,
                        **self.change("matched_knowledge", 0.6 - 0.02 * number),
                        "best_percent": 60.0, **self.change("best_accuracy", 0.6)}  # fmt: skip
+            for way, methods in OTHERWISE.items() if head["method"] == "full" else ():
+                yield {**head, "strategy": way, "points": 1 + len(methods), "reference": "top", "p": 0.2,
+                       "p_corrected": 0.4, "matched_variant": methods[0], "matched_taught": 0.9,
+                       **self.change("matched_knowledge", 0.55), **self.change("matched_gain", 0.01),
+                       "best_variant": methods[-1], **self.change("best_accuracy", 0.6)}  # fmt: skip
 
     def undoing_rules(self) -> Iterator[dict]:
         """Rows of the table `undoing_rules`."""

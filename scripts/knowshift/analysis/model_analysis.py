@@ -49,6 +49,7 @@ def analyse_model(
     facts: int,
     tasks: Mapping[str, Mapping[str, Any]],
     writings: Sequence[Writing] = (),
+    trainings: Mapping[str, str] | None = None,
 ) -> dict[str, pa.Table]:
     """Make the tables of `ANALYSES`.
 
@@ -64,6 +65,7 @@ def analyse_model(
         facts: The largest number of facts whose outputs are kept, per run.
         tasks: Task to its `metric` and `tolerance`.
         writings: Which ways to write one name count as one.
+        trainings: Method to the way in which it trains otherwise than full fine-tuning does.
     """
     mastery = read_table(mastery_path, MASTERY)
     topics = np.array(mastery["topic"].to_pylist(), object)
@@ -81,7 +83,7 @@ def analyse_model(
     confidence_bins, confidence_errors = tabulate_confidence(study, graded, matching)
     restored_layers, restored_modules = tabulate_where(study, where)
     reliability, regression = tabulate_level_reliability(mastery)
-    undoing, undoing_ways = tabulate_undoing(study, knowledge)
+    undoing, undoing_ways = tabulate_undoing(study, knowledge, trainings)
     return {
         "scores": tabulate_scores(study, topics),
         "scores_by_level": tabulate_scores_by_level(study),

@@ -1,7 +1,8 @@
 """Ways to undo a part of an update compared: the knowledge that each gives back, against taught facts that it costs.
 
-A way is a strategy of restoration. All ways of a cell and region start at the fine-tuned model and end at the model
-whose region is that of the base, so their curves share both ends. docs/report.md says how each number is made.
+A way is a strategy of restoration, or a training that differs from full fine-tuning in one setting. All ways of a cell
+and region start at the fine-tuned model. Those of restoration end at the model whose region is that of the base, so
+their curves share both ends. docs/report.md says how each number is made.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from knowshift.analysis.knowledge import KNOWLEDGE
 from knowshift.analysis.study import TESTS, Condition, Study
 from knowshift.analysis.undoing_schemas import UNDOING, UNDOING_RULES, UNDOING_WAYS
 
+PLAIN = "full"  # the method that ways to train otherwise are compared with
 REFERENCE = "top"  # the paper's way, which all others are compared with
 TAUGHT_KEPT = 0.9  # of the taught facts that the fine-tuned model answers: the loss at which ways are compared
 HELD = 0.9  # of the sum of relative changes, of the second rule that reads weights alone
@@ -27,10 +29,17 @@ NORM_LEFT = 0.5  # of the update's norm, of the third
 
 @dataclass(frozen=True)
 class Point:
-    """One share of one way: a restored model of each run."""
+    """One model of each run on a way, of which a share is undone or which was trained otherwise.
 
-    percent: float
+    Attributes:
+        percent: how much is undone; None where it was trained otherwise.
+        keys: the model of each run.
+        method: the method that trained it otherwise; None where something is undone.
+    """
+
+    percent: float | None
     keys: tuple[Answerer, ...]
+    method: str | None = None
 
 
 @dataclass(frozen=True)
@@ -41,8 +50,8 @@ class Contest:
         condition: the fine-tuned models.
         region: whose update is undone.
         runs: the runs that every way was tried on.
-        ways: strategy to its points, rising from 0 %.
-        closed: whether every way ends at 100 %.
+        ways: strategy to its points, rising from 0 %; then way to train otherwise to its points, from the same first.
+        closed: whether every strategy ends at 100 %.
     """
 
     condition: Condition
@@ -62,8 +71,14 @@ class Contest:
         return REFERENCE if REFERENCE in self.ways else next(iter(self.ways))
 
 
-def list_contests(study: Study) -> list[Contest]:
-    """List the conditions and regions of which something was undone, with their ways in the order of the strategies."""
+def list_contests(study: Study, trainings: Mapping[str, str] | None = None) -> list[Contest]:
+    """List the conditions and regions of which something was undone, with their ways in the order of the strategies.
+
+    Args:
+        study: The study.
+        trainings: Method to the way in which it trains otherwise than full fine-tuning does. Where all parameters were
+            trained and something was undone, these are ways as well.
+    """
     groups: dict[tuple, list] = {}
     for one in study.restorations:
         groups.setdefault((one.condition, one.region), []).append(one)
@@ -85,8 +100,26 @@ def list_contests(study: Study) -> list[Contest]:
                 for percent, name in sorted(shares.items())
             ]
             ways[strategy] = (Point(0.0, tuple(Answerer(run) for run in runs)), *points)
+        if condition.method == PLAIN:
+            ways |= _trained_otherwise(study, condition, runs, trainings or {})
         found.append(Contest(condition, region, runs, ways, last is not None))
     return found
+
+
+def _trained_otherwise(
+    study: Study, condition: Condition, runs: Sequence[str], trainings: Mapping[str, str]
+) -> dict[str, tuple[Point, ...]]:
+    """The ways to train otherwise on the training sets of some runs, each from the model that nothing is undone of."""
+    seeds = [seed for run, seed in zip(condition.runs, condition.seeds, strict=True) if run in runs]
+    ways: dict[str, tuple[Point, ...]] = {}
+    for method, way in trainings.items():
+        for other in study.conditions:
+            run_of = dict(zip(other.seeds, other.runs, strict=True))
+            same = (other.method, other.data, other.asked) == (method, condition.data, condition.asked)
+            if same and run_of.keys() >= set(seeds):
+                start = ways.get(way, (Point(0.0, tuple(Answerer(run) for run in runs)),))
+                ways[way] = (*start, Point(None, tuple(Answerer(run_of[seed]) for seed in seeds), method))
+    return ways
 
 
 @dataclass(frozen=True)
@@ -140,30 +173,32 @@ class _Known:
         """(K, R) whether each run answers each fact that was known."""
         return self.panel.correct[self.rows][:, [self.panel.columns[key] for key in point.keys]]
 
-    def curve(self, contest: Contest, points: Sequence[Point]) -> Curve:
+    def curve(self, points: Sequence[Point]) -> Curve:
         """What a way's points answer."""
         values = np.stack([self.answers(point).mean(1) for point in points], axis=1)
         draws = bootstrap_means(values, np.zeros(len(values), int), 1, self._study.rng(*self._rng))[:, 0]
         heights = tuple(Estimate(float(values[:, column].mean()), draws[:, column]) for column in range(len(points)))
-        return Curve(taught_of(self._study, contest, points), heights)
+        return Curve(taught_of(self._study, points), heights)
 
 
-def taught_of(study: Study, contest: Contest, points: Sequence[Point]) -> tuple[Estimate, ...]:
+def taught_of(study: Study, points: Sequence[Point]) -> tuple[Estimate, ...]:
     """The share of its own training set that each point answers, mean over runs; empty if it was not asked."""
-    asked = [study.trained.get(run, {}) for run in contest.runs]
-    if any(key not in answers for point in points for key, answers in zip(point.keys, asked, strict=True)):
+    if any(key not in study.trained.get(key.run, {}) for point in points for key in point.keys):
         return ()
-    return tuple(mean_of([answers[key] for key, answers in zip(point.keys, asked, strict=True)]) for point in points)
+    return tuple(mean_of([study.trained[key.run][key] for key in point.keys]) for point in points)
 
 
-def tabulate_undoing(study: Study, knowledge: np.ndarray) -> tuple[pa.Table, pa.Table]:
+def tabulate_undoing(
+    study: Study, knowledge: np.ndarray, trainings: Mapping[str, str] | None = None
+) -> tuple[pa.Table, pa.Table]:
     """Compare all ways, in the schemas `UNDOING` (a row per share) and `UNDOING_WAYS` (a row per way).
 
     Args:
         study: The study.
         knowledge: (F,) what `knowledge_of` says of every fact.
+        trainings: See `list_contests`.
     """
-    contests = list_contests(study)
+    contests = list_contests(study, trainings)
     points, ways = table([], UNDOING), []
     for name in (name for name in TESTS if name in study.panels):
         known_facts = _Known(study, study.panels[name], knowledge)
@@ -172,7 +207,7 @@ def tabulate_undoing(study: Study, knowledge: np.ndarray) -> tuple[pa.Table, pa.
         permutations = permutations_for(sum(len(contest.ways) for contest in contests))
         family = []
         for contest in contests:
-            curves = {way: known_facts.curve(contest, mine) for way, mine in contest.ways.items()}
+            curves = {way: known_facts.curve(mine) for way, mine in contest.ways.items()}
             head = {**contest.columns, "set": name, "known": len(known_facts.rows)}
             points = pa.concat_tables([points, table(_point_rows(contest, curves, known_facts, head), UNDOING)])
             family += _way_rows(study, contest, curves, known_facts, head, permutations)
@@ -194,14 +229,16 @@ def _point_rows(contest: Contest, curves: Mapping[str, Curve], known_facts: _Kno
                     **head,
                     "strategy": way,
                     "percent": point.percent,
+                    "variant": point.method,
                     **taught,
                     **interval_columns("knowledge", curve.knowledge[number]),
                     "kept": float((right & tuned).mean()),
                     "regained": float((right & ~tuned).mean()),
                 }
             )
+    asked = [row for row in rows if row.get("taught") is not None]
     for row in rows:
-        row["frontier"] = None if row.get("taught") is None else not any(_beats(other, row) for other in rows)
+        row["frontier"] = None if row.get("taught") is None else not any(_beats(other, row) for other in asked)
     return rows
 
 
@@ -220,8 +257,9 @@ def _way_rows(
     permutations: int,
 ) -> list[dict]:
     """The rows of `UNDOING_WAYS` of one contest and set, without corrected p values."""
-    areas = {way: curve.area() if contest.closed else None for way, curve in curves.items()}
-    matched = {way: matched_on_dev(study, contest, mine) for way, mine in contest.ways.items()}
+    ends = {way for way in curves if contest.closed and way in STRATEGY_TRAITS}
+    areas = {way: curve.area() if way in ends else None for way, curve in curves.items()}
+    matched = {way: matched_on_dev(study, mine) for way, mine in contest.ways.items()}
     reference, rows = contest.reference, []
     for way, mine in contest.ways.items():
         row = {**head, "strategy": way, "points": len(mine), "reference": reference}
@@ -232,13 +270,14 @@ def _way_rows(
             row |= interval_columns("over_reference", area - base)
         if best := best_on_dev(study, mine):
             accuracy = known_facts.panel.headline(best.keys)
-            row |= {"best_percent": best.percent, **interval_columns("best_accuracy", accuracy)}
+            row |= {"best_percent": best.percent, "best_variant": best.method}
+            row |= interval_columns("best_accuracy", accuracy)
         point, other = matched[way], matched[reference]
         row["p"] = None
         if point:
             number = mine.index(point)
             taught = known(curves[way].taught[number].value) if curves[way].taught else None
-            row |= {"matched_percent": point.percent, "matched_taught": taught}
+            row |= {"matched_percent": point.percent, "matched_variant": point.method, "matched_taught": taught}
             row |= interval_columns("matched_knowledge", curves[way].knowledge[number])
         if point and other and way != reference:
             apart = known_facts.answers(point).astype(np.int8) - known_facts.answers(other)
@@ -254,20 +293,20 @@ def _way_rows(
 
 
 def best_on_dev(study: Study, points: Sequence[Point]) -> Point | None:
-    """The point that undoes something and is best on dev, the smallest share among equals; None without dev."""
+    """The point that undoes something and is best on dev, the first among equals; None without dev."""
     dev = study.panels.get("dev")
     if dev is None or len(points) < 2:
         return None
-    return max(points[1:], key=lambda point: (round(dev.known_level_mean(point.keys), 12), -point.percent))
+    return max(points[1:], key=lambda point: round(dev.known_level_mean(point.keys), 12))
 
 
-def matched_on_dev(study: Study, contest: Contest, points: Sequence[Point]) -> Point | None:
+def matched_on_dev(study: Study, points: Sequence[Point]) -> Point | None:
     """The point best on dev of those that still answer `TAUGHT_KEPT` of the taught facts that the tuned model does.
 
     If no training set was asked, as of a model that was fine-tuned elsewhere, it is the best of those that keep the
     tasks. Nothing undone is one of them. It is None without dev questions, or if neither was asked.
     """
-    dev, taught = study.panels.get("dev"), taught_of(study, contest, points)
+    dev, taught = study.panels.get("dev"), taught_of(study, points)
     if dev is None or not (taught or study.tasks):
         return None
     if taught:
@@ -275,7 +314,7 @@ def matched_on_dev(study: Study, contest: Contest, points: Sequence[Point]) -> P
         enough = [point for point, share in zip(points, taught, strict=True) if share.value >= least]
     else:
         enough = [point for point in points if all(task.keeps(point.keys) for task in study.tasks)]
-    return max(enough, key=lambda point: (round(dev.known_level_mean(point.keys), 12), -point.percent))
+    return max(enough, key=lambda point: round(dev.known_level_mean(point.keys), 12))
 
 
 # --- shares chosen by weights alone ---

@@ -142,6 +142,20 @@ class Finetuning(Grid, Recipe):
             changes["lora"] = {**own["lora"], **changes["lora"]}
         return kind, Recipe.model_validate({**own, **changes})
 
+    def trained_otherwise(self) -> dict[str, str]:
+        """Map each method of the grid but full to how it trains otherwise.
+
+        It is `lora`, or the one setting that a variant of full changes; a variant that changes several is its own way.
+        """
+        ways = {}
+        for method in self.methods:
+            changes = dict(self.variants.get(method, {}))
+            if changes.pop("method", method) == "lora":
+                ways[method] = "lora"
+            elif method != "full":
+                ways[method] = next(iter(changes)) if len(changes) == 1 else method
+        return ways
+
     @model_validator(mode="after")
     def _check_methods(self) -> "Finetuning":
         if taken := sorted({"full", "lora", TUNED} & set(self.variants)):

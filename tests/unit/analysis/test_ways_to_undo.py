@@ -1,6 +1,7 @@
 """Ways to undo compared: on made-up answers, against what follows from them by hand."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -165,6 +166,48 @@ def test_a_model_from_elsewhere_is_compared_by_the_tasks_that_it_keeps(with_task
     alone = tables(here)[1].drop(columns=["p", "p_corrected"])
     beside = ways[ways["method"] == "full"].drop(columns=["p", "p_corrected"]).reset_index(drop=True)
     pd.testing.assert_frame_equal(beside, alone, check_dtype=False)
+
+
+def test_trainings_that_differ_in_one_setting_are_ways_beside_the_strategies() -> None:
+    here = make(TRUTH)
+    # The models of two stops and of adapters: known facts, dev facts, and taught facts answered.
+    otherwise = {"quarter": (0.8, 0.6, 0.5), "half": (0.7, 0.55, 0.95), "lora": (0.9, 0.7, 0.92)}
+    answers = {name: dict(given) for name, given in here.answers.items()}
+    rows = []
+    for method, truth in {"full": None, **otherwise}.items():
+        for seed in SEEDS:
+            rows.append({"run": f"{method}-mixed-32-s{seed}", "seed": seed, "method": method})
+            for name, share in dict(zip(("test", "dev", "training_set"), truth or (), strict=False)).items():
+                own = here.answers[name][Answerer(f"full-mixed-32-s{seed}")]
+                right = np.random.default_rng(3).permutation(200).argsort() / 200 < share
+                answers[name][Answerer(rows[-1]["run"])] = replace(own, correct=right)
+    cells = pd.DataFrame(rows).assign(data="mixed", size="32", facts=32, state="run")
+    study = Study(cells, answers, LEVELS, 1)
+    trainings = {"quarter": "stop_at", "half": "stop_at", "lora": "lora"}
+    points, ways = (made.to_pandas() for made in tabulate_undoing(study, KNOWLEDGE, trainings))
+    stops = points[points["strategy"] == "stop_at"]
+    assert list(stops["variant"].fillna("")) == ["", "quarter", "half"] and list(stops["percent"].isna()) == [0, 1, 1]
+    assert list(stops["taught"]) == pytest.approx([1, 0.5, 0.95])
+    mine = ways.set_index("strategy").loc[["stop_at", "lora"]]
+    # A quarter of the steps teaches half of the facts, so it is no choice at a matched loss; half of them is.
+    assert list(mine["matched_variant"]) == ["half", "lora"] and mine["matched_percent"].isna().all()
+    assert list(mine["best_variant"]) == ["quarter", "lora"] and mine["p"].notna().all()
+    assert mine["area"].isna().all() and mine["over_reference"].isna().all()
+    # The strategies are compared as they are without them, but for the family of the correction.
+    alone = tables(here)[1].drop(columns=["p", "p_corrected"])
+    beside = ways[ways["strategy"].isin(alone["strategy"])].drop(columns=["p", "p_corrected"]).reset_index(drop=True)
+    pd.testing.assert_frame_equal(beside, alone, check_dtype=False)
+
+
+def test_only_trainings_with_all_seeds_of_the_same_cell_are_ways() -> None:
+    study, trainings = make(TRUTH), {"half": "stop_at"}
+    (one,) = study.conditions
+    for other in ({"runs": one.runs[:1], "seeds": one.seeds[:1]}, {"data": "level0"}, {"asked": "64"}):
+        study.conditions = [one, replace(one, **{"method": "half", **other})]
+        (contest,) = list_contests(study, trainings)
+        assert set(contest.ways) == {"top", "interpolate"}
+    study.conditions = [one, replace(one, method="half")]
+    assert set(list_contests(study, trainings)[0].ways) == {"top", "interpolate", "stop_at"}
 
 
 def test_ways_are_compared_on_the_runs_that_all_of_them_have() -> None:

@@ -7,7 +7,7 @@ from knowshift.report.figures import theme
 from knowshift.report.figures.lines import PERCENT, tuned
 from knowshift.report.frames import Frames
 
-# Colour and shape of a way, so that it is told by either; ways not named here would be drawn grey.
+# Colour and shape of a way, so that it is told by either. Ways to train otherwise are black.
 MARKS = {
     "top": ("#0b6fb0", "circle"),
     "bottom": ("#7a7a7a", "triangle-down"),
@@ -20,15 +20,20 @@ MARKS = {
     "interpolate": ("#2f8578", "circle"),
     "drop_rescale": ("#b5327f", "square"),
     "low_rank": ("#b8735a", "diamond"),
+    "stop_at": ("#111111", "circle"),
+    "l2_sp": ("#111111", "square"),
+    "replay": ("#111111", "diamond"),
+    "lora": ("#111111", "triangle-up"),
 }
+ANY_OTHER = ("#111111", "cross")
 MOST_PANELS = 12  # of a model with more, only the largest size of each data kind is shown
 
 
 def undoing(frames: Frames) -> theme.Drawing | None:
     """Draw the known facts that are answered over the taught facts that are still answered, a line per way.
 
-    Each line leads from the fine-tuned model to the one whose region is that of the base. The thick line is the
-    frontier: what no other way and share beats in both.
+    Each line leads from the fine-tuned model to the one whose region is that of the base, or to models that were
+    trained otherwise. The thick line is the frontier: what no other model beats in both.
     """
     table = tuned(frames["undoing"]).dropna(subset=["taught", "knowledge"])
     if table.empty:
@@ -42,10 +47,16 @@ def undoing(frames: Frames) -> theme.Drawing | None:
         for parts in zip(table["panel"], table["name"], sizes, _regions(table), strict=True)
     ]
     table["way"] = table["strategy"]
-    ways = [name for name in MARKS if name in set(table["way"])]
+    marks = {**MARKS, **{name: ANY_OTHER for name in table["way"].unique() if name not in MARKS}}
+    ways = [name for name in marks if name in set(table["way"])]
+    table["shown"] = [
+        variant if isinstance(variant, str) else f"{share:g} % undone"
+        for variant, share in zip(table["variant"], table["percent"], strict=True)
+    ]
+    table["place"] = table.groupby([*cells, "way"]).cumcount()
     x_domain, y_domain = (theme.axis_domain(table[f"{name}_low"], table[f"{name}_high"], table[name]) for name in
                           ("taught", "knowledge"))  # fmt: skip
-    keep = ["panel", "way", "percent", "taught", "taught_low", "taught_high", "knowledge", "knowledge_low"]
+    keep = ["panel", "way", "shown", "place", "taught", "taught_low", "taught_high", "knowledge", "knowledge_low"]
     data = table[[*keep, "knowledge_high", "kept", "regained", "frontier", "known", "seeds"]]
     x = alt.X(
         "taught:Q",
@@ -54,19 +65,19 @@ def undoing(frames: Frames) -> theme.Drawing | None:
         axis=alt.Axis(format="%", tickCount=5),
     )
     y = theme.share("knowledge", "known facts answered", y_domain)
-    scale = alt.Scale(domain=ways, range=[MARKS[name][0] for name in ways])
+    scale = alt.Scale(domain=ways, range=[marks[name][0] for name in ways])
     color = alt.Color("way:N", title=None, scale=scale, legend=alt.Legend(columns=4))
-    shape = alt.Shape("way:N", title=None, scale=alt.Scale(domain=ways, range=[MARKS[name][1] for name in ways]))
+    shape = alt.Shape("way:N", title=None, scale=alt.Scale(domain=ways, range=[marks[name][1] for name in ways]))
     tip = [
         alt.Tooltip("way:N"),
-        alt.Tooltip("percent:Q", title="% undone"),
+        alt.Tooltip("shown:N", title="model"),
         *(alt.Tooltip(f"{name}:Q", format=PERCENT) for name in ("taught", "knowledge", "kept", "regained")),
         alt.Tooltip("knowledge_low:Q", title="from", format=PERCENT),
         alt.Tooltip("knowledge_high:Q", title="to", format=PERCENT),
         alt.Tooltip("known:Q", title="known facts"),
         alt.Tooltip("seeds:Q"),
     ]
-    order = alt.Order("percent:Q")
+    order = alt.Order("place:Q")
     layers = [
         alt.Chart()
         .transform_filter("datum.frontier")

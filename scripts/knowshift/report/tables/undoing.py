@@ -53,19 +53,20 @@ def undoing_ways(frames: Frames) -> PrintedTable:
                 TableCell(count(row["known"])),
                 TableCell(percent_ranged(row, "area")),
                 TableCell(points_ranged(row, "over_reference")),
-                TableCell(_share(row["matched_percent"])),
+                TableCell(_point(row, "matched")),
                 TableCell(percent_ranged(row, "matched_knowledge")),
                 TableCell(points_ranged(row, "matched_gain"), tone, sure),
                 TableCell(p_value(row["p_corrected"])),
-                TableCell(_share(row["best_percent"])),
+                TableCell(_point(row, "best")),
                 TableCell(percent_ranged(row, "best_accuracy")),
             ]
         )
     title = (
         "Ways to undo a part of an update, in percent of the facts known before training that are answered, with 95 %"
-        " intervals over facts. Mean over the curve: between nothing and all undone, over the taught facts that are"
-        " lost. 90 % kept: the share best on dev of those that keep 90 % of the taught facts (of a model that was"
-        " fine-tuned elsewhere: of those that keep its tasks). Blue is above the"
+        " intervals over facts. After the strategies stand trainings that differ from full fine-tuning by one setting;"
+        " their models have the name of the method in place of a share. Mean over the curve: between nothing and all"
+        " undone, over the taught facts that are lost. 90 % kept: the share best on dev of those that keep 90 % of the"
+        " taught facts (of a model that was fine-tuned elsewhere: of those that keep its tasks). Blue is above the"
         " reference, orange below; bold where a paired permutation test tells them apart after Holm's correction"
         " (p < 0.05)."
     )
@@ -112,6 +113,12 @@ def _named(table: pd.DataFrame) -> dict[str, str]:
     """The columns that name a row before its way or rule, with their headings."""
     regions = {"region": "region"} if table["region"].nunique() > 1 else {}
     return {**naming(table, "data", "size"), **regions, "set": "questions"}
+
+
+def _point(row: dict, kind: str) -> str:
+    """Name the model that was chosen on a way: how much is undone, or the method that trained it otherwise."""
+    variant = row[f"{kind}_variant"]
+    return variant if isinstance(variant, str) else _share(row[f"{kind}_percent"])
 
 
 def _share(value: float | None) -> str:
