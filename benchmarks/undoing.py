@@ -40,7 +40,8 @@ def measure(arguments: argparse.Namespace, strategy: str) -> None:
     """Print the seconds and the memory of one way."""
     others = arguments.others if STRATEGY_TRAITS[strategy].other_seeds else []
     started = time.process_time()
-    models = RestoredModels(arguments.base, arguments.delta, strategy, REGION, PERCENTS, 1, 1, others=others)
+    models = RestoredModels(arguments.base, arguments.delta)
+    models.undo(strategy, REGION, PERCENTS, 1, others=others)
     prepared = time.process_time()
     for percent in PERCENTS:
         models.make(percent, "float32", "cpu")
