@@ -324,7 +324,7 @@ rule evaluate_restored:
         f"{ROOT}/resources/prompt.yaml",
         f"{RESULTS}/{{model}}/runs/{{run}}/changes/{{region}}.histogram.parquet",
     output:
-        temp(directory(f"{RESULTS}/{{model}}/runs/{{run}}/restored/top-{{region}}.shares")),
+        temp(directory(f"{RESULTS}/{{model}}/runs/{{run}}/restored/{{region}}.shares")),
     shell:
         "true"
 
@@ -337,7 +337,7 @@ rule keep_restored:
         order_of,
         f"{ROOT}/resources/prompt.yaml",
         f"{RESULTS}/{{model}}/runs/{{run}}/changes/{{region}}.histogram.parquet",
-        f"{RESULTS}/{{model}}/runs/{{run}}/restored/top-{{region}}.shares",
+        f"{RESULTS}/{{model}}/runs/{{run}}/restored/{{region}}.shares",
     output:
         f"{RESULTS}/{{model}}/runs/{{run}}/restored/top-{{region}}-{{percent}}.parquet",
         f"{RESULTS}/{{model}}/runs/{{run}}/restored/top-{{region}}-{{percent}}.selection.parquet",

@@ -1,26 +1,31 @@
 """Cost of every way to undo a part of an update, and agreement with mergekit to the last bit.
 
     python benchmarks/undoing.py --base base/ --delta delta/ --others delta-of-seed-2/ [--mergekit FOLDER]
+    python benchmarks/undoing.py --parts jobs --base base/ --delta delta/ --mastery mastery.parquet
 
 cost       processor seconds to read a model and prepare four shares, and of each restored model; peak memory; a
            process for each way
+jobs       a job that asks six restored models (three ways, two shares each) beside six jobs of one, few questions each;
+           their tables are compared byte for byte
 agreement  values that differ from mergekit's (0.1.5) for the same weights, densities and draws, over the tensors of
            the region; FOLDER is what `pip install --no-deps --target FOLDER mergekit==0.1.5` made
 """
 
 import argparse
+import json
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from resource import RUSAGE_SELF, getrusage
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
+from tempfile import TemporaryDirectory
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import torch
-from measuring import machine, show
+from measuring import machine, show, timed_process
 
 REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY / "scripts"))
@@ -34,13 +39,15 @@ from knowshift.weights.versions import Versions  # noqa: E402
 
 PERCENTS = [10.0, 30.0, 60.0, 85.0]
 REGION = "transformer"
+WAYS = {"top": [20.0, 60.0], "interpolate": [30.0, 60.0], "drop_rescale": [30.0, 60.0]}  # of the part `jobs`
 
 
 def measure(arguments: argparse.Namespace, strategy: str) -> None:
     """Print the seconds and the memory of one way."""
     others = arguments.others if STRATEGY_TRAITS[strategy].other_seeds else []
     started = time.process_time()
-    models = RestoredModels(arguments.base, arguments.delta, strategy, REGION, PERCENTS, 1, 1, others=others)
+    models = RestoredModels(arguments.base, arguments.delta)
+    models.undo(strategy, REGION, PERCENTS, 1, others=others)
     prepared = time.process_time()
     for percent in PERCENTS:
         models.make(percent, "float32", "cpu")
@@ -61,8 +68,41 @@ def cost(arguments: argparse.Namespace) -> None:
     show("undoing-cost", rows, f"{machine('torch', 'numpy')}, 1 thread; four shares; reading the model included")
 
 
-def agreement(arguments: argparse.Namespace) -> None:
+def jobs(arguments: argparse.Namespace) -> None:
     """Part 2."""
+
+    def ask(folder: str, ways: dict[str, list[float]]) -> tuple[float, float, float]:
+        """Seconds, processor seconds and memory (MB) of one job."""
+        strategies = [{"strategy": name, "percents": percents} for name, percents in ways.items()]
+        asked = {"per_level": {"test": arguments.questions}, "max_new_tokens": 4, "strategies": strategies}
+        command = [sys.executable, str(REPOSITORY / "scripts/evaluate_restored.py"), "--spec", json.dumps(asked)]
+        command += ["--model", arguments.base, "--delta", arguments.delta, "--mastery", arguments.mastery]
+        command += ["--prompt", str(REPOSITORY / "resources/prompt.yaml"), "--threads", "1", "--output", folder]
+        before = getrusage(RUSAGE_CHILDREN)
+        seconds, memory = timed_process([str(word) for word in command])
+        after = getrusage(RUSAGE_CHILDREN)
+        return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, memory
+
+    with TemporaryDirectory() as root:
+        single = [(name, percent) for name, percents in WAYS.items() for percent in percents]
+        alone = [ask(f"{root}/alone{number}", {name: [percent]}) for number, (name, percent) in enumerate(single)]
+        together = ask(f"{root}/together", WAYS)
+        made = [path for number in range(len(single)) for path in Path(root, f"alone{number}").glob("*.parquet")]
+        equal = all(path.read_bytes() == Path(root, "together", path.name).read_bytes() for path in made)
+    own = tuple(sum(column) / len(alone) for column in zip(*alone, strict=True))
+    further = [(whole - mean) / (len(single) - 1) for whole, mean in zip(together[:2], own[:2], strict=True)]
+    names = ("s", "processor s", "memory MB")
+    rows = [
+        {"what": "a job of one model", **dict(zip(names, own, strict=True))},
+        {"what": f"a job of {len(single)} models", **dict(zip(names, together, strict=True))},
+        {"what": "each further model in it", **dict(zip(names, [*further, together[2] - own[2]], strict=True))},
+    ]
+    about = f"{machine('torch', 'numpy')}, 1 thread; {len(made)} tables {'equal' if equal else 'DIFFERENT'}"
+    show("undoing-jobs", rows, about)
+
+
+def agreement(arguments: argparse.Namespace) -> None:
+    """Part 3."""
     sys.path.append(str(arguments.mergekit))
     versions = Delta(arguments.delta, arguments.base).versions().within(REGION)
     rows = []
@@ -147,9 +187,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", type=Path, required=True)
     parser.add_argument("--delta", type=Path, required=True)
-    parser.add_argument("--others", type=Path, nargs="+", required=True)
+    parser.add_argument("--others", type=Path, nargs="+", default=[])
     parser.add_argument("--mergekit", type=Path, help="a folder that holds mergekit 0.1.5")
-    parser.add_argument("--parts", nargs="+", choices=["cost", "agreement"], default=["cost"])
+    parser.add_argument("--parts", nargs="+", choices=["cost", "jobs", "agreement"], default=["cost"])
+    parser.add_argument("--mastery", type=Path, help="the mastery table, for the part jobs")
+    parser.add_argument("--questions", type=int, default=2, help="questions per level, in the part jobs")
     parser.add_argument("--only", help="measure one way in this process")
     arguments = parser.parse_args()
     if arguments.only:
@@ -157,6 +199,8 @@ def main() -> None:
         return
     if "cost" in arguments.parts:
         cost(arguments)
+    if "jobs" in arguments.parts:
+        jobs(arguments)
     if "agreement" in arguments.parts:
         agreement(arguments)
 

@@ -1,6 +1,8 @@
 # Measure which parameters moved most, and restore a share of them to their values before training.
 #   needs   MODEL/base/, MODEL/runs/RUN/delta/, MODEL/mastery.parquet
 #   makes   MODEL/runs/RUN/changes/, MODEL/runs/RUN/restored/, MODEL/runs/RUN/restored-DTYPE/, MODEL/exports/
+from argparse import Namespace
+
 from knowshift.allowed_values import STRATEGY_TRAITS
 
 if workflow.is_main_process and (names := SETTINGS.narrow_answers()):
@@ -53,9 +55,10 @@ def histogram_of(wildcards):
 
 
 def restored_part(wildcards):
-    """Return the strategy, the region, and the percent of it that are restored; no percent for all shares together."""
-    percent = {"percent": float(wildcards.percent)} if "percent" in wildcards.keys() else {}
-    return {"strategy": wildcards.strategy, "region": pattern_of(wildcards.region), **percent}
+    """Return the region, and what is restored of it: the strategy and the percent, or neither for all together."""
+    alone = "percent" in wildcards.keys()
+    share = {"strategy": wildcards.strategy, "percent": float(wildcards.percent)} if alone else {}
+    return {"region": pattern_of(wildcards.region), **share}
 
 
 def restore_spec(wildcards):
@@ -100,36 +103,55 @@ def precision_outcomes(model, runs):
 
 
 @cache
-def restored_shares(model, run, strategy, region, arm):
-    """List the shares of a region of a run that the configuration asks for, over all entries under restoration.
+def restored_shares(model, run, region, arm):
+    """Return the shares of a region of a run that the configuration asks for, by strategy in the order it names them.
 
     Args:
         arm: "" for answers in the number format of `evaluation`, or "-DTYPE" for those in a further one.
     """
-    asked = [entry for entry in SETTINGS.restoration if (entry.strategy, entry.region) == (strategy, region)]
-    asked = [entry for entry in asked if is_restored(entry, model, cell_of(run))]
-    if arm:
-        asked = [entry for entry in asked if arm[1:] in entry.more_dtypes]
-    shares = {percent for entry in asked for percent in entry.percents}
-    return sorted(shares | {0} if arm and asked else shares)
-
-
-def shares_to_evaluate(wildcards, resources):
-    """List the shares of a job as JSON. Because it takes `resources`, Snakemake does not compare it."""
-    return canonical_json(restored_shares(*sweep_of(wildcards)))
+    shares = {}
+    for entry in SETTINGS.restoration:
+        asked = entry.region == region and (not arm or arm[1:] in entry.more_dtypes)
+        if asked and is_restored(entry, model, cell_of(run)):
+            shares.setdefault(entry.strategy, {0} if arm else set()).update(entry.percents)
+    return {strategy: sorted(percents) for strategy, percents in shares.items()}
 
 
 def sweep_of(wildcards):
-    """Return what the restored models of one job have in common: model, run, strategy, region and arm."""
+    """Return what the restored models of one job have in common: model, run, region and arm."""
     arm = wildcards.arm if "arm" in wildcards.keys() else ""  # tasks are asked in the number format of `evaluation`
-    return wildcards.model, wildcards.run, wildcards.strategy, wildcards.region, arm
+    return wildcards.model, wildcards.run, wildcards.region, arm
 
 
-RESTORED = f"{RESULTS}/{{model}}/runs/{{run}}/restored{{arm}}/{{strategy}}-{{region}}"
+def shares_to_evaluate(wildcards, resources):
+    """List the strategies and shares of a job as JSON. Because it takes `resources`, Snakemake does not compare it."""
+    shares = restored_shares(*sweep_of(wildcards))
+    return canonical_json([{"strategy": strategy, "percents": percents} for strategy, percents in shares.items()])
 
 
-# One process for all shares of a cell, strategy and region: it reads the model once. What it makes is temporary, so it
-# runs when, and only when, a share below is stale; shares that nothing has changed for it copies and does not compute.
+def shares_in_words(wildcards, resources):
+    """Say the strategies and shares of a job for people; Snakemake does not compare it either."""
+    shares = restored_shares(*sweep_of(wildcards))
+    return ", ".join(f"{strategy} {'/'.join(map(plain_number, percents))} %" for strategy, percents in shares.items())
+
+
+def of_each_strategy(listed):
+    """Make an input function of a job from one of a share: what any strategy of the job needs, each file once."""
+
+    def files(wildcards):
+        strategies = restored_shares(*sweep_of(wildcards))
+        found = [listed(Namespace(**{**wildcards, "strategy": strategy})) for strategy in strategies]
+        return list(dict.fromkeys(path for paths in found for path in paths))
+
+    return files
+
+
+RESTORED = f"{RESULTS}/{{model}}/runs/{{run}}/restored{{arm}}"
+SHARE = f"{RESTORED}/{{strategy}}-{{region}}-{{percent}}"
+
+
+# One process for all strategies and shares of a cell and region: it reads the model once. What it makes is temporary, so
+# it runs when, and only when, a share below is stale; shares that nothing has changed for it copies and computes not.
 rule evaluate_restored:
     input:
         base=rules.resolve_model.output.manifest,
@@ -139,15 +161,15 @@ rule evaluate_restored:
         order=order_of,
         prompt=prompt_of,
         files=files_of_tuned,
-        histogram=histogram_of,
-        others=other_deltas,
-        other_manifests=other_manifests,
+        histogram=of_each_strategy(histogram_of),
+        others=of_each_strategy(other_deltas),
+        other_manifests=of_each_strategy(other_manifests),
     output:
-        shares=temp(directory(f"{RESTORED}.shares")),
+        shares=temp(directory(f"{RESTORED}/{{region}}.shares")),
     log:
-        f"{RESULTS}/logs/evaluate_restored/{{model}}.{{run}}{{arm}}.{{strategy}}-{{region}}.log",
+        f"{RESULTS}/logs/evaluate_restored/{{model}}.{{run}}{{arm}}.{{region}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/evaluate_restored/{{model}}.{{run}}{{arm}}.{{strategy}}-{{region}}.tsv"
+        f"{RESULTS}/benchmarks/evaluate_restored/{{model}}.{{run}}{{arm}}.{{region}}.tsv"
     priority: 2
     conda:
         "../envs/knowshift.yaml"
@@ -162,18 +184,19 @@ rule evaluate_restored:
         spec=restore_spec,
         code=digest("evaluate_restored"),
         prompt=prompt_content,
-        percents=shares_to_evaluate,
+        shares=shares_to_evaluate,
+        in_words=shares_in_words,
         tasks=tasks_to_ask,
         task_files=task_files,
         script=script("evaluate_restored"),
         base=subpath(input.base, parent=True),
-        kept=f"{RESTORED}-",
+        kept=f"{RESTORED}/{{region}}",
     message:
-        "{wildcards.run}{wildcards.arm}, {params.percents} % restored ({wildcards.strategy}, {wildcards.region})"
+        "{wildcards.run}{wildcards.arm}, restored: {params.in_words} ({wildcards.region})"
     shell:
         "{resources.python} {params.script:q} --model {params.base:q} --delta {input.delta:q} --files {input.files:q}"
         " --mastery {input.mastery:q} --order {input.order:q} --prompt {input.prompt:q} --histogram {input.histogram:q}"
-        " --others {input.others:q} --spec {params.spec:q} --percents {params.percents:q}"
+        " --others {input.others:q} --spec {params.spec:q} --strategies {params.shares:q}"
         " --tasks {params.tasks:q} --task-files {params.task_files:q}"
         " --threads {threads} --gpus {resources.gpu} --chunk {resources.chunk} --code {params.code}"
         " --kept {params.kept:q} --output {output.shares:q} 2> {log:q}"
@@ -185,9 +208,11 @@ def evaluated_shares(wildcards):
     Raises:
         WorkflowError: the configuration does not ask for this share.
     """
-    sweep = sweep_of(wildcards)
-    if wildcards.percent not in map(plain_number, restored_shares(*sweep)):
-        raise WorkflowError(f"{'/'.join(sweep)}: no entry under restoration asks for {wildcards.percent} %; add one")
+    sweep, strategy = sweep_of(wildcards), wildcards.strategy
+    if wildcards.percent not in map(plain_number, restored_shares(*sweep).get(strategy, [])):
+        raise WorkflowError(
+            f"{'/'.join(sweep)}: no entry under restoration asks for {wildcards.percent} % ({strategy}); add one"
+        )
     return expand(rules.evaluate_restored.output.shares, **{"arm": "", **wildcards})
 
 
@@ -207,8 +232,8 @@ rule keep_restored:
         other_manifests=other_manifests,
         shares=evaluated_shares,
     output:
-        outcomes=f"{RESTORED}-{{percent}}.parquet",
-        selection=f"{RESTORED}-{{percent}}.selection.parquet",
+        outcomes=f"{SHARE}.parquet",
+        selection=f"{SHARE}.selection.parquet",
     log:
         f"{RESULTS}/logs/keep_restored/{{model}}.{{run}}{{arm}}.{{strategy}}-{{region}}-{{percent}}.log",
     conda:
@@ -221,9 +246,9 @@ rule keep_restored:
     message:
         "Keep {wildcards.percent} % of {wildcards.run}{wildcards.arm} ({wildcards.strategy}, {wildcards.region})"
     shell:
-        "(cp {input.shares:q}/{wildcards.percent}.parquet {output.outcomes:q}"
-        " && cp {input.shares:q}/{wildcards.percent}.selection.parquet {output.selection:q}"
-        " && cp {input.shares:q}/.{wildcards.percent}.made"
+        "(cp {input.shares:q}/{wildcards.strategy}-{wildcards.percent}.parquet {output.outcomes:q}"
+        " && cp {input.shares:q}/{wildcards.strategy}-{wildcards.percent}.selection.parquet {output.selection:q}"
+        " && cp {input.shares:q}/.{wildcards.strategy}-{wildcards.percent}.made"
         " {params.record:q}/.{wildcards.strategy}-{wildcards.region}-{wildcards.percent}.made) 2> {log:q}"
 
 

@@ -4,26 +4,27 @@ r"""Undo parts of a fine-tuning in memory, and ask each restored model the same 
         --percents '[1, 20]' --mastery mastery.parquet --order order.parquet --prompt resources/prompt.yaml \
         --output shares/
 
-For every share, such as 20 %, `shares/` gets 20.parquet with the answers and 20.selection.parquet with what was
-restored, and for every task of --tasks, such as support, 20.support.task.parquet with the answers to its examples. Base
-and delta are read once for all shares. An interrupted job goes on where it ended.
+For every share, such as 20 %, `shares/` gets top-20.parquet with the answers and top-20.selection.parquet with what was
+restored, and for every task of --tasks, such as support, top-20.support.task.parquet with the answers to its examples.
+Several strategies are given by --strategies. Base and delta are read once for all strategies and shares, and one model
+in memory becomes each of them in turn. An interrupted job goes on where it ended.
 """
 
-import gc
 import shutil
 from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cached_property, partial
 from itertools import groupby
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cli.command_line import CommandLine, quick_imports, run
+from knowshift.allowed_values import STRATEGY_TRAITS
 from knowshift.canonical import plain_number
-from knowshift.configuration.restoration import RestoredShare, RestoredShares, Selecting
+from knowshift.configuration.restoration import AskedShares, RestoredShare, Selecting
 from knowshift.configuration.tasks import AskedTask, AskedTasks
 from knowshift.evaluation.options import QUESTIONS_PER_CHUNK, RunOptions
 from knowshift.runtime.artefacts import check_replaceable, whole_directory
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 TASK_OPTIONS = ("strategy", "region", "percent", "seed", "engine", "dtype", "tokens_per_pass", "trust_remote_code")
 
 
-class Options(RunOptions, Selecting, RestoredShares, AskedTasks):
+class Options(RunOptions, AskedShares, AskedTasks):
     """What is restored, and what the restored models are asked."""
 
 
@@ -51,7 +52,7 @@ class ShareOptions(RunOptions, Selecting, RestoredShare):
 
 @dataclass(frozen=True)
 class Share:
-    """One share of a region, asked the questions about facts or a task, and what its tables depend on.
+    """A share of a region, undone with one strategy, asked about facts or a task, and what its tables depend on.
 
     Attributes:
         options: what is restored, and what is asked.
@@ -67,47 +68,118 @@ class Share:
 
     @property
     def name(self) -> str:
-        """The share as paths write it, such as 20, and what it is asked if that is a task, such as 20.support.task."""
+        """The share as paths write it, such as top-20, and what it is asked if that is a task, as top-20.math.task."""
+        return f"{self.options.strategy}-{self._end}"
+
+    @property
+    def _end(self) -> str:
         percent = plain_number(self.options.percent)
         return f"{percent}.{self.task.name}.task" if self.task else percent
 
-    def files(self, place: str) -> list[Path]:
+    def place(self, kept: Path) -> Path:
+        """Return how the paths of its tables begin among those that earlier jobs made, see `--kept`."""
+        return kept.with_name(f"{self.options.strategy}-{kept.name}-{self._end}")
+
+    def files(self, place: Path) -> list[Path]:
         """List the paths of its tables, which begin with `place`: answers, and for questions also what was restored."""
         ends = [".parquet"] if self.task else [".parquet", ".selection.parquet"]
-        return [Path(f"{place}{self.name}{end}") for end in ends]
+        return [place.with_name(f"{place.name}{end}") for end in ends]
 
-    def record(self, place: str) -> Path:
+    def record(self, place: Path) -> Path:
         """Return the path of the record that says what these tables were made from."""
-        return hidden_beside(Path(f"{place}{self.name}"), "made")
+        return hidden_beside(place, "made")
 
-    def is_made(self, place: str) -> bool:
+    def is_made(self, place: Path) -> bool:
         """Tell whether its tables are there, whole, and made from what they would be made from now."""
         return bool(self.key["code"]) and is_made(self.record(place), self.key, self.files(place))
 
 
+class Compared(NamedTuple):
+    """What a strategy reads beside base and delta.
+
+    Attributes:
+        histogram: the histogram of the region's relative changes.
+        others: deltas of other seeds.
+    """
+
+    histogram: Path | None
+    others: list[Path]
+
+
+def compared(arguments: Namespace, strategy: str) -> Compared:
+    """Return those of the given files that a strategy reads; the answers of others do not depend on them."""
+    traits = STRATEGY_TRAITS[strategy]
+    others = (arguments.others or []) if traits.other_seeds else []
+    return Compared(arguments.histogram if traits.from_histogram else None, others)
+
+
 def list_shares(arguments: Namespace, options: Options) -> list[Share]:
-    """List the shares that are asked for, rising, each of them once, and after each the tasks that it is asked."""
-    names = ("model", "prompt", "delta", "mastery", "order", "histogram", "files")
-    others = arguments.others or []
-    inputs = input_digests(*(getattr(arguments, name) for name in names), *others)
-    shared = {"code": arguments.code, "inputs": inputs}
-    rest, shares = options.model_dump(exclude={"percents", "tasks"}), []
+    """List the shares that are asked for, by strategy and rising, and after each the tasks that it is asked."""
     files = arguments.task_files or []
     if len(files) != len(options.tasks):
         raise KnowshiftError(f"--task-files names {len(files)} files, and --tasks {len(options.tasks)} tasks")
-    for percent in sorted({*options.percents}):
-        chosen = ShareOptions.model_validate({**rest, "percent": percent})
-        shares.append(Share(chosen, {**shared, "options": chosen.model_dump()}))
-        for task, path in zip(options.tasks, files, strict=True):
-            made_with = chosen.model_dump(include=set(TASK_OPTIONS)) | {"task": task.model_dump()}
-            inputs = input_digests(arguments.model, arguments.delta, arguments.files, *others, path)
-            shares.append(Share(chosen, {"code": arguments.code, "inputs": inputs, "options": made_with}, task, path))
+    rest, shares = options.model_dump(exclude={"strategy", "percents", "strategies", "tasks"}), []
+    names = ("model", "prompt", "delta", "mastery", "order")
+    for strategy, percents in options.percents_of.items():
+        histogram, others = compared(arguments, strategy)
+        given = (*(getattr(arguments, name) for name in names), histogram, arguments.files, *others)
+        shared = {"code": arguments.code, "inputs": input_digests(*given)}
+        for percent in percents:
+            chosen = ShareOptions.model_validate({**rest, "strategy": strategy, "percent": percent})
+            shares.append(Share(chosen, {**shared, "options": chosen.model_dump()}))
+            for task, path in zip(options.tasks, files, strict=True):
+                made_with = chosen.model_dump(include=set(TASK_OPTIONS)) | {"task": task.model_dump()}
+                inputs = input_digests(arguments.model, arguments.delta, arguments.files, *others, path)
+                key = {"code": arguments.code, "inputs": inputs, "options": made_with}
+                shares.append(Share(chosen, key, task, path))
     return shares
 
 
-def unfinished_place(folder: Path, share: Share) -> str:
-    """Return where a share's tables lie until all shares are there: in a folder of its own, named after its key."""
-    return f"{folder}/{share.name}-{digest_of(share.key)}/"
+def unfinished_place(folder: Path, share: Share) -> Path:
+    """Return how a share's paths begin until all shares are there: in a folder of its own, named after its key."""
+    return folder / f"{share.name}-{digest_of(share.key)}" / share.name
+
+
+class Restoring:
+    """The model that becomes each restored model in turn; it is read, and a strategy prepared, when that is needed.
+
+    Args:
+        arguments: the script's.
+        shares: the shares that are asked.
+    """
+
+    def __init__(self, arguments: Namespace, shares: Sequence[Share]) -> None:
+        self._arguments, self._shares = arguments, shares
+
+    @cached_property
+    def _models(self) -> "RestoredModels":
+        from knowshift.restoration.in_memory import RestoredModels
+
+        arguments = self._arguments
+        return RestoredModels(arguments.model, arguments.delta, arguments.threads or 1, arguments.files)
+
+    def prepared(self, options: ShareOptions) -> "RestoredModels":
+        """Return the models with all shares of a share's strategy prepared, and those of no other strategy."""
+        from knowshift.randomness import derive_seed
+        from knowshift.restoration.schemas import HISTOGRAM
+        from knowshift.runtime.parquet import read_table
+
+        strategy, seed = options.strategy, derive_seed(options.seed, "restore")
+        if self._models.prepared != (strategy, options.region, seed):
+            mine = (share.options.percent for share in self._shares if share.options.strategy == strategy)
+            path, others = compared(self._arguments, strategy)
+            histogram = read_table(path, HISTOGRAM) if path else None
+            self._models.undo(strategy, options.region, sorted({*mine}), seed, histogram, others)
+        return self._models
+
+    def make(self, options: ShareOptions, target: Any, last: bool, _: Any = None) -> Any:
+        """Make a share's model on the device `target`."""
+        return self.prepared(options).make(options.percent, options.dtype, target, last)
+
+
+def by_model(shares: Sequence[Share]) -> list[list[Share]]:
+    """Group shares, in their order, by the restored model that is asked."""
+    return [[*same] for _, same in groupby(shares, lambda share: (share.options.strategy, share.options.percent))]
 
 
 def answer_shares(arguments: Namespace, shares: Sequence[Share], folder: Path) -> None:
@@ -116,68 +188,41 @@ def answer_shares(arguments: Namespace, shares: Sequence[Share], folder: Path) -
     with quick_imports():
         import torch
 
-        from cli.asking import AskedModel, read_run_questions
+        from cli.asking import read_run_questions
+        from cli.asking_in_turn import AskedInTurn
         from cli.asking_tasks import answer_task
         from knowshift.models.loading import check_model
-        from knowshift.randomness import derive_seed
-        from knowshift.restoration.in_memory import RestoredModels
-        from knowshift.restoration.schemas import HISTOGRAM, SELECTION
+        from knowshift.restoration.schemas import SELECTION
         from knowshift.runtime.device_lease import lease_device
-        from knowshift.runtime.parquet import read_table, write_table
+        from knowshift.runtime.parquet import write_table
 
-    first = shares[0].options
-    percents = sorted({share.options.percent for share in shares})
     check_model(arguments.model)
-
-    @cache
-    def questions() -> "pa.Table":
-        return read_run_questions(arguments, first)
-
-    @cache
-    def models() -> RestoredModels:
-        return RestoredModels(
-            arguments.model,
-            arguments.delta,
-            first.strategy,
-            first.region,
-            percents,
-            derive_seed(first.seed, "restore"),
-            arguments.threads or 1,
-            read_table(arguments.histogram, HISTOGRAM) if arguments.histogram else None,
-            arguments.files,
-            arguments.others or [],
-        )
-
+    questions: list[pa.Table] = []
+    models, engines, grouped = Restoring(arguments, shares), [], by_model(shares)
     with lease_device(arguments.device, arguments.threads) as device:
-        target = torch.device("cpu") if first.engine == "vllm" else device  # see open_engine
-        for percent in percents:
-            same = [share for share in shares if share.options.percent == percent]
+        target = torch.device("cpu") if shares[0].options.engine == "vllm" else device  # see open_engine
+        for same in grouped:
             options = same[0].options
-            load = partial(_make, models, options, target, last=percent == percents[-1])
+            load = partial(models.make, options, target, same is grouped[-1])
             about = {"strategy": options.strategy, "region": options.region, "percent": options.percent}
-            asked = AskedModel(arguments, options, load, device)  # first: it says whether the model's code is trusted
+            # First: it says whether the model's code is trusted.
+            asked = AskedInTurn(arguments, options, load, device, engines)
             for share in same:
                 answers, *selection = share.files(unfinished_place(folder, share))
                 if selection and not selection[0].exists():
-                    write_table(selection[0], models().undoings[percent].tensors, SELECTION, about)
+                    tensors = models.prepared(options).undoings[options.percent].tensors
+                    write_table(selection[0], tensors, SELECTION, about)
                 if share.task and share.examples:
                     place = share.examples, answers
-                    # No variable may hold what gives the engine, or the engine would stay in memory.
                     more = share.key, {**about, "task": share.task.name}
                     answer_task(arguments, share.task, options.seed, *place, partial(getattr, asked, "engine"), *more)
                 else:
                     inputs = arguments.delta, arguments.mastery, arguments.order
-                    asked.answer(questions(), answers, *inputs, about=about)
-            del asked, load
-            gc.collect()  # or this share's engine would still be in memory when the next one is made
+                    questions = questions or [read_run_questions(arguments, options)]
+                    asked.answer(questions[0], answers, *inputs, about=about)
 
 
-def _make(models: Callable[[], "RestoredModels"], options: ShareOptions, target: Any, _: Any, last: bool) -> Any:
-    """Make a share's model on the device `target`."""
-    return models().make(options.percent, options.dtype, target, last)
-
-
-def publish(shares: Sequence[Share], places: Mapping[str, str], output: Path) -> None:
+def publish(shares: Sequence[Share], places: Mapping[str, Path], output: Path) -> None:
     """Write the folder of all tables, each with its record, from where each share's tables are.
 
     Args:
@@ -187,10 +232,11 @@ def publish(shares: Sequence[Share], places: Mapping[str, str], output: Path) ->
     """
     with whole_directory(output, {"kind": "restored shares"}) as folder:
         for share in shares:
-            files = share.files(f"{folder}/")
+            place = folder / share.name
+            files = share.files(place)
             for source, copy in zip(share.files(places[share.name]), files, strict=True):
                 shutil.copyfile(source, copy)
-            record_made(share.record(f"{folder}/"), share.key, files)
+            record_made(share.record(place), share.key, files)
 
 
 def main() -> None:
@@ -205,7 +251,7 @@ def main() -> None:
     parser.file(
         "--histogram",
         "Histogram of the region's relative changes, of measure_changes.py; saves a pass over the weights with the "
-        "strategies top and bottom.",
+        "strategies top and bottom; others do not read it.",
         required=False,
         bare=True,
     )
@@ -214,8 +260,10 @@ def main() -> None:
     parser.new_folder("--output", "Folder of tables to write (Parquet).")
     parser.add_argument(
         "--kept",
-        metavar="PREFIX",
-        help="How the paths of earlier tables begin; they are copied where nothing that they depend on has changed.",
+        metavar="FOLDER/REGION",
+        type=Path,
+        help="Earlier tables, which are copied where nothing that they depend on has changed: their folder, and the "
+        "region as their names write it, as in STRATEGY-REGION-PERCENT.parquet.",
     )
     parser.execution(QUESTIONS_PER_CHUNK)
     arguments, options = parser.read()
@@ -226,16 +274,19 @@ def main() -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     with holding(hidden_beside(output, "lock")):
         # The output is there if another copy of this job made it while this one waited.
-        candidates = [place for place in (f"{output}/", arguments.kept) if place]
-        places = {share.name: place for share in shares for place in candidates if share.is_made(place)}
+        places: dict[str, Path] = {}
+        for share in shares:
+            for place in [output / share.name, *([share.place(arguments.kept)] if arguments.kept else [])]:
+                if share.is_made(place):
+                    places[share.name] = place
         lacking = [share for share in shares if share.name not in places]
         todo, done = (", ".join(names) or "none" for names in ([share.name for share in lacking], places))
         start_logging().info("shares to evaluate, in %%: %s; already there: %s", todo, done)
         if lacking and options.engine == "vllm":
             # An engine of vLLM keeps its device for as long as its process lives: a process for each share.
             with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
-                for _, same in groupby(lacking, lambda share: share.options.percent):
-                    pool.submit(answer_shares, arguments, [*same], unfinished).result()
+                for same in by_model(lacking):
+                    pool.submit(answer_shares, arguments, same, unfinished).result()
         elif lacking:
             answer_shares(arguments, lacking, unfinished)
         places |= {share.name: unfinished_place(unfinished, share) for share in lacking}

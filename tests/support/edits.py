@@ -44,15 +44,20 @@ def trained(runs: list[str], model: str = "tiny") -> Jobs:
 
 
 def restored(shares: list[str], model: str = "tiny", with_others: bool = False) -> Jobs:
-    """Return the jobs that evaluate restored models: one process for each cell, strategy and region.
+    """Return the jobs that evaluate restored models: one process for each cell and region.
 
     Args:
         shares: the restored models, RUN/STRATEGY/REGION/PERCENT.
         model: the model.
         with_others: whether the other shares of these processes are there, and are copied anew.
     """
-    processes = {share.rpartition("/")[0] for share in shares}
-    others = [share for share in RESTORED if share.rpartition("/")[0] in processes] if with_others else []
+
+    def process(share: str) -> str:
+        cell, _, region, _ = share.rsplit("/", 3)
+        return f"{cell}/{region}"
+
+    processes = {process(share) for share in shares}
+    others = [share for share in RESTORED if process(share) in processes] if with_others else []
     return {"evaluate_restored": each(model, processes), "keep_restored": each(model, [*shares, *others])}
 
 

@@ -57,7 +57,7 @@ def asked(task: str) -> Jobs:
     return {
         "evaluate_base_tasks": {f"tiny/{task}"},
         "evaluate_tasks": {f"tiny/{RUN}/{task}"},
-        "evaluate_restored": {f"tiny/{SWEEP}"},
+        "evaluate_restored": {f"tiny/{RUN}/all"},
         "keep_restored_task": each("tiny", [f"{SWEEP}/{share}/{task}" for share in SHARES]),
         "keep_restored": each("tiny", [f"{SWEEP}/{share}" for share in SHARES]),
     }
@@ -127,8 +127,8 @@ def test_a_new_task_asks_restored_models_nothing_else_anew(tasked: Path, tmp_pat
     assert jobs(folder, python=python) == ADDED
     after = {path.name: path.read_bytes() for path in kept.glob("*.parquet")}
     assert after.items() > before.items() and len(after) == len(before) + len(SHARES)
-    log = (folder / f"results/logs/evaluate_restored/tiny.{RUN}.top-all.log").read_text()
-    assert "already there: 20, 20.homes.task, 100, 100.homes.task" in log
+    log = (folder / f"results/logs/evaluate_restored/tiny.{RUN}.all.log").read_text()
+    assert "already there: top-20, top-20.homes.task, top-100, top-100.homes.task" in log
     trade = pq.read_table(folder / "results/tables/task_trade.parquet").to_pandas()
     assert (trade[trade["task"] == "pets"]["score"] < 0).all()
     assert would_run(folder) == {}

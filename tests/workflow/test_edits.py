@@ -87,11 +87,11 @@ DRY = {
     ),
     "add a restoration strategy": (
         restore(strategy="bottom", percents=[20]),
-        together(restored(["full-mixed-8-s1/bottom/transformer/20"]), tables()),
+        together(restored(["full-mixed-8-s1/bottom/transformer/20"], with_others=True), tables()),
     ),
     "add a strategy that compares with other seeds": (
         restore(strategy="sign_agreeing", percents=[20]),
-        together(restored(["full-mixed-8-s1/sign_agreeing/transformer/20"]), tables()),
+        together(restored(["full-mixed-8-s1/sign_agreeing/transformer/20"], with_others=True), tables()),
     ),
     "add a number format that answers": (
         restore(percents=[20], more_dtypes=["bfloat16"]),

@@ -214,11 +214,11 @@ def test_a_second_model_reruns_nothing_of_the_first(few: Path, python: Path, tmp
 def test_a_share_more_is_evaluated_alone_and_a_forced_rule_evaluates_all(
     few: Path, python: Path, tmp_path: Path
 ) -> None:
-    """One process evaluates all shares of a cell, and computes those that are stale."""
+    """One process evaluates all strategies and shares of a cell, and computes those that are stale."""
     folder = Path(shutil.copytree(few, tmp_path / "copy", symlinks=True))
-    cell = "full-mixed-8-s1/top/transformer"
+    cell, process = "full-mixed-8-s1/top/transformer", "full-mixed-8-s1/transformer"
     kept = folder / "results/tiny/runs/full-mixed-8-s1/restored"
-    log = folder / "results/logs/evaluate_restored/tiny.full-mixed-8-s1.top-transformer.log"
+    log = folder / "results/logs/evaluate_restored/tiny.full-mixed-8-s1.transformer.log"
     names = {"top-transformer-20.parquet", "top-transformer-20.selection.parquet"}
 
     def tables_there() -> dict[str, bytes]:
@@ -227,18 +227,18 @@ def test_a_share_more_is_evaluated_alone_and_a_forced_rule_evaluates_all(
 
     before = tables_there()
     assert set(before) >= names
-    both = {"evaluate_restored": {f"tiny/{cell}"}, "keep_restored": each("tiny", [f"{cell}/20", f"{cell}/40"])}
+    both = {"evaluate_restored": {f"tiny/{process}"}, "keep_restored": each("tiny", [f"{cell}/20", f"{cell}/40"])}
     put("restoration", [{"data": ["mixed"], "percents": [20]}, {"data": ["mixed"], "percents": [40, 20]}])(folder)
     assert would_run(folder) == together(both, tables())
     assert jobs(folder, python=python) == together(both, tables())
     after = tables_there()
     assert after.items() > before.items() and "top-transformer-40.parquet" in after
-    assert "shares to evaluate, in %: 40; already there: 20\n" in log.read_text()
+    assert "shares to evaluate, in %: top-40; already there: top-20\n" in log.read_text()
     assert would_run(folder) == NOTHING
 
     assert jobs(folder, "--forcerun", "evaluate_restored", python=python) == together(both, tables())
     assert tables_there() == after
-    assert "shares to evaluate, in %: 20, 40; already there: none\n" in log.read_text()
+    assert "shares to evaluate, in %: top-20, top-40; already there: none\n" in log.read_text()
 
     put("restoration", [{"data": ["mixed"], "percents": [40]}])(folder)
     assert would_run(folder) == tables()

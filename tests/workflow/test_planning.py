@@ -50,7 +50,7 @@ CELL_JOBS = {
     "measure_changes": CELLS + BLOCKS,
     "evaluate": CELLS,
     "measure_divergence": CELLS,
-    "evaluate_restored": SHARES // 7 + BLOCKS,  # one process for all shares of a cell and region
+    "evaluate_restored": SHARES // 7 + BLOCKS,  # one process for all that is restored of a cell and region
     "keep_restored": SHARES + BLOCKS,
     "tabulate_model": MODELS,
     "analyse_model": MODELS,

@@ -102,7 +102,7 @@ def added_row(folder: Path) -> None:
 RESTORED = f"{AGAIN}/top/transformer"
 ASKED: Jobs = {
     "evaluate": {f"tiny/{AGAIN}"},
-    "evaluate_restored": {f"tiny/{RESTORED}"},
+    "evaluate_restored": {f"tiny/{AGAIN}/transformer"},
     "keep_restored": each("tiny", [f"{RESTORED}/{share}" for share in (0, 20, 100)]),
 }
 DIFFERENCE: Jobs = {"measure_divergence": {f"tiny/{AGAIN}"}}
@@ -131,7 +131,7 @@ EDITS = {
         ),
         together(
             {
-                "evaluate_restored": {f"tiny/{RESTORED}"},
+                "evaluate_restored": {f"tiny/{AGAIN}/transformer"},
                 "keep_restored": each("tiny", [f"{RESTORED}/{share}" for share in (0, 5, 20, 100)]),
             },
             tables(),

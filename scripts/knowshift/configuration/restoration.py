@@ -3,12 +3,12 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from knowshift.allowed_values import STRATEGY_TRAITS, Dtype, Strategy
 from knowshift.configuration.finetuning import METHOD, Data
 from knowshift.configuration.models import MODEL_NAME, TUNED
-from knowshift.configuration.section import Percent, Positive, Section, Seed, Several
+from knowshift.configuration.section import Percent, Positive, Section, Seed, Several, all_distinct
 from knowshift.runtime.errors import KnowshiftError, shown
 from knowshift.weights.regions import LAYERS, LONGEST_PATTERN, REGIONS, check_pattern, layers_of
 
@@ -111,6 +111,33 @@ class RestoredShares(Section):
         description="How much of the region's update to undo, each in percent of its parameters (interpolate: of every "
         "change; low_rank: of its squared norm), 0 to 100.",
     )
+
+
+class StrategyShares(RestoredShares, StrategyChoice):
+    """Shares that are undone with one strategy."""
+
+
+class AskedShares(RestoredShares, Selecting):
+    """The restored models of one job: shares of a region, with one strategy or with several."""
+
+    strategies: list[StrategyShares] = Field(
+        default=[],
+        description="Several strategies with their shares, in place of --strategy and --percents, such as "
+        '[{"strategy": "top", "percents": [20, 60]}, {"strategy": "interpolate", "percents": [50]}].',
+    )
+
+    @model_validator(mode="after")
+    def _check_one_form(self) -> "AskedShares":
+        if self.strategies and {"strategy", "percents"} & self.model_fields_set:
+            raise ValueError("give either --strategies, or --strategy and --percents")
+        all_distinct([entry.strategy for entry in self.strategies])
+        return self
+
+    @property
+    def percents_of(self) -> dict[str, list[float]]:
+        """The shares of each strategy, rising and each of them once, in the order in which strategies are given."""
+        given = self.strategies or [self]
+        return {entry.strategy: sorted({*entry.percents}) for entry in given}
 
 
 class NamedRegion(RegionChoice):

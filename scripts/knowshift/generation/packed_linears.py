@@ -47,6 +47,20 @@ class TransposedLinear(nn.Module):
         return product.view(*x.shape[:-1], self.out_features)
 
 
+def replace_weight(layer: PackedLinear | TransposedLinear, weight: torch.Tensor) -> None:
+    """Give a layer another weight, in the layout that it has already.
+
+    Args:
+        layer: the layer.
+        weight: the plain weight (out_features, in_features), in the type that the layer computes in.
+    """
+    with torch.no_grad():
+        if isinstance(layer, TransposedLinear):
+            layer.transposed.copy_(weight.t())
+        else:
+            layer.packed = torch.ops.mkldnn._reorder_linear_weight(weight, TYPICAL_ROWS)
+
+
 class InBlocks(nn.Module):
     """A layer that is applied to a fixed number of rows at a time.
 

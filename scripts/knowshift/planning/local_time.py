@@ -187,7 +187,7 @@ def _undoing_seconds(model: PlannedModel, unpack: float, speed: MachineSpeed) ->
             # Two products of half the width cut the changes down, once for the table and once for the model.
             products = DECOMPOSED + sweep.shares
             seconds += products * parameters * hidden * 2 / speed.plain_products["float32"]
-        others = len(cells_read(sweep.strategy, sweep.cell, model.experiment.seeds)) - 1
+        others = len(cells_read(sweep.strategy, sweep.job[0], model.experiment.seeds)) - 1
         seconds += others * unpack * (2 + sweep.shares)  # two passes choose, and each model is made by one
     return seconds
 

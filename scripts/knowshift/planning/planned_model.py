@@ -57,9 +57,15 @@ class RestoredModel:
 
 
 class Sweep(NamedTuple):
-    """A process that undoes several shares of a fine-tuned model's update in one way, and asks each restored model."""
+    """The restored models that one process makes with one strategy.
 
-    cell: AnyCell
+    Attributes:
+        job: what its process has in common: the cell, the region and the number format.
+        strategy: the strategy.
+        shares: how many shares are undone with it.
+    """
+
+    job: tuple[AnyCell, str, str]
     strategy: str
     shares: int
 
@@ -137,9 +143,9 @@ class PlannedModel:
 
     @cached_property
     def sweeps_made(self) -> list[Sweep]:
-        """The processes that evaluate restored models: one for all shares of a cell, strategy, region and format."""
-        counts = Counter((other.cell, other.strategy, other.region, other.dtype) for other in self.restored)
-        return [Sweep(cell, strategy, shares) for (cell, strategy, _, _), shares in counts.items()]
+        """What the processes that evaluate restored models undo, by strategy."""
+        counts = Counter(((other.cell, other.region, other.dtype), other.strategy) for other in self.restored)
+        return [Sweep(job, strategy, shares) for (job, strategy), shares in counts.items()]
 
     @property
     def restored_with_tasks(self) -> list[RestoredModel]:
@@ -149,8 +155,8 @@ class PlannedModel:
 
     @property
     def sweeps(self) -> int:
-        """How many processes evaluate restored models."""
-        return len(self.sweeps_made)
+        """How many processes evaluate restored models: one for all that is undone in a cell, region and format."""
+        return len({sweep.job for sweep in self.sweeps_made})
 
     @cached_property
     def kept_deltas(self) -> list[AnyCell]:

@@ -11,7 +11,15 @@ import pyarrow as pa
 
 from knowshift.restoration.schemas import SELECTION
 from knowshift.restoration.selection import Selection
-from knowshift.restoration.undoing import Pieces, Tabulated, sum_changes, tensor_row, whole_pieces, whole_row
+from knowshift.restoration.undoing import (
+    Pieces,
+    Tabulated,
+    sum_changes,
+    tensor_row,
+    whole_pieces,
+    whole_row,
+    whole_side,
+)
 from knowshift.runtime.errors import KnowshiftError
 from knowshift.weights.bit_patterns import all_finite, as_float32, from_float32
 from knowshift.weights.versions import Versions
@@ -121,6 +129,10 @@ class Rescaled:
         grown = undone - (total - undone) * percent / (100 - percent)
         place = SELECTION.get_field_index("restored_sum")
         return table.set_column(place, SELECTION.field("restored_sum"), pa.array(grown))
+
+    def whole_side(self, _: str) -> bool | None:
+        """Tell whether a tensor is known to be that of one side, see `Undoing`."""
+        return whole_side(self.percent)
 
     def restored_pieces(self, versions: Versions, name: str) -> Pieces:
         """Yield a tensor of the restored model in consecutive pieces, see `Undoing`."""

@@ -7,6 +7,7 @@ weights: one counts keys per bin (a stored histogram can stand for it), one look
 
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -55,6 +56,15 @@ class Selection:
     def names(self) -> Set[str]:
         """The tensors of the region."""
         return self.ties.keys()
+
+    @cached_property
+    def _whole_sides(self) -> dict[str, bool | None]:
+        columns = (self.tensors[name].to_pylist() for name in ("tensor", "restored", "parameters"))
+        return {name: {0: False, every: True}.get(back) for name, back, every in zip(*columns, strict=True)}
+
+    def whole_side(self, name: str) -> bool | None:
+        """Tell whether a tensor is that of one side, because all or none of it is selected; see `Undoing`."""
+        return self._whole_sides[name]
 
     def restored_pieces(self, versions: Versions, name: str) -> Iterator[tuple[int, np.ndarray]]:
         """Yield a tensor of the restored model in consecutive pieces.

@@ -63,6 +63,14 @@ class Undoing(Protocol):
         """
         ...
 
+    def whole_side(self, name: str) -> bool | None:
+        """Tell whether a tensor is known to be, bit for bit, that of one side.
+
+        Returns:
+            True if it is the one before training, False if it is the one after it, None if it may be neither.
+        """
+        ...
+
 
 class ChangeSums(NamedTuple):
     """What training changed in a tensor.
@@ -136,6 +144,11 @@ def whole_pieces(versions: Versions, name: str, back: bool) -> Pieces:
         yield piece.start, piece.base if back else piece.tuned
 
 
+def whole_side(percent: float) -> bool | None:
+    """Tell whether all tensors of a region are those of one side, by the share that is undone; see `Undoing`."""
+    return {0: False, 100: True}.get(percent)
+
+
 @dataclass(frozen=True)
 class Tabulated:
     """What follows from the share that is undone and from the table per tensor.
@@ -172,3 +185,7 @@ class Tabulated:
     def threshold(self) -> float | None:
         """None: no change is a cut."""
         return None
+
+    def whole_side(self, _: str) -> bool | None:
+        """Tell whether a tensor is known to be that of one side, see `Undoing`."""
+        return whole_side(self.percent)

@@ -23,6 +23,10 @@ class WholeLayers(Tabulated):
         """Yield a tensor of the restored model in consecutive pieces, see `Undoing`."""
         return whole_pieces(versions, name, name in self.back)
 
+    def whole_side(self, name: str) -> bool:
+        """Tell which side a tensor is of, see `Undoing`."""
+        return name in self.back
+
 
 def undo_layers(versions: Versions, percents: Sequence[float], from_last: bool, threads: int = 1) -> list[WholeLayers]:
     """Set back as many whole layers as hold a share of the region's parameters, but no more than that.

@@ -78,7 +78,8 @@ def test_every_architecture_from_names_to_restored_models(model_type: str, tmp_p
     assert torch.equal(logits(elsewhere.load(folder)), logits(elsewhere.load(base)))
     delta = delta_of(base, ours, tmp_path / "delta")
     assert torch.equal(logits(load_tuned(base, delta, "float32", "cpu")), expected)
-    restored = RestoredModels(base, delta, "top", "all", [0, 100], 1)
+    restored = RestoredModels(base, delta)
+    restored.undo("top", "all", [0, 100], 1)
     assert torch.equal(logits(restored.make(0, "float32", "cpu")), expected)
     assert torch.equal(logits(restored.make(100, "float32", "cpu", last=True)), logits(elsewhere.load(base)))
 
@@ -164,7 +165,8 @@ def test_new_rows_and_heads_stay_in_deltas_restored_models_and_exports(
     assert torch.equal(logits(load_tuned(tiny_model, delta, "float32", "cpu")), logits(expected))
     # All common parameters restored: the base's logits, and further columns for the new tokens.
     before = logits(elsewhere.load(tiny_model))
-    restored = RestoredModels(tiny_model, delta, "top", "all", [20, 100], 1)
+    restored = RestoredModels(tiny_model, delta)
+    restored.undo("top", "all", [20, 100], 1)
     given = [tiny_model, ours, delta if from_delta else None]
     for percent in (20, 100):
         made = logits(restored.make(percent, "float32", "cpu", last=percent == 100))
@@ -186,7 +188,8 @@ def test_every_way_to_undo_leaves_new_rows_and_ends_at_the_base(
     delta = delta_of(tiny_model, ours, tmp_path / "delta")
     before, after = (logits(elsewhere.load(folder)) for folder in (tiny_model, tuned))
     tokens = before.shape[-1]
-    restored, seen = RestoredModels(tiny_model, delta, strategy, "all", [0, 40, 100], 1), {}
+    restored, seen = RestoredModels(tiny_model, delta), {}
+    restored.undo(strategy, "all", [0, 40, 100], 1)
     for percent in (0, 40, 100):
         seen[percent] = logits(restored.make(percent, "float32", "cpu", last=percent == 100))
         given = (tiny_model, ours, delta, percent, "all")

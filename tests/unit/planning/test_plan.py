@@ -117,6 +117,22 @@ def test_only_kept_deltas_stay_on_disk_and_unknown_levels_are_said() -> None:
     assert (some.jobs["keep_delta"], some.jobs["diff_weights"], every.jobs["diff_weights"]) == (2, 8, 10)
 
 
+def test_all_that_is_restored_of_a_region_is_one_job_and_every_model_counts() -> None:
+    entry = {"data": ["mixed"], "sizes": [16]}
+    ways = [{**entry, "strategy": "top", "percents": [5, 20]}, {**entry, "strategy": "low_rank", "percents": [20]}]
+    size = {"m": ModelSize(1e9, 2e9, {})}
+    one, both, apart = (
+        small_plan(size, {"restoration": [ways[0], *more]}) for more in ([], ways[1:], [{**ways[1], "region": "mlp"}])
+    )
+    jobs, models = one.jobs["evaluate_restored"], one.jobs["keep_restored"]
+    assert (both.jobs["evaluate_restored"], apart.jobs["evaluate_restored"]) == (jobs, 2 * jobs)
+    assert both.jobs["keep_restored"] == apart.jobs["keep_restored"] == models * 3 // 2
+    work = [next(item for item in plan.work if item.rule == "evaluate_restored") for plan in (one, both, apart)]
+    assert [item.jobs for item in work] == [jobs, jobs, 2 * jobs]
+    assert work[1].completions == work[2].completions == work[0].completions * 3 / 2
+    assert work[0].hours < work[1].hours < work[2].hours  # a model is read once more for the other region
+
+
 def test_a_strategy_that_compares_seeds_keeps_the_deltas_that_it_reads() -> None:
     entry = {"data": ["mixed"], "seeds": [1], "percents": [5]}
     kept = {}

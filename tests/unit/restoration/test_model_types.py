@@ -69,7 +69,8 @@ def check(base: Path, work: Path) -> None:
     assert torch.equal(logits(load_model(tuned, "float32")), expected)
 
     versions = Delta(delta, base).versions()
-    restored = RestoredModels(base, delta, "top", "all", [0, 20], seed=1)
+    restored = RestoredModels(base, delta)
+    restored.undo("top", "all", [0, 20], seed=1)
     for percent in (0, 20):
         (selection,) = undo(versions, "top", "all", [percent], 1)
         export = work / f"export-{percent}"

@@ -338,7 +338,8 @@ def trained(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_model_in_memory_is_the_one_that_is_exported(trained: Path, tmp_path: Path, strategy: str) -> None:
     base, delta, percents = trained / "base", trained / "delta1", [0, 55, 100]
     others = [trained / "delta2", trained / "delta3"] if STRATEGY_TRAITS[strategy].other_seeds else []
-    models = RestoredModels(base, delta, strategy, "mlp", percents, 7, others=others)
+    models = RestoredModels(base, delta)
+    models.undo(strategy, "mlp", percents, 7, others=others)
     versions = Delta(delta, base).versions()
     for percent in percents:
         (undoing,) = undo(versions, strategy, "mlp", [percent], 7, others=open_others(base, others))

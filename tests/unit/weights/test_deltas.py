@@ -180,7 +180,9 @@ def test_tensors_of_several_types_keep_their_own(tiny_model: Path, tmp_path: Pat
     model = load_tuned(tiny_model, delta, "float32", "cpu")
     bfloat16 = {name: value.bfloat16().float() for name, value in moved.items()}  # as the model is computed
     assert all(torch.equal(parameter, bfloat16[name]) for name, parameter in model.named_parameters())
-    RestoredModels(tiny_model, delta, "top", "all", [50], 0).make(50, "float32", "cpu", last=True)
+    models = RestoredModels(tiny_model, delta)
+    models.undo("top", "all", [50])
+    models.make(50, "float32", "cpu", last=True)
 
 
 def test_a_base_of_which_a_bit_flipped_is_noticed(tmp_path: Path) -> None:
@@ -243,7 +245,8 @@ def test_restored_models_in_memory(tiny_model: Path, tmp_path: Path) -> None:
     expected = load_file(tuned / "model.safetensors")
     model = load_tuned(tiny_model, delta, "float32", "cpu")
     assert all(torch.equal(parameter, expected[name]) for name, parameter in model.named_parameters())
-    models = RestoredModels(tiny_model, delta, "top", "all", [100], 0)
+    models = RestoredModels(tiny_model, delta)
+    models.undo("top", "all", [100])
     whole, selection = models.make(100, "float32", "cpu", last=True), models.undoings[100].tensors
     assert all(torch.equal(parameter, weights[name]) for name, parameter in whole.named_parameters())
     assert sum(selection["restored"].to_pylist()) == sum(t.numel() for t in weights.values())  # tied ones count once
