@@ -6,7 +6,6 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import torch
-from architectures import make
 
 import tiny
 from knowshift.configuration.finetuning import Finetuning
@@ -145,24 +144,6 @@ def test_a_state_that_was_saved_for_other_stops_is_not_continued(tiny_model: Pat
             saved.append((state / "steps.json").exists())
             raise Killed
     assert saved == [True, False]
-
-
-@pytest.mark.parametrize("model_type", ["llama", "mixtral", "phi3"])
-def test_a_model_that_was_written_once_is_written_anew(model_type: str, tmp_path: Path) -> None:
-    """Nothing of an earlier step is kept, where several stored tensors are parts of one parameter either."""
-    model = make(model_type)
-    model.save_pretrained(tmp_path / "base")
-    twice = Checkpoint(model, tmp_path / "base")
-    for name in ("first", "second", "fresh"):
-        (tmp_path / name).mkdir()
-    twice.save(tmp_path / "first")
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(2)
-    twice.follow()
-    twice.save(tmp_path / "second")
-    Checkpoint(model, tmp_path / "base").save(tmp_path / "fresh")
-    assert content(tmp_path / "second") == content(tmp_path / "fresh") != content(tmp_path / "first")
 
 
 def test_the_step_of_a_share() -> None:
