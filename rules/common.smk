@@ -33,6 +33,7 @@ from knowshift.finetuning.grid import (
     is_restored,
     tuned_cells,
 )
+from knowshift.finetuning.stops import stops_by_training, trained_cell
 from knowshift.weights.delta_format import DELTA_FORMAT
 from knowshift.weights.regions import LAYERS
 from snakemake.logging import logger

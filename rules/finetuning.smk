@@ -65,7 +65,7 @@ def feasible_grid(model):
 def cells_with(model, name):
     """List the feasible runs of a model that have a file: steps of training only where it was trained here."""
     if name == "steps.parquet":
-        return feasible_grid(model)
+        return [cell for cell in feasible_grid(model) if not stops_early(cell)]
     if name == "divergence.parquet":  # a chat's first token is not that of a completion
         elsewhere = [cell for cell in TUNED_CELLS[model] if SETTINGS.models[model].tuned[cell.name].prompt == "study"]
         return [*feasible_grid(model), *elsewhere]
@@ -180,6 +180,34 @@ def before_the_longest(wildcards):
     return int(is_restored_by_some(wildcards.model, wildcards.run))
 
 
+def stops_early(cell):
+    """Return whether a cell of the grid is the training of another one, stopped early."""
+    return trained_cell(cell, SETTINGS.finetuning) != cell
+
+
+@cache
+def stops_of(model):
+    """Map the cells of a model that are trained and stopped early to the shares of their steps, by cell."""
+    exported = [(entry.strategy, cell_of(entry.run)) for entry in SETTINGS.exports if entry.model == model]
+    read = [cell for strategy, exporting in exported for cell in cells_read(strategy, exporting, SETTINGS.seeds)]
+    asked = [*PLANNED_CELLS, *(cell for cell in read if isinstance(cell, Cell))]
+    return stops_by_training(asked, SETTINGS.finetuning)
+
+
+def stops_to_keep(wildcards, resources):
+    """List the shares of a training's steps whose models it keeps, as JSON.
+
+    Because it takes `resources`, Snakemake does not compare it: with a share less, nothing is stale; for one more, the
+    checkpoint is needed anew.
+    """
+    return canonical_json(stops_of(wildcards.model).get(Cell.parse(wildcards.run), []))
+
+
+# Runs that are trained: those of all methods but the ones that stop another's training early.
+STOPPING = [name for name in (SETTINGS.finetuning.variants if GRID else ()) if SETTINGS.finetuning.stop_of(name)]
+TRAINED_RUN = (f"(?!({'|'.join(STOPPING)})-)" if STOPPING else "") + GRID_RUN
+
+
 rule finetune:
     input:
         base=rules.resolve_model.output.manifest,
@@ -194,7 +222,7 @@ rule finetune:
     benchmark:
         f"{RESULTS}/benchmarks/finetune/{{model}}.{{run}}.tsv"
     wildcard_constraints:
-        run=GRID_RUN,
+        run=TRAINED_RUN,
     priority: before_the_longest
     conda:
         "../envs/knowshift.yaml"
@@ -214,6 +242,7 @@ rule finetune:
         spec=finetune_spec,
         code=digest("finetune"),
         prompt=content(SETTINGS.facts.prompt),
+        stops=stops_to_keep,
         script=script("finetune"),
         launch=training_launcher,
         base=subpath(input.base, parent=True),
@@ -223,6 +252,7 @@ rule finetune:
         "{params.launch} {params.script:q} --model {params.base:q} --order {input.order:q} --prompt {input.prompt:q}"
         " --spec {params.spec:q} --threads {threads} --code {params.code} --save-every {resources.save_every}"
         " --gradient-checkpointing {resources.gradient_checkpointing} --tensorboard {resources.tensorboard}"
+        " --stops {params.stops:q}"
         " --output {output.checkpoint:q} --steps {output.steps:q} --speed {output.speed:q} 2> {log:q}"
 
 
@@ -230,11 +260,37 @@ rule finetune:
 PASSING = temp if KEEP_DELTAS == "restored" else lambda path: path
 
 
+def checkpoint_of(wildcards):
+    """Return the checkpoint that holds a run's model: that of `resolve_tuned`, or of the training that makes it.
+
+    Raises:
+        WorkflowError: no training keeps the model, because the configuration does not ask for it.
+    """
+    cell = cell_of(wildcards.run)
+    if isinstance(cell, Cell) and stops_early(cell):
+        stop, trained = SETTINGS.finetuning.stop_of(cell.method), trained_cell(cell, SETTINGS.finetuning)
+        if stop.stop_at not in stops_of(wildcards.model).get(trained, []):
+            raise WorkflowError(
+                f"{wildcards.run}: neither the grid nor an export asks for it, so the training of {trained.run} does not"
+                " keep it; add it under finetuning (methods, method_data, data, sizes, seeds)"
+            )
+        cell = trained
+    return CHECKPOINT.format(model=wildcards.model, run=cell.run)
+
+
+def stop_to_read(wildcards):
+    """Return the argument that names the model in a checkpoint; nothing that Snakemake compares if it is the last."""
+    cell = cell_of(wildcards.run)
+    if isinstance(cell, TunedCell) or not stops_early(cell):
+        return Uncompared()
+    return f"--stop {plain_number(SETTINGS.finetuning.stop_of(cell.method).stop_at)}"
+
+
 # Keyed to the version of the delta format and not to code: a delta is lossless, so other code gives the same model.
 rule diff_weights:
     input:
         base=rules.resolve_model.output.manifest,
-        checkpoint=CHECKPOINT,  # of `finetune`, or of `resolve_tuned`
+        checkpoint=checkpoint_of,
     output:
         delta=PASSING(directory(f"{RESULTS}/{{model}}/runs/{{run}}/delta")),
         manifest=f"{RESULTS}/{{model}}/runs/{{run}}/delta.json",
@@ -250,12 +306,13 @@ rule diff_weights:
         mem_mb=memory(2000),
     params:
         code=DELTA_FORMAT,
+        stop=stop_to_read,
         script=script("diff_weights"),
         base=subpath(input.base, parent=True),
     message:
         "Delta of {wildcards.run}"
     shell:
-        "python {params.script:q} --base {params.base:q} --tuned {input.checkpoint:q} --threads {threads}"
+        "python {params.script:q} --base {params.base:q} --tuned {input.checkpoint:q} {params.stop} --threads {threads}"
         " --output {output.delta:q} --manifest {output.manifest:q} 2> {log:q}"
 
 

@@ -6,7 +6,7 @@ r"""Fine-tune a model on the first facts of an order.
 
 Weights are trained and saved in float32 (the parameter analysis needs it); `--compute bfloat16` autocasts the
 arithmetic. Told to end (SIGTERM), it saves and exits with status 75; started again, it goes on from there, to the same
-weights.
+weights. With `--stops '[0.5]'` the checkpoint also has the model after half of the steps, in stops/0.5/.
 """
 
 import signal
@@ -41,7 +41,7 @@ def main() -> None:
     )
     with (
         join_processes(arguments.device, arguments.threads) as device,
-        claimed(files, options, arguments.code) as folder,
+        claimed(files, options, arguments.code, arguments.stops) as folder,
     ):
         if folder:
             signals: list[int] = []
@@ -54,6 +54,7 @@ def main() -> None:
                 told_to_end=lambda: bool(signals),
                 save_every=arguments.save_every,
                 gradient_checkpointing=bool(arguments.gradient_checkpointing),
+                stops=arguments.stops,
             )
 
 

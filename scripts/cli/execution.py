@@ -2,9 +2,10 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from knowshift.configuration.section import Positive, Section
+from knowshift.configuration.section import Positive, Section, all_distinct
+from knowshift.configuration.stopping import StopAt
 
 MOST_THREADS = 4096
 Threads = Annotated[int, Field(gt=0, le=MOST_THREADS)]
@@ -15,6 +16,16 @@ class Cores(Section):
     """The CPU threads of a job that compares weights."""
 
     threads: Threads = Field(default=1, description="Number of CPU threads.")
+
+
+class Stopped(Section):
+    """Which of the models in a checkpoint is compared."""
+
+    stop: StopAt | None = Field(
+        default=None,
+        description="Share of the optimizer steps after which the model was kept, by --stops of finetune.py; null "
+        "takes the model after all of them.",
+    )
 
 
 class Placement(Section):
@@ -53,6 +64,11 @@ class TrainingExecution(Execution):
     gradient_checkpointing: Switch = Field(
         default=0,
         description="1 computes activations again in the backward pass: less memory, more time, the same result.",
+    )
+    stops: Annotated[list[StopAt], AfterValidator(all_distinct)] = Field(
+        default=[],
+        description="Shares of the optimizer steps, above 0 and below 1, after which the model is kept as well, in "
+        "stops/ of the checkpoint.",
     )
     tensorboard: Switch = Field(
         default=0, description="1 writes events to tensorboard/ beside --steps; needs the package tensorboard."

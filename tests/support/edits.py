@@ -43,6 +43,11 @@ def trained(runs: list[str], model: str = "tiny") -> Jobs:
     return together(made, {"measure_changes": each(model, runs, "/transformer")}, asked(runs, model))
 
 
+def stopped(runs: list[str], model: str = "tiny") -> Jobs:
+    """Return the jobs of cells that stop another's training early: all that follows a training, and none."""
+    return {rule: cells for rule, cells in trained(runs, model).items() if rule != "finetune"}
+
+
 def restored(shares: list[str], model: str = "tiny", with_others: bool = False) -> Jobs:
     """Return the jobs that evaluate restored models: one process for each cell and region.
 
@@ -69,6 +74,14 @@ def graded(model: str = "tiny") -> Jobs:
 FULL_TRAINED = together(
     trained(FULL),
     {"measure_changes": {"tiny/full-mixed-8-s1/0-1"}},  # its histogram is that of a restored region
+    restored(RESTORED),
+    {"export_model": each("tiny", EXPORTS)},
+    tables(),
+)
+# Of the trainings on mixed facts one more step's model is wanted.
+STOPPED_TRAINED = together(
+    trained([run for run in FULL if "mixed" in run]),
+    {"measure_changes": {"tiny/full-mixed-8-s1/0-1"}},
     restored(RESTORED),
     {"export_model": each("tiny", EXPORTS)},
     tables(),

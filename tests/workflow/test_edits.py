@@ -25,6 +25,7 @@ from edits import (
     PICTURES,
     RESTORED,
     RUNS,
+    STOPPED_TRAINED,
     TRAIN_PROBED,
     asked,
     code,
@@ -37,6 +38,7 @@ from edits import (
     restored,
     reverse_keys,
     several,
+    stopped,
     tables,
     trained,
     unparse,
@@ -107,6 +109,14 @@ DRY = {
             put("finetuning.method_data", {"lora": ["mixed"], "bf16": ["mixed"]}),
         ),
         together(trained([run.replace("lora", "bf16") for run in LORA]), tables()),
+    ),
+    "stop a method early": (
+        several(
+            put("finetuning.variants", {"half": {"method": "full", "stop_at": 0.5}}),
+            put("finetuning.methods", ["full", "lora", "half"]),
+            put("finetuning.method_data", {"lora": ["mixed"], "half": ["mixed"]}),
+        ),
+        together(STOPPED_TRAINED, stopped([run.replace("lora", "half") for run in LORA])),
     ),
     # removes
     "remove a size": (put("finetuning.sizes", [8, 1000]), tables()),

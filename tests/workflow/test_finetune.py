@@ -165,6 +165,20 @@ def test_two_processes_that_are_killed_go_on(tiny_model: Path, order: Path, tmp_
     assert same(training, whole)
 
 
+def test_two_processes_keep_the_models_of_earlier_steps(tiny_model: Path, order: Path, tmp_path: Path) -> None:
+    stops, launcher = ["--stops", "[0.5]"], torchrun("--standalone", "--nproc-per-node", "2")
+    one, two = (Training(tmp_path / name, tiny_model, order, "--epochs", "3", *stops) for name in ("one", "two"))
+    plain = Training(tmp_path / "plain", tiny_model, order, "--epochs", "3")
+    one.run()
+    for training in (two, plain):
+        training.run(*launcher)
+    assert same(two, plain)
+    kept = [load_file(training.checkpoint / "stops/0.5/model.safetensors") for training in (one, two)]
+    for name, tensor in kept[0].items():
+        torch.testing.assert_close(tensor, kept[1][name], rtol=0, atol=5e-5)
+    assert any(not torch.equal(tensor, two.weights[name]) for name, tensor in kept[1].items())
+
+
 def test_two_nodes_train_to_the_weights_of_one(tiny_model: Path, order: Path, tmp_path: Path) -> None:
     one, two = (Training(tmp_path / name, tiny_model, order, "--epochs", "3") for name in ("one", "two"))
     one.run()

@@ -7,6 +7,7 @@ from pydantic import Field, ValidationError, model_validator
 from knowshift.allowed_values import Dtype, Method
 from knowshift.configuration.models import TUNED
 from knowshift.configuration.section import Positive, Section, Seed, Several
+from knowshift.configuration.stopping import Stop
 from knowshift.runtime.errors import shown
 
 Data = Literal["level0", "level1", "level2", "level3", "level4", "mixed"]
@@ -88,7 +89,7 @@ def _explain_variant(problem: Any) -> str:
     """Say in one clause what is wrong with a variant, from one error of pydantic's."""
     key = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
-        return f"{key} is no known key; allowed are method, {', '.join(Recipe.model_fields)}"
+        return f"{key} is no known key; allowed are method, stop_at, {', '.join(Recipe.model_fields)}"
     return f"{key}: {problem['msg'][0].lower()}{problem['msg'][1:]}, not {shown(problem['input'])}"
 
 
@@ -125,7 +126,8 @@ class Finetuning(Grid, Recipe):
     variants: dict[Annotated[str, Field(pattern=f"^{METHOD}$")], dict[str, Any]] = Field(
         default={},
         description="Further methods by name: the method that is varied (full or lora), and the training settings that "
-        "are different from those here.",
+        "are different from those here; or, with stop_at alone beside method, the share of that method's optimizer "
+        "steps (above 0, below 1) after which its training is stopped early.",
     )
     keep_deltas: Literal["all", "restored"] = Field(
         default="all",
@@ -133,8 +135,15 @@ class Finetuning(Grid, Recipe):
         "disk space; other runs are trained again before they can be evaluated again.",
     )
 
+    def stop_of(self, method: str) -> Stop | None:
+        """Return of which training a method is an earlier state, and which; None if it is a training of its own."""
+        settings = self.variants.get(method, {})
+        return Stop.model_validate(settings) if "stop_at" in settings else None
+
     def training(self, method: str) -> tuple[Method, Recipe]:
-        """Return what a method trains (full or lora), and its recipe."""
+        """Return what a method trains (full or lora), and its recipe; if it stops early, those that it stops."""
+        if stop := self.stop_of(method):
+            method = stop.method
         changes = dict(self.variants.get(method, {}))
         kind = changes.pop("method", method)
         own = self.model_dump(include=set(Recipe.model_fields))
@@ -164,6 +173,11 @@ class Finetuning(Grid, Recipe):
             kind = self.variants[name].get("method")
             if kind not in ("full", "lora"):
                 raise ValueError(f"variants.{name}.method must be full or lora, not {kind!r}")
+            if "stop_at" in self.variants[name] and (more := sorted({*self.variants[name]} - {*Stop.model_fields})):
+                raise ValueError(
+                    f"variants.{name}: stop_at stops the training that method names, so {more[0]} cannot be changed"
+                    " beside it; leave method and stop_at alone, or make two variants"
+                )
             if kind == "lora" and "learning_rate" in self.variants[name]:
                 raise ValueError(f"variants.{name}.learning_rate: adapters have their own, lora: {{learning_rate: …}}")
             try:

@@ -64,10 +64,12 @@ class Checkpoint:
 
     def save(self, output: Path) -> None:
         """Write an ordinary model directory. One process does this while the others call `follow`."""
+        self._last = {}  # of an earlier step, if the model was written before
         write_parameters(output, self._base, self._dtypes(), self.whole)
 
     def follow(self) -> None:
         """Take part in gathering the tensors that another process writes, in the order that it writes them."""
+        self._last = {}
         stored = {name: tensor.dtype for name, tensor in self._weights.tensors.items()}
         dtypes = stored | {name: name_of(dtype) for name, dtype in self._dtypes().items()}
         for names in self._weights.shards().values():

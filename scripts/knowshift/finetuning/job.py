@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from knowshift.allowed_values import Bos
 from knowshift.facts.templates import read_prompt_template
 from knowshift.finetuning.checkpoint import Checkpoint
+from knowshift.finetuning.kept_stops import KeptStops
 from knowshift.finetuning.loop import Example, adamw, highest_of_all_processes, train
 from knowshift.finetuning.lora import add_adapters, initialise_adapters
 from knowshift.finetuning.options import TrainingOptions
@@ -66,10 +67,18 @@ def is_first_process() -> bool:
 
 
 @contextmanager
-def claimed(files: TrainingFiles, options: TrainingOptions, code: str) -> Iterator[Path | None]:
+def claimed(
+    files: TrainingFiles, options: TrainingOptions, code: str, stops: Sequence[float] = ()
+) -> Iterator[Path | None]:
     """Claim the training and yield the folder of its saved state, the same in all processes.
 
     None is yielded if there is nothing left to do, because another copy of this job has done it.
+
+    Args:
+        files: what is read and written.
+        options: what changes the result.
+        code: version of the code; a state that another version saved is not continued.
+        stops: shares of the steps after which the model is kept as well.
 
     Raises:
         KnowshiftError: the checkpoint's folder may not be written, see `check_replaceable`.
@@ -84,6 +93,7 @@ def claimed(files: TrainingFiles, options: TrainingOptions, code: str) -> Iterat
         "code": code,
         "processes": dist.get_world_size() if dist.is_initialized() else 1,
         "inputs": input_digests(files.model, files.order, files.prompt),
+        **({"stops": sorted(stops)} if stops else {}),
     }
     check_replaceable(files.checkpoint, [files.model, files.order, files.prompt])  # not only when all is trained
     with resumable(files.checkpoint, key) as folder:
@@ -100,6 +110,7 @@ def finetune(
     told_to_end: Callable[[], bool],
     save_every: float,
     gradient_checkpointing: bool,
+    stops: Sequence[float] = (),
 ) -> None:
     """Train from where an earlier start ended, and write the checkpoint and the tables.
 
@@ -111,6 +122,7 @@ def finetune(
         told_to_end: asked after every step.
         save_every: seconds between two saves.
         gradient_checkpointing: compute activations again in the backward pass, for less memory and the same result.
+        stops: shares of the steps after which the model is kept as well, in `stops/` of the checkpoint.
 
     Raises:
         Interrupted: the job was told to end; everything done is saved.
@@ -132,6 +144,7 @@ def finetune(
     if rows and is_first_process():
         start_logging().info("going on after step %d", len(rows))
     total = math.ceil(len(examples) / options.batch_size) * options.epochs
+    kept = KeptStops(folder, stops, total)
     compute = DTYPES[options.compute] if options.compute else None
     saved = started = time.monotonic()
     with (
@@ -145,6 +158,9 @@ def finetune(
             rows.append({**row, "seconds": now - started})
             started = now
             record(row)
+            if kept.are_due(len(rows)):
+                kept.keep(checkpoint, len(rows), is_first_process())
+                started = time.monotonic()  # writing is no part of the next step
             due = is_first_process() and now - saved >= save_every
             wish = END if told_to_end() else SAVE if due else 0
             if (agreed := highest_of_all_processes(wish, device)) and len(rows) < total:
@@ -158,6 +174,7 @@ def finetune(
         _write_tables(files, rows)
         with whole_directory(files.checkpoint, {"kind": "checkpoint"}) as directory:
             checkpoint.save(directory)
+            kept.put_into(directory)
     else:
         checkpoint.follow()
 

@@ -50,7 +50,8 @@ def temporary_bytes(model: PlannedModel) -> float:
     trained_bytes = _trained_bytes(model)
     if model.experiment.finetuning is None:  # a checkpoint that was fine-tuned elsewhere, and its delta
         return model.size.parameters * (trained_bytes + DELTA_BYTES * trained_bytes / 4)
-    return model.size.parameters * (3 * trained_bytes + trained_bytes + DELTA_BYTES * trained_bytes / 4)
+    kept = max(map(len, model.stops.values()), default=0)  # checkpoints of earlier steps, beside the last
+    return model.size.parameters * ((3 + 1 + kept) * trained_bytes + DELTA_BYTES * trained_bytes / 4)
 
 
 def _trained_bytes(model: PlannedModel) -> int:

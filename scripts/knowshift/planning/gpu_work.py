@@ -90,8 +90,7 @@ def training_work(model: PlannedModel, accelerator: Accelerator) -> Iterator[Rul
     """Estimate the work of fine-tuning, for each method."""
     parameters, machine = model.size.parameters, _machine(accelerator)
     tokens_per_example = model.facts.tokens_asked("in_domain") + 1  # and the end of the sequence
-    grid = model.experiment.finetuning
-    for method in grid.methods if grid else ():
+    for method in dict.fromkeys(cell.method for cell in model.trained):
         kind, recipe = model.experiment.finetuning.training(method)
         runs = [cell for cell in model.trained if cell.method == method]
         examples = sum(map(model.facts.of_cell, runs)) * recipe.epochs

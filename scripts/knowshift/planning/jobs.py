@@ -27,7 +27,7 @@ def probing_jobs(topics: Mapping[str, TopicSize]) -> int:
 
 def model_jobs(model: PlannedModel, topics: Mapping[str, TopicSize]) -> dict[str, int]:
     """Count the jobs by rule that belong to one model."""
-    experiment, trained = model.experiment, len(model.trained)
+    experiment = model.experiment
     instruct = int(experiment.models[model.name].instruct is not None)
     tasks = len(experiment.tasks)
     kept = len(model.kept_deltas) if model.passing_deltas else 0
@@ -37,9 +37,9 @@ def model_jobs(model: PlannedModel, topics: Mapping[str, TopicSize]) -> dict[str
         "probe_mastery": probing_jobs(topics),
         "evaluate_instruct": instruct,
         "draw_order": len({(cell.data, cell.seed) for cell in model.trained}),
-        "finetune": trained,
+        "finetune": len(model.trained),
         "resolve_tuned": len(model.elsewhere),
-        "diff_weights": trained + len(model.elsewhere) - kept,
+        "diff_weights": len(model.with_delta) + len(model.elsewhere) - kept,
         "keep_delta": kept,
         "measure_changes": _histograms(model),
         "evaluate": len(model.runs),

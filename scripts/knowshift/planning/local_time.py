@@ -164,6 +164,8 @@ def _model_seconds(
         if rule in ("evaluate", "evaluate_restored", "evaluate_tasks"):
             per_job += unpack
         seconds[rule] += work.jobs * per_job
+    written = sum(map(len, model.stops.values()))  # checkpoints of earlier steps, beside the last
+    seconds["finetune"] += written * SAVE_PASSES * 4 * parameters / speed.copied
     seconds["evaluate_restored"] += len(model.restored) * rank + _undoing_seconds(model, unpack, speed)
     light = 2 * speed.light_start
     seconds["resolve_model"] = jobs["resolve_model"] * (speed.start + DEQUANTISED * 4 * parameters / speed.copied)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from knowshift.configuration.finetuning import GRID_KEYS
 from knowshift.finetuning.grid import AnyCell, Cell, TunedCell, cell_of, cells, cells_read, is_restored, tuned_cells
+from knowshift.finetuning.stops import stops_by_training, trained_cell
 from knowshift.planning.fact_counts import FactCounts, TopicSize
 
 
@@ -117,11 +118,21 @@ class PlannedModel:
         return [entry for entry in self.experiment.exports if entry.model == self.name]
 
     @cached_property
-    def trained(self) -> list[Cell]:
-        """The cells that are trained: all runs, and cells that only an export asks for."""
+    def with_delta(self) -> list[Cell]:
+        """The cells of the grid that have a delta: all runs of it, and cells that only an export asks for."""
         read = [cell for entry in self.exports for cell in self._cells_read(entry.strategy, cell_of(entry.run))]
         exported = [cell for cell in read if isinstance(cell, Cell)]
         return list(dict.fromkeys([*self.feasible, *exported]))
+
+    @cached_property
+    def trained(self) -> list[Cell]:
+        """The cells that are trained: those with a delta; in place of one that stops early, the training it stops."""
+        return list(dict.fromkeys(trained_cell(cell, self.experiment.finetuning) for cell in self.with_delta))
+
+    @cached_property
+    def stops(self) -> dict[Cell, list[float]]:
+        """The shares of their steps after which trainings keep a model as well, by trained cell."""
+        return stops_by_training(self.with_delta, self.experiment.finetuning)
 
     def _cells_read(self, strategy: str, cell: AnyCell) -> list[AnyCell]:
         """The cells whose deltas a restoration of a cell reads."""
@@ -161,7 +172,7 @@ class PlannedModel:
     @cached_property
     def kept_deltas(self) -> list[AnyCell]:
         """The cells whose delta stays on disk."""
-        every: list[AnyCell] = [*self.trained, *self.elsewhere]
+        every: list[AnyCell] = [*self.with_delta, *self.elsewhere]
         if not self.passing_deltas:
             return every
         read = [(model.strategy, model.cell) for model in self.restored]

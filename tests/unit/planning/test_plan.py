@@ -146,6 +146,24 @@ def test_a_strategy_that_compares_seeds_keeps_the_deltas_that_it_reads() -> None
     }  # all facts of a kind are trained on with one seed only
 
 
+def test_cells_that_stop_early_cost_a_delta_and_no_training() -> None:
+    size, stops = ModelSize(1e9, 2e9, {}), {"half": {"method": "full", "stop_at": 0.5}}
+    stops["third"] = {"method": "full", "stop_at": 0.3}
+    plain = small_plan({"m": size})
+    beside = small_plan({"m": size}, methods=["full", "half", "third"], variants=stops)
+    alone = small_plan({"m": size}, methods=["half"], variants=stops)
+    for plan, cells, kept in ((beside, 30, 2), (alone, 10, 1)):
+        assert (plan.cells, plan.jobs["finetune"], plan.jobs["draw_order"]) == (cells, 10, 4)
+        assert plan.jobs["diff_weights"] == plan.jobs["evaluate"] == plan.jobs["measure_changes"] == cells
+        assert plan.disk["deltas"] == cells * 1e9 * DELTA_BYTES
+        assert plan.temporary == plain.temporary + kept * 4e9
+        training = [[work for work in one.work if work.rule.startswith("finetune")] for one in (plan, plain)]
+        assert training[0] == training[1] and len(training[0]) == 1
+    export = {"exports": [{"model": "m", "run": "third-level0-16-s1", "percent": 20}]}
+    exported = small_plan({"m": size}, export, methods=["half"], variants=stops)
+    assert (exported.jobs["finetune"], exported.jobs["diff_weights"]) == (10, 11)
+
+
 def test_a_kind_of_data_may_have_fewer_sizes() -> None:
     plan = small_plan({"m": ModelSize(1e9, 2e9, {})}, data_sizes={"level0": [50]})
     assert plan.cells == 2 + 5 and plan.jobs["finetune"] == 7
