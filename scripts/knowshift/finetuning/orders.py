@@ -14,10 +14,14 @@ from knowshift.mastery.schemas import LEVELS
 from knowshift.randomness import derive_seed
 
 DATA = (*(f"level{level}" for level in LEVELS), "mixed")
+KNOWN = "known"  # kind of the order of well-known facts, which are trained along (`knowshift.finetuning.replay`)
+KNOWN_LEVELS = (3, 4)
 
 
 def data_levels(data: str) -> tuple[int, ...] | None:
     """Return the mastery levels that a kind of data draws from: `level2` from level 2, `mixed` from all (None)."""
+    if data == KNOWN:
+        return KNOWN_LEVELS
     return None if data == "mixed" else (int(data.removeprefix("level")),)
 
 
@@ -44,7 +48,7 @@ def draw_order(mastery: pa.Table, data: str, seed: int, draw: str) -> pa.Table:
 
     Args:
         mastery: all facts with their levels, in the schema `MASTERY`.
-        data: "level0" … "level4" or "mixed".
+        data: "level0" … "level4", "mixed" or "known".
         seed: the experiment's seed.
         draw: name of the draw; another name gives another order.
 

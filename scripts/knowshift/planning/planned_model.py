@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from knowshift.configuration.finetuning import GRID_KEYS
 from knowshift.finetuning.grid import AnyCell, Cell, TunedCell, cell_of, cells, cells_read, is_restored, tuned_cells
+from knowshift.finetuning.orders import KNOWN
 from knowshift.planning.fact_counts import FactCounts, TopicSize
 
 
@@ -116,6 +117,13 @@ class PlannedModel:
         read = [cell for entry in self.exports for cell in self._cells_read(entry.strategy, cell_of(entry.run))]
         exported = [cell for cell in read if isinstance(cell, Cell)]
         return list(dict.fromkeys([*self.feasible, *exported]))
+
+    @cached_property
+    def orders(self) -> set[tuple[str, int]]:
+        """The kinds and seeds of the orders that are drawn: of training facts, and of known facts to train along."""
+        grid = self.experiment.finetuning
+        replaying = {cell for cell in self.trained if grid and grid.training(cell.method)[1].replay}
+        return {(cell.data, cell.seed) for cell in self.trained} | {(KNOWN, cell.seed) for cell in replaying}
 
     def _cells_read(self, strategy: str, cell: AnyCell) -> list[AnyCell]:
         """The cells whose deltas a restoration of a cell reads."""
