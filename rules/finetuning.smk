@@ -170,9 +170,7 @@ def recipe_of(method):
     may be added to a training needs no word where it is not.
     """
     kind, training = training_of(method)
-    unused = {"learning_rate" if kind == "lora" else "lora"} | {
-        key for key in ("l2_sp", "replay") if not training[key]
-    }
+    unused = {"learning_rate" if kind == "lora" else "lora"} | {key for key in ("l2_sp", "replay") if not training[key]}
     return {key: value for key, value in training.items() if key not in unused} | {"method": kind}
 
 
@@ -235,8 +233,9 @@ rule finetune:
     message:
         "Fine-tune {wildcards.model}: {wildcards.run}"
     shell:
-        "{params.launch} {params.script:q} --model {params.base:q} --order {input.order:q} --replayed {input.replayed:q}"
-        " --prompt {input.prompt:q} --spec {params.spec:q} --threads {threads} --code {params.code} --save-every {resources.save_every}"
+        "{params.launch} {params.script:q} --model {params.base:q} --order {input.order:q} --prompt {input.prompt:q}"
+        " --replayed {input.replayed:q}"
+        " --spec {params.spec:q} --threads {threads} --code {params.code} --save-every {resources.save_every}"
         " --gradient-checkpointing {resources.gradient_checkpointing} --tensorboard {resources.tensorboard}"
         " --output {output.checkpoint:q} --steps {output.steps:q} --speed {output.speed:q} 2> {log:q}"
 
