@@ -4,7 +4,7 @@
 # A model that was fine-tuned elsewhere only gets its delta here.
 # A new grading reruns a run only where its data kind may now draw other facts: the param `drawn` tells.
 from knowshift.finetuning.options import SECONDS_BETWEEN_SAVES
-from knowshift.finetuning.orders import KNOWN, data_levels
+from knowshift.finetuning.orders import KNOWN, KNOWN_LEVELS
 
 
 @cache
@@ -106,7 +106,7 @@ def drawable_digest(wildcards):
     """Return the digest of the facts that a data kind may draw; of known facts, the digests of their levels."""
     digests = drawable_digests(wildcards.model)
     if wildcards.data == KNOWN:
-        return " ".join(str(digests.get(f"level{level}")) for level in data_levels(KNOWN))
+        return " ".join(str(digests.get(f"level{level}")) for level in KNOWN_LEVELS)
     return digests.get(wildcards.data)
 
 

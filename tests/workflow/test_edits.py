@@ -19,6 +19,7 @@ from edits import (
     EXPORTS,
     FULL_TRAINED,
     LORA,
+    METHODS,
     NOTHING,
     OLDER_TIMES,
     PAGES,
@@ -100,14 +101,7 @@ DRY = {
             tables(),
         ),
     ),
-    "add a method": (
-        several(
-            put("finetuning.variants", {"bf16": {"method": "full", "dtype": "bfloat16"}}),
-            put("finetuning.methods", ["full", "lora", "bf16"]),
-            put("finetuning.method_data", {"lora": ["mixed"], "bf16": ["mixed"]}),
-        ),
-        together(trained([run.replace("lora", "bf16") for run in LORA]), tables()),
-    ),
+    **METHODS,
     # removes
     "remove a size": (put("finetuning.sizes", [8, 1000]), tables()),
     "keep a data kind from a size": (put("finetuning.data_sizes", {"level0": ["all", 1000]}), tables()),
@@ -131,6 +125,10 @@ DRY = {
     "remove an export": (put("exports", []), {"report": ONCE}),
     # science
     "learning rate": (put("finetuning.learning_rate", 2e-3), FULL_TRAINED),
+    "known facts trained along": (
+        put("finetuning.replay", 0.5),
+        together({"draw_order": {"tiny/known/1", "tiny/known/2"}}, ALL_TRAINED),
+    ),
     "LoRA learning rate": (put("finetuning.lora.learning_rate", 2e-3), together(trained(LORA), tables())),
     "BOS before every text": (put("models.tiny.bos", "never"), ALL_PROBED),
     "another attention": (put("models.tiny.attention", "eager"), ALL_PROBED),

@@ -20,8 +20,6 @@ KNOWN_LEVELS = (3, 4)
 
 def data_levels(data: str) -> tuple[int, ...] | None:
     """Return the mastery levels that a kind of data draws from: `level2` from level 2, `mixed` from all (None)."""
-    if data == KNOWN:
-        return KNOWN_LEVELS
     return None if data == "mixed" else (int(data.removeprefix("level")),)
 
 
@@ -43,6 +41,11 @@ def drawable_digests(mastery: pa.Table) -> dict[str, str]:
     return digests
 
 
+def _known(mastery: pa.Table) -> list[dict[str, Any]]:
+    """Return the well-known facts that may be drawn."""
+    return [fact for fact in drawable(mastery, "mixed") if fact["draw_level"] in KNOWN_LEVELS]
+
+
 def draw_order(mastery: pa.Table, data: str, seed: int, draw: str) -> pa.Table:
     """Draw an order of all facts of one kind of data: round robin over topics, within a topic by seeded hash.
 
@@ -56,7 +59,7 @@ def draw_order(mastery: pa.Table, data: str, seed: int, draw: str) -> pa.Table:
         The facts in the schema `ORDERS`; it depends on the facts alone, not on their order in `mastery`.
     """
     topics: dict[str, list[dict[str, Any]]] = {}
-    for fact in drawable(mastery, data):
+    for fact in _known(mastery) if data == KNOWN else drawable(mastery, data):
         topics.setdefault(fact["topic"], []).append(fact)
 
     def rank(*name: str) -> bytes:

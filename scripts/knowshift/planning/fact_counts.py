@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from knowshift.finetuning.grid import AnyCell, TunedCell
-from knowshift.finetuning.orders import KNOWN, data_levels
+from knowshift.finetuning.orders import KNOWN_LEVELS, data_levels
 from knowshift.finetuning.replay import replayed_count
 from knowshift.mastery.schemas import LEVELS
 
@@ -99,13 +99,12 @@ class FactCounts:
         taught = self.of_cell(cell)
         if not replay or isinstance(cell, TunedCell):
             return taught
-        known = data_levels(KNOWN) or ()
         level_of_cell = data_levels(cell.data)
-        share = taught / max(1, self._drawable(level_of_cell))  # of the facts of each of its levels, which it teaches
+        share = min(1, taught / max(1, self._drawable(level_of_cell)))  # of the facts of each of its levels
         others = sum(
             count * (1 - share if level_of_cell is None or level in level_of_cell else 1)
             for level, count in enumerate(self.per_level("drawable"))
-            if level in known
+            if level in KNOWN_LEVELS
         )
         return taught + min(replayed_count(replay, taught), others)
 

@@ -128,11 +128,7 @@ def change(raw: dict, key: str, value: object) -> None:
         ),
         ("finetuning.l2_sp", -1, ["finetuning.l2_sp", "greater than or equal to 0"]),
         ("finetuning.l2_sp", 0.1, ["l2_sp is 0.1, but lora trains adapters"]),
-        (
-            "finetuning.variants",
-            {"near": {"method": "lora", "l2_sp": 0.1}},
-            ["variants.near: l2_sp is 0.1, but lora trains adapters"],
-        ),
+        ("finetuning.variants", {"x": {"method": "lora", "l2_sp": 1}}, ["variants.x: l2_sp is 1.0, but lora"]),
         ("finetuning.replay", 11, ["finetuning.replay", "less than or equal to 10"]),
         ("finetuning.data", ["mixed", "known"], ["finetuning.data.1", "'mixed'", "'known'"]),
         ("models.tiny.bos", "sometimes", ["models.tiny.bos", "'as_tokenizer'", "'sometimes'"]),
@@ -277,25 +273,6 @@ def test_an_unusual_size_needs_consent(raw: dict, changes: dict, said: list[str]
         assert words in str(caught.value)
     assert "\n" not in str(caught.value)
     consent.check_size(checking.check(raw | {"allow_large": True}, REPOSITORY))
-
-
-def test_a_pull_and_replay_are_settings_of_variants(raw: dict) -> None:
-    raw["finetuning"]["variants"] = {
-        "pulled": {"method": "full", "l2_sp": 0.1},
-        "replayed": {"method": "full", "replay": 0.5},
-        "adapted": {"method": "lora", "replay": 1},
-    }
-    raw["finetuning"]["methods"] += ["pulled", "replayed", "adapted"]
-    grid = checking.check(raw, REPOSITORY).finetuning
-    assert grid is not None
-    found = {name: grid.training(name)[1] for name in grid.methods}
-    assert {name: (recipe.l2_sp, recipe.replay) for name, recipe in found.items()} == {
-        "full": (0, 0),
-        "lora": (0, 0),
-        "pulled": (0.1, 0),
-        "replayed": (0, 0.5),
-        "adapted": (0, 1),
-    }
 
 
 @pytest.mark.parametrize("name", ["config.yaml", *(f"configs/{path.name}" for path in CONFIGS)])
