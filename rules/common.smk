@@ -63,7 +63,7 @@ wildcard_constraints:
     model="|".join(map(re.escape, SETTINGS.models)),
     topic=r"\w+",
     split="train|dev|test",
-    data=r"level[0-4]|mixed",
+    data=r"level[0-4]|mixed|known",
     run=f"{GRID_RUN}|{TUNED_RUN}",
     seed=r"\d+",
     strategy="|".join(get_args(Strategy)),

@@ -4,6 +4,7 @@
 # A model that was fine-tuned elsewhere only gets its delta here.
 # A new grading reruns a run only where its data kind may now draw other facts: the param `drawn` tells.
 from knowshift.finetuning.options import SECONDS_BETWEEN_SAVES
+from knowshift.finetuning.orders import KNOWN, KNOWN_LEVELS
 
 
 @cache
@@ -102,8 +103,11 @@ def drawable_digests(model):
 
 
 def drawable_digest(wildcards):
-    """Return the digest of the facts that a data kind may draw."""
-    return drawable_digests(wildcards.model).get(wildcards.data)
+    """Return the digest of the facts that a data kind may draw; of known facts, the digests of their levels."""
+    digests = drawable_digests(wildcards.model)
+    if wildcards.data == KNOWN:
+        return " ".join(str(digests.get(f"level{level}")) for level in KNOWN_LEVELS)
+    return digests.get(wildcards.data)
 
 
 rule draw_order:
@@ -138,6 +142,13 @@ def order_of(wildcards):
     return f"{RESULTS}/{wildcards.model}/orders/{cell.data}-s{cell.seed}.parquet"
 
 
+def replayed_of(wildcards):
+    """Return the order that a run takes known facts from, to train them along; none if it trains none along."""
+    cell = cell_of(wildcards.run)
+    _, training = training_of(cell.method)
+    return f"{RESULTS}/{wildcards.model}/orders/{KNOWN}-s{cell.seed}.parquet" if training["replay"] else []
+
+
 def size_of(run):
     """Return the size of a run; None stands for all facts."""
     size = Cell.parse(run).size
@@ -155,11 +166,12 @@ def training_of(method):
 def recipe_of(method):
     """Return the training settings that change a method's result.
 
-    `lora` counts where adapters are trained, and `learning_rate` where they are not, since they have their own.
+    `lora` counts where adapters are trained, and `learning_rate` where they are not, since they have their own. What
+    may be added to a training needs no word where it is not.
     """
     kind, training = training_of(method)
-    unused = "learning_rate" if kind == "lora" else "lora"
-    return {key: value for key, value in training.items() if key != unused} | {"method": kind}
+    unused = {"learning_rate" if kind == "lora" else "lora"} | {key for key in ("l2_sp", "replay") if not training[key]}
+    return {key: value for key, value in training.items() if key not in unused} | {"method": kind}
 
 
 def finetune_spec(wildcards):
@@ -212,6 +224,7 @@ rule finetune:
     input:
         base=rules.resolve_model.output.manifest,
         order=order_of,
+        replayed=replayed_of,
         prompt=located(SETTINGS.facts.prompt),
     output:
         checkpoint=temp(directory(CHECKPOINT)),
@@ -250,6 +263,7 @@ rule finetune:
         "Fine-tune {wildcards.model}: {wildcards.run}"
     shell:
         "{params.launch} {params.script:q} --model {params.base:q} --order {input.order:q} --prompt {input.prompt:q}"
+        " --replayed {input.replayed:q}"
         " --spec {params.spec:q} --threads {threads} --code {params.code} --save-every {resources.save_every}"
         " --gradient-checkpointing {resources.gradient_checkpointing} --tensorboard {resources.tensorboard}"
         " --stops {params.stops:q}"

@@ -6,14 +6,16 @@ python scripts/draw_order.py --mastery mastery.parquet --data level2 --draw s1 -
 from pydantic import Field
 
 from cli.command_line import CommandLine, quick_imports, run
-from knowshift.configuration.finetuning import Data
+from knowshift.configuration.finetuning import Drawn
 from knowshift.configuration.section import Seeded
 
 
 class Options(Seeded):
     """Which order is drawn."""
 
-    data: Data = Field(description="Mastery level that the facts are drawn from; mixed draws from all.")
+    data: Drawn = Field(
+        description="Mastery level that the facts are drawn from; mixed draws from all, known from levels 3 and 4."
+    )
     draw: str = Field(description="Name of the draw; another name gives another order.")
 
 

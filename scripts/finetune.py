@@ -20,6 +20,7 @@ def main() -> None:
     parser = CommandLine(__doc__, TrainingOptions)
     parser.folder("--model", "Model directory (the base).")
     parser.file("--order", "Order of training facts (Parquet).")
+    parser.file("--replayed", "Order of known facts (Parquet), where --replay is above 0.", required=False, bare=True)
     parser.file("--prompt", "Prompt template (YAML).")
     parser.new_folder("--output", "Checkpoint directory to write.")
     parser.new_file("--steps", "Table of losses to write (Parquet).")
@@ -38,6 +39,7 @@ def main() -> None:
         steps=arguments.steps,
         speed=arguments.speed,
         events=arguments.steps.parent / "tensorboard" if arguments.tensorboard else None,
+        replayed=arguments.replayed,
     )
     with (
         join_processes(arguments.device, arguments.threads) as device,

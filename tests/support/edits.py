@@ -177,6 +177,29 @@ def delete(name: str) -> Edit:
     return lambda folder: (folder / name).unlink()
 
 
+def variant(name: str, **settings: object) -> Edit:
+    """Make an edit that adds a variant of full fine-tuning, on mixed data."""
+    return several(
+        put("finetuning.variants", {name: {"method": "full", **settings}}),
+        put("finetuning.methods", ["full", "lora", name]),
+        put("finetuning.method_data", {"lora": ["mixed"], name: ["mixed"]}),
+    )
+
+
+def trained_as(name: str) -> Jobs:
+    """Return the jobs that such a variant adds."""
+    return together(trained([run.replace("lora", name) for run in LORA]), tables())
+
+
+METHODS = {
+    "add a method": (variant("bf16", dtype="bfloat16"), trained_as("bf16")),
+    "add a method that is pulled to the base": (variant("pulled", l2_sp=0.1), trained_as("pulled")),
+    "add a method that trains known facts along": (
+        variant("replayed", replay=0.5),
+        together({"draw_order": {"tiny/known/1", "tiny/known/2"}}, trained_as("replayed")),
+    ),
+}
+
 OLDER_TIMES = {
     "another prompt with an older time": (
         older("resources/prompt.yaml", '"<|question|> {question}', '"<|question|> Say: {question}'),

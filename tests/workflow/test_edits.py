@@ -19,6 +19,7 @@ from edits import (
     EXPORTS,
     FULL_TRAINED,
     LORA,
+    METHODS,
     NOTHING,
     OLDER_TIMES,
     PAGES,
@@ -102,14 +103,6 @@ DRY = {
             tables(),
         ),
     ),
-    "add a method": (
-        several(
-            put("finetuning.variants", {"bf16": {"method": "full", "dtype": "bfloat16"}}),
-            put("finetuning.methods", ["full", "lora", "bf16"]),
-            put("finetuning.method_data", {"lora": ["mixed"], "bf16": ["mixed"]}),
-        ),
-        together(trained([run.replace("lora", "bf16") for run in LORA]), tables()),
-    ),
     "stop a method early": (
         several(
             put("finetuning.variants", {"half": {"method": "full", "stop_at": 0.5}}),
@@ -118,6 +111,7 @@ DRY = {
         ),
         together(STOPPED_TRAINED, stopped([run.replace("lora", "half") for run in LORA])),
     ),
+    **METHODS,
     # removes
     "remove a size": (put("finetuning.sizes", [8, 1000]), tables()),
     "keep a data kind from a size": (put("finetuning.data_sizes", {"level0": ["all", 1000]}), tables()),
@@ -141,6 +135,10 @@ DRY = {
     "remove an export": (put("exports", []), {"report": ONCE}),
     # science
     "learning rate": (put("finetuning.learning_rate", 2e-3), FULL_TRAINED),
+    "known facts trained along": (
+        put("finetuning.replay", 0.5),
+        together({"draw_order": {"tiny/known/1", "tiny/known/2"}}, ALL_TRAINED),
+    ),
     "LoRA learning rate": (put("finetuning.lora.learning_rate", 2e-3), together(trained(LORA), tables())),
     "BOS before every text": (put("models.tiny.bos", "never"), ALL_PROBED),
     "another attention": (put("models.tiny.attention", "eager"), ALL_PROBED),

@@ -91,5 +91,6 @@ def _sizes(settings: Configuration) -> Iterator[tuple[str, int, int]]:
         return
     largest = max((size for size in grid.sizes if isinstance(size, int)), default=0)
     for method in grid.methods:
-        examples = largest * grid.training(method)[1].epochs
+        recipe = grid.training(method)[1]
+        examples = round(largest * (1 + recipe.replay)) * recipe.epochs
         yield f"finetuning, examples of a training ({method}: largest size x epochs)", examples, MOST_TRAINED

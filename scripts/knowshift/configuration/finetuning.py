@@ -11,6 +11,7 @@ from knowshift.configuration.stopping import Stop
 from knowshift.runtime.errors import shown
 
 Data = Literal["level0", "level1", "level2", "level3", "level4", "mixed"]
+Drawn = Literal[Data, "known"]  # kinds of orders: those of data, and the well-known facts that are trained along
 
 METHOD = "[a-z][a-z0-9_]{0,31}"  # pattern of a method's name, which begins the name of a run
 
@@ -72,6 +73,20 @@ class Recipe(Section):
     max_gradient_norm: float = Field(
         default=1.0, ge=0, description="Norm that gradients are clipped to before every optimizer step; 0 never clips."
     )
+    l2_sp: float = Field(
+        default=0.0,
+        ge=0,
+        le=1e6,
+        description="Pull towards the base, where all parameters are trained: half of it times the squared distance of "
+        "the weights from the base's is added to the loss; 0 adds nothing.",
+    )
+    replay: float = Field(
+        default=0.0,
+        ge=0,
+        le=10,
+        description="Facts that the model knows well before training (levels 3 and 4) and that are trained along, per "
+        "fact that is taught; 0 trains none along.",
+    )
     loss_on: Literal["answer", "all"] = Field(
         default="answer", description="Tokens that the loss is taken over: those of the answer, or all of the example."
     )
@@ -83,6 +98,15 @@ class Recipe(Section):
         default=None, description="Number format that the arithmetic is autocast to; null computes in the weights' own."
     )
     lora: LoraSettings = Field(default=LoraSettings(), description="Adapters of the method lora.")
+
+
+def check_pull(method: Method, recipe: Recipe) -> None:
+    """Check that only weights that are trained themselves are pulled; raise a ValueError if adapters are trained."""
+    if method == "lora" and recipe.l2_sp:
+        raise ValueError(
+            f"l2_sp is {recipe.l2_sp}, but lora trains adapters, and leaves the weights where they are; set l2_sp: 0"
+            " for it, or method: full"
+        )
 
 
 def _explain_variant(problem: Any) -> str:
@@ -181,9 +205,13 @@ class Finetuning(Grid, Recipe):
             if kind == "lora" and "learning_rate" in self.variants[name]:
                 raise ValueError(f"variants.{name}.learning_rate: adapters have their own, lora: {{learning_rate: …}}")
             try:
-                self.training(name)
+                check_pull(*self.training(name))
             except ValidationError as error:
                 raise ValueError(f"variants.{name}: {'; '.join(map(_explain_variant, error.errors()))}") from None
+            except ValueError as error:
+                raise ValueError(f"variants.{name}: {error}") from None
+        if "lora" in self.methods:
+            check_pull(*self.training("lora"))
         known = {"full", "lora", *self.variants}
         for key in ("methods", "method_data"):
             if odd := [name for name in getattr(self, key) if name not in known]:

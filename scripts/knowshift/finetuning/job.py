@@ -20,6 +20,8 @@ from knowshift.finetuning.kept_stops import KeptStops
 from knowshift.finetuning.loop import Example, adamw, highest_of_all_processes, train
 from knowshift.finetuning.lora import add_adapters, initialise_adapters
 from knowshift.finetuning.options import TrainingOptions
+from knowshift.finetuning.pull import Pull
+from knowshift.finetuning.replay import replayed_count, replayed_facts
 from knowshift.finetuning.saved_state import TrainingState
 from knowshift.finetuning.schemas import ORDERS, SPEED, STEPS
 from knowshift.finetuning.sharding import load_sharded
@@ -50,6 +52,7 @@ class TrainingFiles:
         steps: table of losses to write, in the schema `STEPS`.
         speed: table of times to write, in the schema `SPEED`; None writes none.
         events: folder for TensorBoard's events; None writes none.
+        replayed: order of well-known facts, some of which are trained along (`ORDERS`); None without replay.
     """
 
     model: Path
@@ -59,6 +62,12 @@ class TrainingFiles:
     steps: Path
     speed: Path | None = None
     events: Path | None = None
+    replayed: Path | None = None
+
+    @property
+    def read(self) -> list[Path]:
+        """The files and folders that are read."""
+        return [self.model, self.order, self.prompt, *([self.replayed] if self.replayed else [])]
 
 
 def is_first_process() -> bool:
@@ -92,10 +101,10 @@ def claimed(
         "options": options.model_dump(),
         "code": code,
         "processes": dist.get_world_size() if dist.is_initialized() else 1,
-        "inputs": input_digests(files.model, files.order, files.prompt),
+        "inputs": input_digests(*files.read),
         **({"stops": sorted(stops)} if stops else {}),
     }
-    check_replaceable(files.checkpoint, [files.model, files.order, files.prompt])  # not only when all is trained
+    check_replaceable(files.checkpoint, files.read)  # not only when all is trained
     with resumable(files.checkpoint, key) as folder:
         if dist.is_initialized():
             dist.broadcast_object_list([folder])
@@ -131,7 +140,7 @@ def finetune(
         trust_code_of(files.model)
     if is_first_process():  # one process is enough, because every file is read
         check_model(files.model)
-    examples = read_training_examples(files, options.size, options.bos)
+    examples = read_training_examples(files, options.size, options.bos, options.replay)
     seed = derive_seed(options.seed, "train", options.name)
     model = _load(files.model, options, device, seed)
     use_attention(model, options.attention)
@@ -139,6 +148,7 @@ def finetune(
     if gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     checkpoint, optimizer, state = Checkpoint(model, files.model), adamw(model, options), TrainingState(folder)
+    pull = Pull(optimizer, options.l2_sp)  # before saved weights are loaded
 
     rows = state.load(model, optimizer)
     if rows and is_first_process():
@@ -153,7 +163,7 @@ def finetune(
     ):
         packs = tried(files.model).get("packs")
         packs = packs if isinstance(packs, bool) else None
-        for row in train(model, optimizer, examples, options.recipe(), seed, compute, len(rows), packs):
+        for row in train(model, optimizer, examples, options.recipe(), seed, compute, len(rows), packs, pull):
             now = time.monotonic()
             rows.append({**row, "seconds": now - started})
             started = now
@@ -179,20 +189,42 @@ def finetune(
         checkpoint.follow()
 
 
-def read_training_examples(files: TrainingFiles, size: int | None, bos: Bos = "as_tokenizer") -> list[Example]:
-    """Read the tokens of the first `size` facts of the order, all of them if it is None.
+def read_training_examples(
+    files: TrainingFiles, size: int | None, bos: Bos = "as_tokenizer", replay: float = 0.0
+) -> list[Example]:
+    """Read the tokens of the first `size` facts of the order, all of them if it is None, then of replayed facts.
 
     Raises:
-        KnowshiftError: there are fewer facts than the size asked for.
+        KnowshiftError: there are fewer facts than the size asked for, or replay lacks its order.
     """
     order = read_table(files.order, ORDERS)
     count = len(order) if size is None else size
     if not 0 < count <= len(order):
         raise KnowshiftError(f"{files.order} holds {len(order)} facts, but {count} are asked for")
     prompt = read_prompt_template(files.prompt)
-    questions, objects = order["question"].to_pylist()[:count], order["object"].to_pylist()[:count]
+    facts = pa.concat_tables([order.slice(0, count), *_read_replayed(files, order.slice(0, count), replay)])
+    questions, objects = facts["question"].to_pylist(), facts["object"].to_pylist()
     tokenizer = load_tokenizer(files.model)
     return encode_examples(tokenizer, [*map(prompt.ask, questions)], [*map(prompt.reply, objects)], bos)
+
+
+def _read_replayed(files: TrainingFiles, taught: pa.Table, replay: float) -> list[pa.Table]:
+    """Read the facts that are trained along with those that are taught, and say if they are fewer than asked for.
+
+    Raises:
+        KnowshiftError: there is a share without an order to take them from, or an order without a share.
+    """
+    if not replay and not files.replayed:
+        return []
+    if not replay or not files.replayed:
+        raise KnowshiftError(
+            "replay needs both a number of facts per taught fact (--replay) and an order of known facts (--replayed)"
+        )
+    facts = replayed_facts(read_table(files.replayed, ORDERS), taught, replay)
+    asked = replayed_count(replay, len(taught))
+    if len(facts) < asked and is_first_process():
+        start_logging().info("replay: %d of the %d facts asked for; there are no more", len(facts), asked)
+    return [facts]
 
 
 def check_positions(model: PreTrainedModel, examples: Sequence[Example]) -> None:

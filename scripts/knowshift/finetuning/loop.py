@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from knowshift.configuration.finetuning import Recipe
 from knowshift.finetuning.distributed_tensors import gathered
+from knowshift.finetuning.pull import Pull
 from knowshift.finetuning.schedule import batches, first_target, learning_rate_at
 from knowshift.randomness import derive_seed
 from knowshift.runtime.errors import KnowshiftError
@@ -152,6 +153,7 @@ def train(
     compute: torch.dtype | None = None,
     first: int = 0,
     packs: bool | None = None,
+    pull: Pull | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Fine-tune `model` in place, and yield a row in the schema `STEPS` after every optimizer step.
 
@@ -164,6 +166,7 @@ def train(
         compute: autocast the arithmetic to this type; None computes in the weights' own.
         first: how many steps are done already; model and optimizer are as they were after them.
         packs: whether the model keeps packed examples apart, if that is known; otherwise `can_pack` tells.
+        pull: what `recipe.l2_sp` pulls towards; None takes the weights that the model has now.
 
     Raises:
         KnowshiftError: the loss is not finite.
@@ -172,6 +175,7 @@ def train(
     packed = can_pack(model.eval(), examples, recipe.loss_on) if packs is None else packs
     model.train()
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    pull = pull or Pull(optimizer, recipe.l2_sp)
     steps = batches(len(examples), recipe, seed)
     for step, indices in enumerate(steps[first:], first):
         batch = [examples[index] for index in indices]
@@ -190,6 +194,7 @@ def train(
         mean = float(total) / targets
         if not math.isfinite(mean):
             raise KnowshiftError(f"the loss of step {step + 1} is {mean}; {_remedy(step, model.dtype, compute)}")
+        pull.add_to_gradients()
         norm = torch.nn.utils.clip_grad_norm_(trained, recipe.max_gradient_norm or math.inf)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

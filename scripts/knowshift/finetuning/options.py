@@ -1,9 +1,9 @@
 """Options of a fine-tuning job: settings of the configuration, and what differs from run to run."""
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from knowshift.allowed_values import Method
-from knowshift.configuration.finetuning import Recipe
+from knowshift.configuration.finetuning import Recipe, check_pull
 from knowshift.configuration.models import Loading
 from knowshift.configuration.section import Seeded, TrainingSetSize
 
@@ -20,6 +20,11 @@ class TrainingOptions(Recipe, Loading, TrainingSetSize, Seeded):
         default="full",
         description="What is trained: all parameters (full), or adapters that are merged afterwards (lora).",
     )
+
+    @model_validator(mode="after")
+    def _check_pull(self) -> "TrainingOptions":
+        check_pull(self.method, self)
+        return self
 
     def recipe(self) -> Recipe:
         """Return the recipe that is followed: adapters are trained at a learning rate of their own."""

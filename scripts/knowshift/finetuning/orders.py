@@ -14,6 +14,8 @@ from knowshift.mastery.schemas import LEVELS
 from knowshift.randomness import derive_seed
 
 DATA = (*(f"level{level}" for level in LEVELS), "mixed")
+KNOWN = "known"  # kind of the order of well-known facts, which are trained along (`knowshift.finetuning.replay`)
+KNOWN_LEVELS = (3, 4)
 
 
 def data_levels(data: str) -> tuple[int, ...] | None:
@@ -39,12 +41,17 @@ def drawable_digests(mastery: pa.Table) -> dict[str, str]:
     return digests
 
 
+def _known(mastery: pa.Table) -> list[dict[str, Any]]:
+    """Return the well-known facts that may be drawn."""
+    return [fact for fact in drawable(mastery, "mixed") if fact["draw_level"] in KNOWN_LEVELS]
+
+
 def draw_order(mastery: pa.Table, data: str, seed: int, draw: str) -> pa.Table:
     """Draw an order of all facts of one kind of data: round robin over topics, within a topic by seeded hash.
 
     Args:
         mastery: all facts with their levels, in the schema `MASTERY`.
-        data: "level0" … "level4" or "mixed".
+        data: "level0" … "level4", "mixed" or "known".
         seed: the experiment's seed.
         draw: name of the draw; another name gives another order.
 
@@ -52,7 +59,7 @@ def draw_order(mastery: pa.Table, data: str, seed: int, draw: str) -> pa.Table:
         The facts in the schema `ORDERS`; it depends on the facts alone, not on their order in `mastery`.
     """
     topics: dict[str, list[dict[str, Any]]] = {}
-    for fact in drawable(mastery, data):
+    for fact in _known(mastery) if data == KNOWN else drawable(mastery, data):
         topics.setdefault(fact["topic"], []).append(fact)
 
     def rank(*name: str) -> bytes:

@@ -22,6 +22,7 @@ READ_RATE = 2e9  # bytes per second at which a job reads weights, over all its G
 # reads and writes the weights (8) and both moments. LoRA has next to no gradients and moments.
 STEP_BYTES = {"full": 44, "lora": 16}
 MOMENT_BYTES = {"adamw": 8, "adamw_8bit": 2}  # of both moments, per trained parameter
+PULL_BYTES = 24  # of a pull: weights and base are read for their difference, which is added to the gradients
 STEP_FLOPS = {"full": 6, "lora": 4}  # operations per parameter and token
 
 # Bytes per parameter that each GPU of a sharded training receives in a step: float32 weights for the forward and for
@@ -85,6 +86,19 @@ def generating_seconds(
     return 2 * parameters * read / compute + written / batch * one_pass
 
 
+def step_bytes(method: str, optimizer: str, pulled: bool) -> float:
+    """Return the bytes per parameter that an optimizer step moves through memory, with float32 weights.
+
+    Args:
+        method: full or lora.
+        optimizer: adamw or adamw_8bit.
+        pulled: whether the weights are pulled towards the base (`l2_sp`).
+    """
+    if method != "full":
+        return STEP_BYTES[method]
+    return STEP_BYTES[method] + 2 * MOMENT_BYTES[optimizer] + (PULL_BYTES if pulled else 0)
+
+
 def training_seconds(
     parameters: float,
     tokens: float,
@@ -94,6 +108,7 @@ def training_seconds(
     dtype: str,
     gpus: int,
     accelerator: Accelerator,
+    pulled: bool = False,
 ) -> float:
     """Estimate the GPU-seconds of a training: arithmetic, plus what every step moves through memory and between GPUs.
 
@@ -106,10 +121,10 @@ def training_seconds(
         dtype: type of the arithmetic.
         gpus: GPUs that the model is sharded over.
         accelerator: the GPU.
+        pulled: whether the weights are pulled towards the base (`l2_sp`).
     """
     compute = STEP_FLOPS[method] * parameters * tokens / (COMPUTE_SHARE * accelerator.flops[dtype])
-    moved = STEP_BYTES[method] + (2 * MOMENT_BYTES[optimizer] if method == "full" else 0)
-    step = moved * parameters / (BANDWIDTH_SHARE * accelerator.bandwidth)
+    step = step_bytes(method, optimizer, pulled) * parameters / (BANDWIDTH_SHARE * accelerator.bandwidth)
     if gpus > 1:  # all of them wait for the transfer
         link = accelerator.link if gpus <= GPUS_PER_NODE else min(accelerator.link, NODE_NETWORK)
         step += gpus * GATHERED_BYTES[method] * parameters / (BANDWIDTH_SHARE * link)

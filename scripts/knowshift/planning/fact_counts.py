@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from knowshift.finetuning.grid import AnyCell, TunedCell
-from knowshift.finetuning.orders import data_levels
+from knowshift.finetuning.orders import KNOWN_LEVELS, data_levels
+from knowshift.finetuning.replay import replayed_count
 from knowshift.mastery.schemas import LEVELS
 
 CHARACTERS_PER_TOKEN = 4  # about, in English
@@ -83,13 +84,33 @@ class FactCounts:
         """
         if isinstance(cell, TunedCell):
             return 0
-        levels = data_levels(cell.data)
-        available = sum(
-            count for level, count in enumerate(self.per_level("drawable")) if levels is None or level in levels
-        )
+        available = self._drawable(data_levels(cell.data))
         if isinstance(cell.size, str):  # all
             return available
         return cell.size if available >= cell.size or not self.levels_known else 0
+
+    def examples(self, cell: AnyCell, replay: float) -> float:
+        """Count the examples of one epoch of a cell's training: its training facts, and those that are trained along.
+
+        Args:
+            cell: the cell.
+            replay: known facts per training fact.
+        """
+        taught = self.of_cell(cell)
+        if not replay or isinstance(cell, TunedCell):
+            return taught
+        level_of_cell = data_levels(cell.data)
+        share = min(1, taught / max(1, self._drawable(level_of_cell)))  # of the facts of each of its levels
+        others = sum(
+            count * (1 - share if level_of_cell is None or level in level_of_cell else 1)
+            for level, count in enumerate(self.per_level("drawable"))
+            if level in KNOWN_LEVELS
+        )
+        return taught + min(replayed_count(replay, taught), others)
+
+    def _drawable(self, levels: Sequence[int] | None) -> float:
+        """Count the facts of some levels, or of all, that training sets may draw."""
+        return sum(count for level, count in enumerate(self.per_level("drawable")) if levels is None or level in levels)
 
     def mean_tokens(self, text: Literal["question", "answer"], domain: str) -> float:
         """The mean tokens of a kind of text over the facts of a domain; 0 if it has no facts."""

@@ -93,7 +93,7 @@ def training_work(model: PlannedModel, accelerator: Accelerator) -> Iterator[Rul
     for method in dict.fromkeys(cell.method for cell in model.trained):
         kind, recipe = model.experiment.finetuning.training(method)
         runs = [cell for cell in model.trained if cell.method == method]
-        examples = sum(map(model.facts.of_cell, runs)) * recipe.epochs
+        examples = sum(model.facts.examples(cell, recipe.replay) for cell in runs) * recipe.epochs
         held = sizing.training_bytes(parameters, kind, recipe.model_dump())
         gpus, _ = sizing.training_gpus(sizing.gpus_for(parameters, held, machine), machine)
         seconds = training_seconds(
@@ -102,6 +102,7 @@ def training_work(model: PlannedModel, accelerator: Accelerator) -> Iterator[Rul
             steps=examples / recipe.batch_size,
             method=kind,
             optimizer=recipe.optimizer,
+            pulled=recipe.l2_sp > 0,
             dtype=recipe.compute or recipe.dtype,
             gpus=gpus,
             accelerator=accelerator,

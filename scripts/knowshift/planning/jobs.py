@@ -36,7 +36,7 @@ def model_jobs(model: PlannedModel, topics: Mapping[str, TopicSize]) -> dict[str
         "resolve_instruct": instruct,
         "probe_mastery": probing_jobs(topics),
         "evaluate_instruct": instruct,
-        "draw_order": len({(cell.data, cell.seed) for cell in model.trained}),
+        "draw_order": len(model.orders),
         "finetune": len(model.trained),
         "resolve_tuned": len(model.elsewhere),
         "diff_weights": len(model.with_delta) + len(model.elsewhere) - kept,

@@ -13,7 +13,7 @@ from typing import Any
 
 from knowshift.finetuning.grid import cells_read
 from knowshift.planning import sizing
-from knowshift.planning.accelerators import ACCELERATORS, MOMENT_BYTES, STEP_BYTES, STEP_FLOPS
+from knowshift.planning.accelerators import ACCELERATORS, STEP_FLOPS, step_bytes
 from knowshift.planning.fact_counts import TopicSize
 from knowshift.planning.gpu_work import DELTA_BYTES, RuleWork, gpu_work
 from knowshift.planning.jobs import model_jobs, probing_jobs, shared_jobs
@@ -208,9 +208,10 @@ def _training_seconds(model: PlannedModel, work: RuleWork, speed: MachineSpeed) 
     method = work.rule.partition("(")[2].rstrip(")")
     kind, recipe = model.experiment.finetuning.training(method)
     runs = [cell for cell in model.trained if cell.method == method]
-    steps = sum(map(model.facts.of_cell, runs)) * recipe.epochs / recipe.batch_size
+    examples = sum(model.facts.examples(cell, recipe.replay) for cell in runs) * recipe.epochs
+    steps = examples / recipe.batch_size
     parameters, dtype = model.size.parameters, recipe.compute or recipe.dtype
     products = work.read * STEP_FLOPS[kind] * parameters / speed.plain_products[dtype]
-    moved = STEP_BYTES[kind] + (MOMENT_BYTES[recipe.optimizer] * 2 if kind == "full" else 0)
+    moved = step_bytes(kind, recipe.optimizer, recipe.l2_sp > 0)
     scale = sizing.DTYPE_BYTES[recipe.dtype] / 4
     return TRAINING_PRODUCTS * products + TRAINING_COPIES * steps * parameters * moved * scale / speed.copied

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from knowshift.configuration.finetuning import GRID_KEYS
 from knowshift.finetuning.grid import AnyCell, Cell, TunedCell, cell_of, cells, cells_read, is_restored, tuned_cells
+from knowshift.finetuning.orders import KNOWN
 from knowshift.finetuning.stops import stops_by_training, trained_cell
 from knowshift.planning.fact_counts import FactCounts, TopicSize
 
@@ -133,6 +134,13 @@ class PlannedModel:
     def stops(self) -> dict[Cell, list[float]]:
         """The shares of their steps after which trainings keep a model as well, by trained cell."""
         return stops_by_training(self.with_delta, self.experiment.finetuning)
+
+    @cached_property
+    def orders(self) -> set[tuple[str, int]]:
+        """The kinds and seeds of the orders that are drawn: of training facts, and of known facts to train along."""
+        grid = self.experiment.finetuning
+        replaying = {cell for cell in self.trained if grid and grid.training(cell.method)[1].replay}
+        return {(cell.data, cell.seed) for cell in self.trained} | {(KNOWN, cell.seed) for cell in replaying}
 
     def _cells_read(self, strategy: str, cell: AnyCell) -> list[AnyCell]:
         """The cells whose deltas a restoration of a cell reads."""

@@ -30,22 +30,23 @@ class Machine:
 def training_bytes(parameters: float, method: str, training: Mapping[str, Any]) -> float:
     """Estimate the bytes per model parameter that fine-tuning keeps in memory.
 
-    AdamW keeps weights, gradients and two moments of everything it trains (adamw_8bit: both moments in 2 bytes). LoRA
-    adapters of rank r at an n x m matrix have r (n + m) parameters, at most 2 r / h of the matrix's n m, where h is
-    the smaller of n and m: the hidden size. It is estimated from the parameter count for a transformer with h / 128
-    layers, as the LLaMA family has.
+    AdamW keeps weights, gradients and two moments of everything it trains (adamw_8bit: both moments in 2 bytes), and a
+    pull towards the base keeps the weights a second time. LoRA adapters of rank r at an n x m matrix have r (n + m)
+    parameters, at most 2 r / h of the matrix's n m, where h is the smaller of n and m: the hidden size. It is estimated
+    from the parameter count for a transformer with h / 128 layers, as the LLaMA family has.
 
     Args:
         parameters: number of parameters of the model.
         method: full or lora.
-        training: the settings dtype, compute (autocast keeps a second copy of the weights), optimizer and lora.
+        training: the settings dtype, compute (autocast keeps a second copy of the weights), optimizer, lora
+            and l2_sp.
     """
     weight = DTYPE_BYTES[training["dtype"]]
     autocast = DTYPE_BYTES.get(training["compute"], 0)
     moments = 2 if training["optimizer"] == "adamw_8bit" else 2 * weight
     gradient_and_moments = weight + moments
     if method == "full":
-        return weight + autocast + gradient_and_moments
+        return weight + autocast + gradient_and_moments + (weight if training.get("l2_sp") else 0)
     hidden = (parameters * 128 / 12) ** (1 / 3)
     return weight + autocast + (weight + gradient_and_moments) * min(1, 2 * training["lora"]["rank"] / hidden)
 

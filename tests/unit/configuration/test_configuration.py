@@ -151,6 +151,11 @@ def change(raw: dict, key: str, value: object) -> None:
             {"half": {"method": "lora", "stop_at": 0.5, "lora": {"rank": 2}, "epochs": 2}},
             ["variants.half: stop_at stops the training that method names, so epochs cannot be changed beside it"],
         ),
+        ("finetuning.l2_sp", -1, ["finetuning.l2_sp", "greater than or equal to 0"]),
+        ("finetuning.l2_sp", 0.1, ["l2_sp is 0.1, but lora trains adapters"]),
+        ("finetuning.variants", {"x": {"method": "lora", "l2_sp": 1}}, ["variants.x: l2_sp is 1.0, but lora"]),
+        ("finetuning.replay", 11, ["finetuning.replay", "less than or equal to 10"]),
+        ("finetuning.data", ["mixed", "known"], ["finetuning.data.1", "'mixed'", "'known'"]),
         ("models.tiny.bos", "sometimes", ["models.tiny.bos", "'as_tokenizer'", "'sometimes'"]),
         ("models.tiny.attention", "flash", ["models.tiny.attention", "'sdpa'", "'flash'"]),
         ("models.tiny.source", {"gguf": "missing.gguf"}, ["models.tiny.source.gguf", "missing.gguf is no file"]),
@@ -275,6 +280,10 @@ def test_a_mistake_is_named_with_what_is_allowed(raw: dict, key: str, value: obj
         (
             {"finetuning.sizes": [8, 1000, "all", 2 * 10**6], "finetuning.epochs": 1000},
             ["examples of a training", "2,000,000,000"],
+        ),
+        (
+            {"finetuning.sizes": [8, 1000, "all", 10**6], "finetuning.epochs": 1000, "finetuning.replay": 2.5},
+            ["examples of a training", "3,500,000,000"],
         ),
     ],
 )

@@ -109,6 +109,21 @@ def test_sequences_and_tokens_are_counted() -> None:
     assert result.disk["deltas"] == 6 * 1e9 * DELTA_BYTES and result.disk["models"] == 2e9
 
 
+def test_facts_that_are_trained_along_are_steps_and_an_order_of_each_seed() -> None:
+    """Of 100 facts 20 are of level 3, and 20 of level 4; mixed training sets teach some of them already."""
+    levels = {"drawable": [10, 20, 30, 20, 20], "test": [2, 4, 4, 5, 5], "test_ood": [4] * 5}
+    plain, replayed = (
+        small_plan({"m": ModelSize(1e9, 2e9, levels, 1000)}, replay=replay, epochs=2) for replay in (0, 0.5)
+    )
+    work = [{item.rule: item for item in plan.work} for plan in (plain, replayed)]
+    # level 0: all 10 with 5. Mixed: 16 with 8, 50 with 20 (half of the 40 are taught), and all 100 with none.
+    trained = [10 + 2 * (16 + 50) + 100, 10 + 2 * (16 + 50) + 100 + 5 + 2 * (8 + 20)]
+    assert [each["finetune (full)"].read for each in work] == [2 * examples * (20 + 5 + 1) for examples in trained]
+    assert replayed.jobs["draw_order"] == plain.jobs["draw_order"] + 2
+    assert work[0]["evaluate"] == work[1]["evaluate"]  # models are asked what they were taught alone
+    assert work[0]["finetune (full)"].hours < work[1]["finetune (full)"].hours
+
+
 def test_only_kept_deltas_stay_on_disk_and_unknown_levels_are_said() -> None:
     every = small_plan({"m": ModelSize(1e9, 2e9, {})})
     some = small_plan({"m": ModelSize(1e9, 2e9, {})}, keep_deltas="restored")
@@ -177,6 +192,8 @@ def test_the_roofline_by_hand() -> None:
     assert generating_seconds(1e9, 50, 4096, 4096, "bfloat16", a100) == pytest.approx(2e9 * 4146 / (0.4 * 312e12))
     one = training_seconds(1e9, 1000, 5, "full", "adamw", "bfloat16", 1, a100)
     assert one == pytest.approx(6e12 / (0.4 * 312e12) + 5 * 60e9 / (0.6 * 2.039e12))
+    pulled = training_seconds(1e9, 1000, 5, "full", "adamw", "bfloat16", 1, a100, pulled=True)
+    assert pulled == pytest.approx(one + 5 * 24e9 / (0.6 * 2.039e12))
     # Both GPUs wait for weights and gradients to travel.
     two = training_seconds(1e9, 1000, 5, "full", "adamw", "bfloat16", 2, a100)
     assert two == pytest.approx(one + 5 * 2 * 12e9 / (0.6 * 300e9))

@@ -40,6 +40,7 @@ def test_other_trainings_take_less() -> None:
     assert training_gpus(70e9, "lora", dtype="bfloat16") == (3, 1)
     assert sizing.training_bytes(7_000_000_000, "full", FULL | {"compute": "bfloat16"}) == 18
     assert sizing.training_bytes(7_000_000_000, "full", FULL | {"optimizer": "adamw_8bit"}) == 10
+    assert sizing.training_bytes(7_000_000_000, "full", FULL | {"l2_sp": 0.1}) == 20  # the base's weights too
     adapters = sizing.training_bytes(7_000_000_000, "lora", FULL) - 4
     assert adapters == pytest.approx(16 * 2 * 16 / 4096, rel=0.05)  # the width of a 7B LLaMA is 4096
     assert sizing.training_bytes(1000, "lora", FULL | {"lora": {"rank": 4096}}) == 20  # never more than the matrix
