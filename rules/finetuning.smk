@@ -285,8 +285,8 @@ def checkpoint_of(wildcards):
         stop, trained = SETTINGS.finetuning.stop_of(cell.method), trained_cell(cell, SETTINGS.finetuning)
         if stop.stop_at not in stops_of(wildcards.model).get(trained, []):
             raise WorkflowError(
-                f"{wildcards.run}: neither the grid nor an export asks for it, so the training of {trained.run} does not"
-                " keep it; add it under finetuning (methods, method_data, data, sizes, seeds)"
+                f"{wildcards.run}: neither the grid nor an export asks for it, so the training of {trained.run} does"
+                " not keep it; add it under finetuning (methods, method_data, data, sizes, seeds)"
             )
         cell = trained
     return CHECKPOINT.format(model=wildcards.model, run=cell.run)

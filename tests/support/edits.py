@@ -210,3 +210,14 @@ OLDER_TIMES = {
         together(graded(), tables()),
     ),
 }
+
+STOPS = {
+    "stop a method early": (
+        several(
+            put("finetuning.variants", {"half": {"method": "full", "stop_at": 0.5}}),
+            put("finetuning.methods", ["full", "lora", "half"]),
+            put("finetuning.method_data", {"lora": ["mixed"], "half": ["mixed"]}),
+        ),
+        together(STOPPED_TRAINED, stopped([run.replace("lora", "half") for run in LORA])),
+    ),
+}

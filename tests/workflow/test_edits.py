@@ -26,7 +26,7 @@ from edits import (
     PICTURES,
     RESTORED,
     RUNS,
-    STOPPED_TRAINED,
+    STOPS,
     TRAIN_PROBED,
     asked,
     code,
@@ -39,7 +39,6 @@ from edits import (
     restored,
     reverse_keys,
     several,
-    stopped,
     tables,
     trained,
     unparse,
@@ -103,15 +102,8 @@ DRY = {
             tables(),
         ),
     ),
-    "stop a method early": (
-        several(
-            put("finetuning.variants", {"half": {"method": "full", "stop_at": 0.5}}),
-            put("finetuning.methods", ["full", "lora", "half"]),
-            put("finetuning.method_data", {"lora": ["mixed"], "half": ["mixed"]}),
-        ),
-        together(STOPPED_TRAINED, stopped([run.replace("lora", "half") for run in LORA])),
-    ),
     **METHODS,
+    **STOPS,
     # removes
     "remove a size": (put("finetuning.sizes", [8, 1000]), tables()),
     "keep a data kind from a size": (put("finetuning.data_sizes", {"level0": ["all", 1000]}), tables()),

@@ -197,7 +197,8 @@ class Finetuning(Grid, Recipe):
             kind = self.variants[name].get("method")
             if kind not in ("full", "lora"):
                 raise ValueError(f"variants.{name}.method must be full or lora, not {kind!r}")
-            if "stop_at" in self.variants[name] and (more := sorted({*self.variants[name]} - {*Stop.model_fields})):
+            more = sorted({*self.variants[name]} - {*Stop.model_fields})
+            if more and "stop_at" in self.variants[name]:
                 raise ValueError(
                     f"variants.{name}: stop_at stops the training that method names, so {more[0]} cannot be changed"
                     " beside it; leave method and stop_at alone, or make two variants"

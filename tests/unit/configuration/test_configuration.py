@@ -126,31 +126,6 @@ def change(raw: dict, key: str, value: object) -> None:
             {"fast": {"method": "lora", "learning_rate": 1e-3}},
             ["variants.fast.learning_rate: adapters have their own"],
         ),
-        *(
-            ("finetuning.variants", {"half": {"method": "full", "stop_at": share}}, ["variants.half: stop_at: ", said])
-            for share, said in [
-                (0, "greater than or equal to 0.000001, not 0"),
-                (1, "less than 1, not 1"),
-                (-0.5, "greater than or equal"),
-                (50, "less than 1, not 50"),
-                (True, "neither a number nor a text"),
-                (None, "valid number, not None"),
-                ("half", "valid number"),
-                ([0.5], "valid number"),
-                (float("nan"), "finite number"),
-            ]
-        ),
-        ("finetuning.variants", {"half": {"stop_at": 0.5}}, ["variants.half.method must be full or lora, not None"]),
-        (
-            "finetuning.variants",
-            {"half": {"method": "full", "stop_at": 0.5}, "third": {"method": "half", "stop_at": 0.6}},
-            ["variants.third.method must be full or lora, not 'half'"],
-        ),
-        (
-            "finetuning.variants",
-            {"half": {"method": "lora", "stop_at": 0.5, "lora": {"rank": 2}, "epochs": 2}},
-            ["variants.half: stop_at stops the training that method names, so epochs cannot be changed beside it"],
-        ),
         ("finetuning.l2_sp", -1, ["finetuning.l2_sp", "greater than or equal to 0"]),
         ("finetuning.l2_sp", 0.1, ["l2_sp is 0.1, but lora trains adapters"]),
         ("finetuning.variants", {"x": {"method": "lora", "l2_sp": 1}}, ["variants.x: l2_sp is 1.0, but lora"]),
