@@ -1,20 +1,24 @@
 """Replay: which well-known facts are trained along, and how a training reads them."""
 
 import logging
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import torch
 
 import tiny
 from knowshift.configuration.finetuning import Recipe
-from knowshift.finetuning.job import TrainingFiles, read_training_examples
+from knowshift.finetuning.job import TrainingFiles, finetune, read_training_examples
+from knowshift.finetuning.options import TrainingOptions
 from knowshift.finetuning.orders import KNOWN, draw_order
 from knowshift.finetuning.replay import replayed_count, replayed_facts
 from knowshift.finetuning.schedule import batches
 from knowshift.finetuning.schemas import ORDERS
 from knowshift.mastery.schemas import MASTERY
-from knowshift.runtime.errors import KnowshiftError
+from knowshift.runtime.errors import Interrupted, KnowshiftError
 from knowshift.runtime.parquet import write_table
 from made_up_facts import fact
 
@@ -108,3 +112,28 @@ def test_replay_needs_both_its_share_and_its_facts(files: TrainingFiles) -> None
     for some, replay in ((files, 0.0), (without, 0.5)):
         with pytest.raises(KnowshiftError, match=r"--replay\) and an order of known facts \(--replayed\)"):
             read_training_examples(some, 16, replay=replay)
+
+
+def test_an_interrupted_job_with_replay_and_a_pull_ends_in_the_same_bytes(files: TrainingFiles, tmp_path: Path) -> None:
+    options = TrainingOptions(size=16, replay=0.5, l2_sp=20.0, epochs=3, learning_rate=1e-3)
+
+    def job(name: str, steps: float, **changes: float) -> TrainingFiles:
+        """Train, or be told to end after some steps."""
+        asked = iter(range(1, 1000))
+        folder = tmp_path / f"{name}.saved"
+        folder.mkdir(exist_ok=True)
+        own = replace(files, checkpoint=tmp_path / name, steps=tmp_path / f"{name}.parquet")
+        own = own if changes.get("replay", 1) else replace(own, replayed=None)
+        told = options.model_copy(update=changes)
+        finetune(own, told, torch.device("cpu"), folder, lambda: next(asked) >= steps, 1e9, False)
+        return own
+
+    def bytes_of(done: TrainingFiles) -> tuple[bytes, bytes]:
+        return (done.checkpoint / "model.safetensors").read_bytes(), done.steps.read_bytes()
+
+    whole = bytes_of(job("whole", math.inf))
+    with pytest.raises(Interrupted, match="saved after step 4 of 9"):
+        job("killed", 4)
+    assert bytes_of(job("killed", math.inf)) == whole
+    assert bytes_of(job("free", math.inf, l2_sp=0.0))[0] != whole[0]
+    assert bytes_of(job("alone", math.inf, replay=0.0))[0] != whole[0]
