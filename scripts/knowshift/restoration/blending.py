@@ -130,7 +130,7 @@ class Rescaled:
         place = SELECTION.get_field_index("restored_sum")
         return table.set_column(place, SELECTION.field("restored_sum"), pa.array(grown))
 
-    def whole_side(self, _: str) -> bool | None:
+    def whole_side(self, _: str, /) -> bool | None:
         """Tell whether a tensor is known to be that of one side, see `Undoing`."""
         return whole_side(self.percent)
 

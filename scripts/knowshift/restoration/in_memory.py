@@ -1,7 +1,7 @@
 """Restored models in memory: a fine-tuned model with a part of its changes undone, never written to disk."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -192,7 +192,9 @@ def _cast_copy(model: PreTrainedModel, dtype: str, device: torch.device | str) -
     return copied.to(device, DTYPES[dtype])  # pyright: ignore[reportArgumentType] (buffers are left to be cast)
 
 
-def _put(modules: dict[str, nn.Module], name: str, value: torch.Tensor, dtype: torch.dtype, written: set[int]) -> None:
+def _put(
+    modules: Mapping[str, nn.Module], name: str, value: torch.Tensor, dtype: torch.dtype, written: set[int]
+) -> None:
     """Write a parameter into a model, into the plain one or into the layer that an engine has made of it.
 
     Args:

@@ -62,7 +62,7 @@ class Selection:
         columns = (self.tensors[name].to_pylist() for name in ("tensor", "restored", "parameters"))
         return {name: {0: False, every: True}.get(back) for name, back, every in zip(*columns, strict=True)}
 
-    def whole_side(self, name: str) -> bool | None:
+    def whole_side(self, name: str, /) -> bool | None:
         """Tell whether a tensor is that of one side, because all or none of it is selected; see `Undoing`."""
         return self._whole_sides[name]
 

@@ -63,7 +63,7 @@ class Undoing(Protocol):
         """
         ...
 
-    def whole_side(self, name: str) -> bool | None:
+    def whole_side(self, name: str, /) -> bool | None:
         """Tell whether a tensor is known to be, bit for bit, that of one side.
 
         Returns:
@@ -146,7 +146,7 @@ def whole_pieces(versions: Versions, name: str, back: bool) -> Pieces:
 
 def whole_side(percent: float) -> bool | None:
     """Tell whether all tensors of a region are those of one side, by the share that is undone; see `Undoing`."""
-    return {0: False, 100: True}.get(percent)
+    return percent == 100 if percent in (0, 100) else None
 
 
 @dataclass(frozen=True)
@@ -186,6 +186,6 @@ class Tabulated:
         """None: no change is a cut."""
         return None
 
-    def whole_side(self, _: str) -> bool | None:
+    def whole_side(self, _: str, /) -> bool | None:
         """Tell whether a tensor is known to be that of one side, see `Undoing`."""
         return whole_side(self.percent)

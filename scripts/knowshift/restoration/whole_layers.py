@@ -23,7 +23,7 @@ class WholeLayers(Tabulated):
         """Yield a tensor of the restored model in consecutive pieces, see `Undoing`."""
         return whole_pieces(versions, name, name in self.back)
 
-    def whole_side(self, name: str) -> bool:
+    def whole_side(self, name: str, /) -> bool:
         """Tell which side a tensor is of, see `Undoing`."""
         return name in self.back
 
