@@ -147,5 +147,6 @@ rule keep_restored_task:
         "Keep {wildcards.task} of {wildcards.percent} % of {wildcards.run} ({wildcards.strategy}, {wildcards.region})"
     shell:
         "(cp {input.shares:q}/{wildcards.strategy}-{wildcards.percent}.{wildcards.task}.task.parquet {output.answers:q}"
-        " && cp {input.shares:q}/.{wildcards.strategy}-{wildcards.percent}.{wildcards.task}.task.made {params.record:q}/"
-        ".{wildcards.strategy}-{wildcards.region}-{wildcards.percent}.{wildcards.task}.task.made) 2> {log:q}"
+        " && cp {input.shares:q}/.{wildcards.strategy}-{wildcards.percent}.{wildcards.task}.task.made"
+        " {params.record:q}/.{wildcards.strategy}-{wildcards.region}-{wildcards.percent}.{wildcards.task}.task.made)"
+        " 2> {log:q}"
