@@ -150,8 +150,8 @@ RESTORED = f"{RESULTS}/{{model}}/runs/{{run}}/restored{{arm}}"
 SHARE = f"{RESTORED}/{{strategy}}-{{region}}-{{percent}}"
 
 
-# One process for all strategies and shares of a cell and region: it reads the model once. What it makes is temporary, so
-# it runs when, and only when, a share below is stale; shares that nothing has changed for it copies and computes not.
+# One process for all strategies and shares of a cell and region: it reads the model once. What it makes is temporary,
+# so it runs when, and only when, a share below is stale; a share that nothing has changed for is copied.
 rule evaluate_restored:
     input:
         base=rules.resolve_model.output.manifest,
