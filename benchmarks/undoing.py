@@ -8,7 +8,9 @@ cost       processor seconds to read a model and prepare four shares, and of eac
 jobs       a job that asks six restored models (three ways, two shares each) beside six jobs of one, few questions each;
            their tables are compared byte for byte
 agreement  values that differ from mergekit's (0.1.5) for the same weights, densities and draws, over the tensors of
-           the region; FOLDER is what `pip install --no-deps --target FOLDER mergekit==0.1.5` made
+           the region: those that only differ as base + (tuned - base) is rounded, those whose |change| is that at the
+           cut and equal to others', and all else; FOLDER is what
+           `pip install --no-deps --target FOLDER mergekit==0.1.5` made
 """
 
 import argparse
@@ -108,16 +110,26 @@ def agreement(arguments: argparse.Namespace) -> None:
     rows = []
     for method, compare in {"linear": linear, "dare_linear": dare_linear, "ties": ties}.items():
         for percent in (20.0, 37.0, 60.0):
-            parameters = different = 0
-            for ours, theirs in compare(versions, percent):
+            row = dict.fromkeys(("parameters", "different", "base + (tuned - base)", "equal at the cut"), 0)
+            for name, ours, theirs in compare(versions, percent):
                 assert ours.dtype == theirs.dtype
-                parameters += ours.numel()
-                different += int(np.count_nonzero(bits_of(ours) != bits_of(theirs)))
-            rows.append({"mergekit": method, "percent": percent, "parameters": parameters, "different": different})
+                row["parameters"] += ours.numel()
+                apart = torch.from_numpy(bits_of(ours) != bits_of(theirs)).reshape(ours.shape)
+                if apart.any():
+                    before, after = (side.float() for side in sides(versions, name))
+                    change = after - before
+                    # mergekit adds the change to the base again, which rounds; ours leaves what is kept as it is.
+                    rounded = apart & (ours == after.to(ours.dtype)) & (theirs == (before + change).to(ours.dtype))
+                    rest = change[apart & ~rounded].abs()
+                    tied = int((rest == rest.max()).sum()) if len(rest) else 0
+                    row["base + (tuned - base)"] += int(rounded.sum())
+                    row["equal at the cut"] += tied
+                    row["different"] += len(rest) - tied
+            rows.append({"mergekit": method, "percent": percent, **row})
     show("undoing-agreement", rows, machine("torch", "numpy"))
 
 
-Pairs = Iterator[tuple[torch.Tensor, torch.Tensor]]
+Compared = Iterator[tuple[str, torch.Tensor, torch.Tensor]]  # name, ours, mergekit's
 
 
 def sides(versions: Versions, name: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -152,7 +164,7 @@ def merged(method: str, before: torch.Tensor, after: torch.Tensor, **parameters:
     return registry.get(method).merge_group(group, **every, **by_entry)
 
 
-def linear(versions: Versions, percent: float) -> Pairs:
+def linear(versions: Versions, percent: float) -> Compared:
     """`interpolate` beside mergekit's linear."""
     from mergekit.merge_methods.base import TensorBatch  # pyright: ignore[reportMissingImports]
     from mergekit.merge_methods.linear import linear_merge  # pyright: ignore[reportMissingImports]
@@ -160,10 +172,10 @@ def linear(versions: Versions, percent: float) -> Pairs:
     weights = torch.tensor([[percent / 100, 1 - percent / 100]])
     for name, ours in undone(versions, "interpolate", percent).items():
         before, after = sides(versions, name)
-        yield ours, linear_merge.merge_batch(TensorBatch([before[None], after[None]]), weight=weights)[0]
+        yield name, ours, linear_merge.merge_batch(TensorBatch([before[None], after[None]]), weight=weights)[0]
 
 
-def dare_linear(versions: Versions, percent: float) -> Pairs:
+def dare_linear(versions: Versions, percent: float) -> Compared:
     """`drop_rescale` beside mergekit's dare_linear, which is given our draw in place of its own."""
     kept = undone(versions, "random", percent)
     for name, ours in undone(versions, "drop_rescale", percent).items():
@@ -171,15 +183,15 @@ def dare_linear(versions: Versions, percent: float) -> Pairs:
         mask = (kept[name] != before).float()  # where nothing changed, either value does
         with mock.patch("torch.bernoulli", lambda probabilities, mask=mask: mask):
             stays = 1 - percent / 100
-            yield ours, merged("dare_linear", before, after, weight=1 / stays, density=stays, normalize=False)
+            yield name, ours, merged("dare_linear", before, after, weight=1 / stays, density=stays, normalize=False)
 
 
-def ties(versions: Versions, percent: float) -> Pairs:
+def ties(versions: Versions, percent: float) -> Compared:
     """`smallest` within each tensor beside mergekit's ties with one model."""
     for name in versions.shapes:
         before, after = sides(versions, name)
         ours = undone(versions, "smallest", percent, name)[name]
-        yield ours, merged("ties", before, after, weight=1.0, density=1 - percent / 100)
+        yield name, ours, merged("ties", before, after, weight=1.0, density=1 - percent / 100)
 
 
 def main() -> None:
