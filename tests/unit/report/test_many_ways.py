@@ -53,3 +53,13 @@ def test_the_chart_of_ways_leaves_out_models_whose_training_set_is_not_known(fra
     chart = undoing.undoing({"undoing": table})
     assert chart is not None and not any("support-bot" in row["panel"] for row in rows(chart))
     assert undoing.undoing({"undoing": table[table["method"] == "tuned"]}) is None
+
+
+def test_models_that_were_trained_otherwise_are_points_of_their_own(frames: dict) -> None:
+    chart = undoing.undoing({"undoing": frames["undoing"]})
+    assert chart is not None
+    found = {(row["way"], row["shown"]) for row in rows(chart) if "way" in row}
+    assert {("stop_at", "0 % undone"), ("stop_at", "half"), ("stop_at", "quarter"), ("gentle", "gentle")} <= found
+    assert ("top", "60 % undone") in found
+    places = {row["shown"]: row["place"] for row in rows(chart) if row.get("way") == "stop_at"}
+    assert places == {"0 % undone": 0, "half": 1, "quarter": 2}
