@@ -23,9 +23,7 @@ NONE_UNDONE = "Nothing was undone of any model that was asked about facts which 
 
 def undoing_ways(frames: Frames) -> PrintedTable:
     """Print what each way gives back: over its whole curve, at a matched loss, and at its best share."""
-    table = frames["undoing_ways"]
-    table = table[table["set"].isin(list(SET_HEADINGS))]
-    table = table.assign(set=table["set"].map(SET_HEADINGS)) if len(table) else table
+    table = _on_tests(frames["undoing_ways"])
     named = _named(table)
     columns = [
         *named.values(),
@@ -75,9 +73,7 @@ def undoing_ways(frames: Frames) -> PrintedTable:
 
 def undoing_rules(frames: Frames) -> PrintedTable:
     """Print what is lost by choosing a share of top by weights alone."""
-    table = frames["undoing_rules"]
-    table = table[table["set"].isin(list(SET_HEADINGS))]
-    table = table.assign(set=table["set"].map(SET_HEADINGS)) if len(table) else table
+    table = _on_tests(frames["undoing_rules"])
     named = _named(table)
     columns = [
         *named.values(),
@@ -107,6 +103,12 @@ def undoing_rules(frames: Frames) -> PrintedTable:
         " share that is best on dev, less that at the rule's share."
     )
     return PrintedTable(title, columns, rows, "No model has dev questions and shares of top undone.")
+
+
+def _on_tests(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of test sets, with the headings of the sets in place of their names."""
+    table = table[table["set"].isin(list(SET_HEADINGS))]
+    return table.assign(set=table["set"].map(SET_HEADINGS)) if len(table) else table
 
 
 def _named(table: pd.DataFrame) -> dict[str, str]:
